@@ -1,0 +1,91 @@
+//! Tokens in, logits out: GGUF loading, one decoder, and the seam that the engine drives it through.
+//! Knows nothing of text, requests or sampling.
+
+pub mod gguf;
+
+/// What a loaded model is and how much it can hold.
+#[derive(Debug, Clone)]
+pub struct ModelSpec {
+    /// Architecture name as GGUF spells it, such as `llama` or `qwen2`.
+    pub architecture: String,
+    /// Number of logits a row has.
+    pub vocab_size: usize,
+    /// Longest sequence, in tokens, that the model was made for.
+    pub context_length: usize,
+    /// Positions in one block of the paged KV cache.
+    pub block_size: usize,
+    /// Blocks that the KV cache holds in all.
+    pub num_blocks: usize,
+    /// Bytes held by weights.
+    pub weights_bytes: u64,
+    /// Bytes held by the KV cache.
+    pub cache_bytes: u64,
+}
+
+/// The work of one step: slices of several sequences, run as one flat batch.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    pub sequences: Vec<SequenceInput>,
+}
+
+/// The next tokens of one sequence.
+#[derive(Debug, Clone)]
+pub struct SequenceInput {
+    /// Tokens at positions `start .. start + tokens.len()`; never empty.
+    pub tokens: Vec<u32>,
+    /// Positions before `start` are in the cache already.
+    pub start: usize,
+    /// Position `p` is kept in block `block_table[p / block_size]`, slot `p % block_size`.
+    pub block_table: Vec<u32>,
+    /// Which of the tokens need a row of logits.
+    pub logits: LogitsFor,
+}
+
+/// Which positions of a sequence's slice get logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogitsFor {
+    None,
+    Last,
+    All,
+}
+
+/// Rows of logits, in the order of the batch's sequences and positions.
+#[derive(Debug, Clone)]
+pub struct Logits {
+    values: Vec<f32>,
+    vocab_size: usize,
+}
+
+impl Logits {
+    /// `values` is row-major `[num_rows, vocab_size]`.
+    pub fn new(values: Vec<f32>, vocab_size: usize) -> Self {
+        assert!(vocab_size > 0 && values.len().is_multiple_of(vocab_size));
+        Self { values, vocab_size }
+    }
+
+    pub fn num_rows(&self) -> usize {
+        self.values.len() / self.vocab_size
+    }
+
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.vocab_size..][..self.vocab_size]
+    }
+}
+
+/// A decoder with an external, paged KV cache. The model owns the cache's memory, its caller decides which blocks
+/// belong to which sequence.
+pub trait LanguageModel: Send {
+    fn spec(&self) -> &ModelSpec;
+
+    /// Runs one step: writes keys and values of every token into the cache and returns the logits asked for.
+    fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError>;
+}
+
+/// Why a model could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum LlmError {
+    #[error(transparent)]
+    Gguf(#[from] gguf::GgufError),
+    #[error("the model computation failed: {0}")]
+    Compute(#[from] candle_core::Error),
+}

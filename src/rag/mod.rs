@@ -1,0 +1,4 @@
+//! Turns documents into answers.
+
+pub mod chunk;
+pub mod extract;
