@@ -22,7 +22,7 @@ pub async fn require_key<B: MessageBody>(
 
 fn check(request: &ServiceRequest) -> Result<(), ApiError> {
     let context = request.app_data::<web::Data<Context>>().expect("every app has a context");
-    let Some(key) = &context.options.api_key else { return Ok(()) };
+    let Some(key) = &context.options.api_key else { return check_host(request) };
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     if request.method() == Method::OPTIONS || (is_read && is_public(request.path())) {
         return Ok(());
@@ -35,6 +35,27 @@ fn check(request: &ServiceRequest) -> Result<(), ApiError> {
     } else {
         Err(ApiError::unauthorized("the API key is not valid on this server"))
     }
+}
+
+/// Without a key only this machine may call, under its own name: a foreign page whose name was pointed at this machine
+/// is refused.
+fn check_host(request: &ServiceRequest) -> Result<(), ApiError> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    match host {
+        Some(host) if !is_local_host(host) => Err(ApiError::forbidden(
+            "this server has no API key and answers only to localhost; set --api-key to call it by another name",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `host`, with or without a port, is this machine's own name.
+pub fn is_local_host(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.split(':').next().unwrap_or(host),
+    };
+    name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "::1"
 }
 
 /// The page and its assets hold nothing private, and the page is where a key is entered.
@@ -50,4 +71,19 @@ fn given_key(request: &ServiceRequest) -> Option<&str> {
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
     });
     bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local_host;
+
+    #[test]
+    fn only_this_machine_has_a_local_name() {
+        for host in ["localhost", "localhost:3000", "127.0.0.1:8321", "[::1]:8321", "LOCALHOST"] {
+            assert!(is_local_host(host), "{host}");
+        }
+        for host in ["localhost.evil.example", "127.0.0.1.evil.example:80", "10.0.0.1", "", "[::2]"] {
+            assert!(!is_local_host(host), "{host}");
+        }
+    }
 }

@@ -113,6 +113,10 @@ impl ApiError {
         Self::internal("the answer ended without a reason".into())
     }
 
+    pub fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, INVALID, message)
+    }
+
     /// 503 that no retry mends: something must be installed or configured first.
     pub fn not_available(message: impl Into<String>) -> Self {
         Self {

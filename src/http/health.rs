@@ -28,5 +28,14 @@ pub async fn get(context: web::Data<Context>) -> HttpResponse {
         "chat_model": workspace.chat.as_ref().map(|chat| chat.id()),
         "embedding_model": workspace.embedder.as_ref().map(|embedder| &embedder.spec().name),
         "device": context.device,
+        "engine": workspace.chat.as_ref().map(|chat| {
+            let stats = chat.engine().stats();
+            json!({
+                "num_running": stats.num_running,
+                "num_waiting": stats.num_waiting,
+                "num_free_blocks": stats.num_free_blocks,
+                "num_blocks": stats.num_blocks,
+            })
+        }),
     }))
 }

@@ -1,6 +1,7 @@
 //! Makes attached files searchable, as durable jobs: extract, chunk, embed, store. Killed at any moment, a job goes on
 //! where its last stored batch ended.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::rag::extract::{
     ExtractError, ExtractLimits, ExtractedText, Format, Heading, PageOutcome, PageSpan, extract,
 };
 use crate::store::{
-    DocumentError, ErrorCode, Job, JobProgress, NewChunk, NewExtraction, PageWarning, Store,
-    StoreError, WorkerLock,
+    Chunking, DocumentErrorCode, Extraction, Job, NewChunk, PageWarning, Progress, Store, StoreError, WorkerLock,
+    try_worker_lock,
 };
 
 /// Changes whenever extraction gives another text for the same file, so that old texts are not mistaken for new ones.
@@ -34,29 +35,21 @@ pub struct Ingestion {
 }
 
 impl Ingestion {
-    /// Starts to work through the queue, including what an earlier process left unfinished. `lock` makes sure that no
-    /// other process does.
-    pub async fn start(
-        store: Store,
-        embedder: Embedder,
-        limits: ExtractLimits,
-        lock: WorkerLock,
-    ) -> Result<Self, StoreError> {
-        let resumed = store.requeue_interrupted_jobs().await?;
-        if resumed > 0 {
-            tracing::info!(jobs = resumed, "resuming interrupted ingestion");
-        }
+    /// Starts to work through the queue of `data_dir`, including what an earlier process left unfinished. While another
+    /// process does so already, this one waits to take over.
+    pub fn start(store: Store, embedder: Embedder, limits: ExtractLimits, data_dir: PathBuf) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let worker = Arc::new(Worker {
-            store,
-            embedder,
-            limits,
-        });
+        let worker = Arc::new(Worker { store, embedder, limits });
         let task = tokio::spawn(async move {
-            let _lock = lock;
+            let Some(_lock) = wait_for_lock(&data_dir, stopped.clone()).await else { return };
+            match worker.store.requeue_interrupted_jobs().await {
+                Ok(0) => {}
+                Ok(jobs) => tracing::info!(jobs, "resuming interrupted ingestion"),
+                Err(error) => tracing::error!(%error, "interrupted ingestion cannot be resumed"),
+            }
             worker.run(stopped).await;
         });
-        Ok(Self { stop, task })
+        Self { stop, task }
     }
 
     /// Stops at once. Unfinished jobs go on at the next start.
@@ -95,6 +88,21 @@ fn encode(document: &ExtractedText) -> Extraction {
 pub fn decode(stored: Extraction) -> Option<ExtractedText> {
     let Layout { format, pages, headings } = serde_json::from_str(&stored.layout).ok()?;
     Some(ExtractedText { format, title: stored.title, text: stored.text, pages, headings })
+}
+
+/// The right to run jobs, or `None` when asked to stop before it was free.
+async fn wait_for_lock(data_dir: &Path, mut stopped: watch::Receiver<bool>) -> Option<WorkerLock> {
+    loop {
+        match try_worker_lock(data_dir) {
+            Ok(Some(lock)) => return Some(lock),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the ingestion lock cannot be taken"),
+        }
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return None,
+            _ = tokio::time::sleep(POLL) => {}
+        }
+    }
 }
 
 struct Worker {
