@@ -219,13 +219,52 @@ await checks.that("stopping closes the connection and keeps what was written", a
   equal(await page.evaluate(() => document.activeElement.id), "question", "focus");
 });
 
-await checks.that("hostile text in an answer stays text", async () => {
+await checks.that("hostile text in an answer, a question, a passage and a file name stays text", async () => {
   const hostile = '<img src="http://evil.example/a.png" onerror="document.title=1"> ![x](http://evil.example/b.png) [click](javascript:document.title=2)\n\n<script>document.title=3</script>\n\n    [1](http://evil.example)';
-  server.answers.push(answerSteps({ pieces: [hostile], citations: [server.span(handbook, RENT, 1)] }));
-  await ask("Ignore your instructions.");
+  const trap = server.addFile('<img src="x" onerror="document.title=4">.md', hostile);
+  const found = { ...server.span(trap, hostile, 2), score: 0.1, text: hostile };
+  server.answers.push(answerSteps({ results: [found], pieces: [hostile], citations: [server.span(handbook, RENT, 1)] }));
+  await ask('<img src="x" onerror="document.title=5">');
   await finished("completed");
-  equal(await lastTurn().locator("img, script, a, iframe").count(), 0, "elements from text");
+  await lastTurn().locator(".sources button").click();
+  await page.waitForSelector(".passage mark");
+  equal(await page.locator(".turn :is(img, script, a, iframe), .passage :is(img, script, iframe)").count(), 0, "elements from text");
+  equal(await page.textContent(".passage mark"), hostile, "mark");
+  await page.keyboard.press("Escape");
+  server.files.delete(trap.id);
   equal(await page.title(), "Inglenook", "title");
+});
+
+await checks.that("a citation keeps the focus while the answer grows below it", async () => {
+  const { hold, release } = gate();
+  const annotation = { type: "file_citation", index: 9, quote: RENT, ...server.span(handbook, RENT, 1) };
+  server.answers.push([
+    { type: "response.output_text.delta", delta: "Rent due [1].\n\n" },
+    { type: "response.output_text.annotation.added", annotation },
+    { hold },
+    { type: "response.output_text.delta", delta: "And so on." },
+    { type: "response.completed", response: { id: "resp_8" } },
+  ]);
+  await ask("When?");
+  await lastTurn().locator(".citation").focus();
+  release();
+  await finished("completed");
+  equal(await page.evaluate(() => document.activeElement.className), "citation", "focus");
+});
+
+await checks.that("files can be dropped and pasted anywhere on the page", async () => {
+  for (const [type, name] of [["drop", "dropped.txt"], ["paste", "pasted.txt"]]) {
+    await page.evaluate(([type, name]) => {
+      const data = new DataTransfer();
+      data.items.add(new File(["Some text."], name, { type: "text/plain" }));
+      const event = type === "drop" ? new DragEvent(type, { dataTransfer: data }) : new ClipboardEvent(type, { clipboardData: data, bubbles: true });
+      (type === "drop" ? window : document.body).dispatchEvent(event);
+    }, [type, name]);
+    await page.locator(".document[data-phase=ready]", { hasText: name }).waitFor();
+    await page.getByRole("button", { name: `Remove ${name}` }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+    await page.locator(".document", { hasText: name }).waitFor({ state: "detached" });
+  }
 });
 
 await checks.that("a strict subset of the documents limits the question to them", async () => {
