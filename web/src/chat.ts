@@ -80,16 +80,17 @@ export class Chat {
     const numReady = documents.ready.length;
     if (scope.kind === "none") return "No document is chosen: tick at least one to ask.";
     if (scope.kind === "some") return `Asking ${scope.fileIds.length} of ${count(numReady, "document")}`;
-    if (numReady === 0) return "No documents yet";
+    if (numReady === 0) return documents.list.length > 0 ? "No document is ready yet" : "No documents yet";
     return numReady === 1 ? "Asking your document" : `Asking all ${numReady} documents`;
   }
 
   #updateWelcome(): void {
-    const { documents } = this.#setting;
+    const { documents, model } = this.#setting;
     const hasDocuments = documents.ready.length > 0;
     const isReading = !hasDocuments && documents.list.some(({ phase }) => phase !== "failed");
     const title = hasDocuments ? "Ask your documents." : isReading ? "Reading your documents…" : "Drop a file to begin.";
-    setText(find("welcome-title"), title);
+    setText(find("welcome-title"), model === null ? "No chat model is loaded." : title);
+    find("examples").hidden = model === null;
     find("welcome-files").hidden = hasDocuments || isReading;
     setText(find("starters-title"), hasDocuments ? "For example" : "Then ask, for example");
     const list = find("starters");

@@ -39,14 +39,13 @@ async function run(status: Status): Promise<void> {
 }
 
 function showStatus(status: Status): void {
-  const parts: [string, string][] = [
-    ["chat", status.chat_model?.id ?? "none"],
-    ["search", status.embedding_model?.id ?? "none"],
-    ["on", status.device],
-  ];
+  const part = (name: string, value: string, className = "") =>
+    el("span", { class: className, title: value }, el("span", { class: "muted" }, `${name} `), value);
   find("status").replaceChildren(
-    ...parts.map(([name, value]) => el("span", { title: value }, el("span", { class: "muted" }, `${name} `), value)),
-    el("span", { class: "muted" }, `v${status.version}`),
+    part("chat", status.chat_model?.id ?? "none"),
+    part("search", status.embedding_model?.id ?? "none", "lesser"),
+    part("on", status.device),
+    part("version", status.version, "lesser"),
   );
   const notices = find("notices");
   notices.replaceChildren(...status.notices.map((notice) => el("p", {}, notice)));

@@ -19,12 +19,11 @@ export class PassageViewer {
 
   constructor(api: Api) {
     this.#api = api;
-    find("passage-close").addEventListener("click", () => this.#dialog.close());
-    this.#dialog.addEventListener("close", () => this.#closed());
-    // A modal dialog closes on Escape by itself; beside the answer it is up to us.
+    find("passage-close").addEventListener("click", () => this.close());
+    // What Escape does to a modal dialog; beside the answer, where it is not modal, Escape is up to us.
+    this.#dialog.addEventListener("cancel", () => this.close());
     document.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || !this.#dialog.open || document.querySelector("dialog:modal")) return;
-      this.#dialog.close();
+      if (event.key === "Escape" && !document.querySelector("dialog:modal")) this.close();
     });
     SIDE_BY_SIDE.addEventListener("change", () => {
       if (this.#dialog.open) this.#show();
@@ -35,6 +34,7 @@ export class PassageViewer {
     this.#opener?.removeAttribute("data-open");
     this.#opener = opener;
     opener.setAttribute("data-open", "");
+    find("passage-number").textContent = String(span.number);
     this.#title.textContent = span.filename;
     this.#place.textContent = pageLabel(span);
     this.#body.replaceChildren(el("p", { class: "muted" }, "Opening the passage…"));
@@ -58,8 +58,18 @@ export class PassageViewer {
     }
   }
 
+  /** Gives the focus back at once: the dialog's own close event comes too late for someone who types on. */
   close(): void {
+    if (!this.#dialog.open) return;
     this.#dialog.close();
+    this.#loading?.abort();
+    document.body.toggleAttribute("data-passage", false);
+    const opener = this.#opener;
+    this.#opener = null;
+    opener?.removeAttribute("data-open");
+    // The answer may have been rendered anew since; the question box is then the nearest place to be.
+    if (opener?.isConnected) opener.focus();
+    else find("question").focus();
   }
 
   #show(): void {
@@ -70,19 +80,6 @@ export class PassageViewer {
     if (SIDE_BY_SIDE.matches) this.#dialog.show();
     else this.#dialog.showModal();
     document.body.toggleAttribute("data-passage", true);
-  }
-
-  #closed(): void {
-    // The event comes late: the dialog may be open again, in its other form.
-    if (this.#dialog.open) return;
-    this.#loading?.abort();
-    document.body.toggleAttribute("data-passage", false);
-    const opener = this.#opener;
-    this.#opener = null;
-    opener?.removeAttribute("data-open");
-    // The answer may have been rendered anew since; the question box is then the nearest place to be.
-    if (opener?.isConnected) opener.focus();
-    else find("question").focus();
   }
 
   #fill(passage: Passage): void {
@@ -108,7 +105,9 @@ export class PassageViewer {
   }
 
   async #downloadWithKey(span: PassageSpan, button: HTMLButtonElement): Promise<void> {
-    button.disabled = true;
+    // Disabling the button would throw the focus out of the viewer.
+    if (button.ariaBusy === "true") return;
+    button.ariaBusy = "true";
     try {
       const url = URL.createObjectURL(await this.#api.content(span.file_id));
       el("a", { href: url, download: span.filename }).click();
@@ -116,6 +115,6 @@ export class PassageViewer {
     } catch (error) {
       this.#download.append(el("p", { class: "problem", role: "alert" }, describe(error) ?? ""));
     }
-    button.disabled = false;
+    button.ariaBusy = "false";
   }
 }

@@ -51,11 +51,9 @@ function renderBlock(block: Block, context: Context): HTMLElement {
   switch (block.kind) {
     case "paragraph":
       return el("p", {}, ...renderInlines(block.children, context));
-    case "heading": {
-      // The page's own headings are levels 1 to 3.
-      const tag = block.level <= 2 ? "h4" : "h5";
-      return el(tag, {}, ...renderInlines(block.children, context));
-    }
+    case "heading":
+      // Models start at any level; on the page all of them stand right below the question, so that none is skipped.
+      return el("h3", { "data-level": String(block.level) }, ...renderInlines(block.children, context));
     case "code":
       return el("pre", { tabindex: "0" }, el("code", {}, restoreMarkers(block.text, context.markers)));
     case "quote":
