@@ -315,7 +315,7 @@ impl Scheduler {
     fn reuse_new_blocks(&mut self, index: usize) {
         let block_size = self.limits.block_size;
         let sequence = &mut self.running[index];
-        while sequence.num_computed % block_size == 0 {
+        while sequence.num_computed.is_multiple_of(block_size) {
             let place = sequence.num_computed / block_size;
             if place >= sequence.num_reusable_blocks(block_size) {
                 return;
