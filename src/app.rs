@@ -77,7 +77,7 @@ impl App {
     async fn with(settings: Settings, parts: Parts) -> anyhow::Result<Self> {
         let choice: DeviceChoice = settings.device.parse()?;
         let device = ComputeDevice::select(choice)?;
-        device.use_threads(settings.threads)?;
+        
         let cache = ModelCache::new(settings.model_cache.clone());
         let mut loaded = Vec::new();
         let mut notices = Vec::new();
@@ -121,7 +121,7 @@ impl App {
             (Some(embedder), true) => Some(Ingestion::start(
                 store.clone(),
                 embedder.clone(),
-                ExtractLimits::default(),
+                ExtractLimits::new(std::env::current_exe()?),
                 settings.data_dir.clone(),
             )),
             _ => None,
@@ -285,7 +285,7 @@ fn cache_size(settings: &Settings, max_context: usize) -> CacheSize {
         return CacheSize::Tokens(tokens);
     }
     let free = crate::device::machine_memory().map(|memory| memory.available_bytes / CACHE_SHARE);
-    CacheSize::AtMost { tokens: DEFAULT_FULL_SEQUENCES * max_context, bytes: free.unwrap_or(1 << 30) }
+    CacheSize::Within { tokens: DEFAULT_FULL_SEQUENCES * max_context, bytes: free.unwrap_or(1 << 30) }
 }
 
 /// Names the model that made the vectors. Without one, nothing can be searched, and nothing stored is touched.

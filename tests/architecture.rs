@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["app", "config", "device", "engine", "http", "hub", "rag", "store", "telemetry"],
+        &["app", "config", "engine", "http", "hub", "kernels", "rag", "store", "telemetry"],
     ),
 ];
 

@@ -88,7 +88,7 @@ struct Flags {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(Command::ExtractWorker) = cli.command {
-        return crate::rag::extract::worker::run();
+        return crate::rag::extract::worker::run(std::io::stdin(), std::io::stdout());
     }
     match run(cli) {
         Ok(code) => code,
@@ -106,6 +106,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if !is_server && cli.flags.log.is_none() && settings.log == Settings::default().log {
         settings.log = "warn".into();
     }
+    crate::kernels::threads::limit(settings.threads);
     crate::telemetry::start(&settings.log)?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => block_on(serve::run(settings)),

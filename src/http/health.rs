@@ -10,7 +10,6 @@ pub async fn get(context: web::Data<Context>) -> HttpResponse {
     let dead = [
         ("chat model", workspace.chat.as_ref().is_some_and(|chat| !chat.engine().is_alive())),
         ("embedding model", workspace.embedder.as_ref().is_some_and(|embedder| !embedder.is_alive())),
-        ("store", !workspace.store.is_alive()),
     ];
     let dead: Vec<&str> = dead.into_iter().filter(|(_, dead)| *dead).map(|(name, _)| name).collect();
     let version = env!("CARGO_PKG_VERSION");

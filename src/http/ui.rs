@@ -10,7 +10,7 @@ use rust_embed::RustEmbed;
 #[allow_missing = true]
 struct Assets;
 
-const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
+const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; \
      form-action 'self'; frame-ancestors 'none'";
 
 const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Inglenook</title>\
@@ -42,11 +42,13 @@ async fn index() -> HttpResponse {
 async fn asset(request: HttpRequest) -> HttpResponse {
     let path = request.path().trim_start_matches('/');
     let Some(file) = Assets::get(path) else { return HttpResponse::NotFound().finish() };
+    // The names of assets carry a hash of their content.
+    let caching =
+        if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
     let media_type = mime_guess::from_path(path).first_or_octet_stream();
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, media_type.as_ref()))
-        // Names carry a hash of the content.
-        .insert_header((header::CACHE_CONTROL, "public, max-age=31536000, immutable"))
+        .insert_header((header::CACHE_CONTROL, caching))
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .body(file.data.into_owned())
 }

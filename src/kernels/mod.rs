@@ -6,3 +6,4 @@ pub mod mapped_file;
 pub mod paged_attention;
 pub mod parallel;
 mod vector;
+pub mod threads;

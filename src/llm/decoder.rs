@@ -46,6 +46,8 @@ pub enum CacheSize {
     Tokens(usize),
     /// As many whole blocks as fit in this many bytes.
     Bytes(u64),
+    /// This many positions, or fewer when they take more than this many bytes.
+    Within { tokens: usize, bytes: u64 },
 }
 
 /// The type that keys and values are kept in. They are computed with in f32.
@@ -233,6 +235,9 @@ fn cache_layout(model: &Hyperparameters, options: &LoadOptions) -> Result<CacheL
     layout.num_blocks = match options.cache_size {
         CacheSize::Tokens(tokens) => tokens.div_ceil(options.block_size),
         CacheSize::Bytes(bytes) => (bytes / block_bytes) as usize,
+        CacheSize::Within { tokens, bytes } => {
+            tokens.div_ceil(options.block_size).min((bytes / block_bytes) as usize)
+        }
     };
     if layout.num_blocks == 0 {
         return Err(LlmError::InvalidOptions {

@@ -39,8 +39,7 @@ struct StaticChunking {
 impl ChunkingStrategy {
     /// Checked sizes. The embedder's window bounds them further when a document is cut.
     pub fn chunking(strategy: Option<&Self>) -> Result<Chunking, ApiError> {
-        let defaults = ChunkOptions::default();
-    
+        let auto = default_chunking();
         let Some(strategy) = strategy else { return Ok(auto) };
         match (strategy.kind.as_str(), &strategy.fixed) {
             ("auto", _) => Ok(auto),
