@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 /// Names a full block by its own tokens and all tokens before them.
 ///
-/// Keys and values at a position depend on the whole prefix, so two blocks may be exchanged exactly when these are equal.
-/// The chain is SHA-256: prompts come from outside, and a collision that someone can construct would show one
+/// Keys and values at a position depend on the whole prefix, so two blocks may be exchanged exactly when these are
+/// equal. The chain is SHA-256: prompts come from outside, and a collision that someone can construct would show one
 /// conversation the content of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PrefixKey([u8; 32]);
@@ -113,8 +113,8 @@ impl BlockCache {
         }
     }
 
-    /// Makes a referenced block findable: all its positions have been computed, and `key` names them. When another block
-    /// with the same content is findable already, that one stays and this one is not.
+    /// Makes a referenced block findable: all its positions have been computed, and `key` names them. When another
+    /// block with the same content is findable already, that one stays and this one is not.
     pub fn publish(&mut self, block: u32, key: PrefixKey) {
         if self.blocks[block as usize].key.is_none() && !self.by_key.contains_key(&key) {
             self.blocks[block as usize].key = Some(key);

@@ -1,5 +1,5 @@
-//! Tokens to tokens: many requests share one model by continuous batching, on a thread of their own. Never sees text, and
-//! never waits for a client.
+//! Tokens to tokens: many requests share one model by continuous batching, on a thread of their own. Never sees text,
+//! and never waits for a client.
 
 mod block_cache;
 mod request;
@@ -166,8 +166,8 @@ impl Engine {
     /// Puts a request in the queue. Never waits: what cannot be taken now is refused.
     ///
     /// # Errors
-    /// See [`SubmitError`]. A request whose prompt fits but whose `max_tokens` do not is accepted and ends at the context
-    /// length.
+    /// See [`SubmitError`]. A request whose prompt fits but whose `max_tokens` do not is accepted and ends at the
+    /// context length.
     pub fn submit(&self, mut request: GenerationRequest) -> Result<TokenStream, SubmitError> {
         request::validate(&request, &self.shared.spec)?;
         if !self.is_alive() || self.shared.is_shutting_down.load(Ordering::Acquire) {

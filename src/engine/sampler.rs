@@ -1,16 +1,16 @@
-//! Logits in, one token out. Depends on nothing but the logits, the sequence's own tokens, its parameters and its seed, so
-//! that the output never depends on what else was in the batch.
+//! Logits in, one token out. Depends on nothing but the logits, the sequence's own tokens, its parameters and its
+//! seed, so that the output never depends on what else was in the batch.
 //!
 //! The order, and what each step means:
 //! 1. `logit_bias` is added; a token listed twice gets both.
 //! 2. `repetition_penalty`, once for each distinct token of prompt and output: a positive logit is divided by it, a
 //!    negative one multiplied (Keskar et al. 2019, CTRL; as transformers and llama.cpp do).
-//! 3. `presence_penalty` and `frequency_penalty`, over the output only: `logit -= presence + frequency * count` for tokens
-//!    with `count > 0` (the OpenAI API reference).
+//! 3. `presence_penalty` and `frequency_penalty`, over the output only: `logit -= presence + frequency * count` for
+//!    tokens with `count > 0` (the OpenAI API reference).
 //! 4. `temperature`: 0 takes the largest logit (of equals, the lowest token id) and ends here; else logits are divided.
 //! 5. `top_k`: the k largest logits stay; exactly k, of equals the lowest ids.
-//! 6. `top_p`: of what is left, renormalised, the fewest most probable tokens that together reach `top_p` stay (Holtzman
-//!    et al. 2020).
+//! 6. `top_p`: of what is left, renormalised, the fewest most probable tokens that together reach `top_p` stay
+//!    (Holtzman et al. 2020).
 //! 7. `min_p`: tokens less than `min_p` times as probable as the most probable one go.
 //! 8. One draw from what is left: one 64-bit number of the sequence's own ChaCha12 stream.
 
@@ -144,7 +144,7 @@ impl Sampler {
 
 /// Natural logarithm of the softmax of `logits`, at `ids`.
 pub fn log_probabilities(logits: &[f32], ids: impl Iterator<Item = u32>) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = maximum(logits);
     let sum: f64 = logits
         .iter()
         .map(|logit| f64::from((logit - max).exp()))
@@ -192,13 +192,22 @@ fn check(logits: &[f32]) -> Result<(), InvalidLogits> {
 }
 
 fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
+    let max = maximum(logits);
+    let position = logits.iter().position(|logit| *logit == max);
+    position.unwrap_or(0) as u32
+}
+
+fn maximum(logits: &[f32]) -> f32 {
+    // Independent lanes, which the compiler turns into vector instructions.
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = logits.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, logit) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.max(*logit);
         }
     }
-    best as u32
+    let all = lanes.iter().chain(rest);
+    all.copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 fn all(logits: &[f32], candidates: &mut Vec<Candidate>) {
@@ -215,33 +224,34 @@ fn by_weight(a: &Candidate, b: &Candidate) -> Ordering {
     b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))
 }
 
-/// Keeps the fewest, largest candidates whose weights together reach `top_p` of the sum.
+/// Keeps the fewest, largest candidates whose weights together reach `top_p` of the sum. Linear but for a sort of those
+/// near the last one kept: the others are told apart by the leading bits of their weights.
 fn keep_nucleus(candidates: &mut Vec<Candidate>, top_p: f32) {
-    let total = sum(candidates);
-    let target = f64::from(top_p) * total;
-    // All candidates below this weight together are less than `1 - top_p`, so none of them is needed. The largest weighs
-    // 1 and must stay, however the division is rounded.
-    let negligible = (1.0 - f64::from(top_p)) * total / candidates.len() as f64;
-    let negligible = negligible.min(1.0);
-    candidates.retain(|candidate| f64::from(candidate.weight) >= negligible);
-    // Sorts no more of the rest than it must.
-    let mut num_sorted = 0;
+    // Bits of a non-negative float are ordered like its value: an eighth of an octave each.
+    let bucket_of = |candidate: &Candidate| (candidate.weight.to_bits() >> 20) as usize;
+    let mut bucket_sums = [0.0; 1 << 11];
+    for candidate in candidates.iter() {
+        bucket_sums[bucket_of(candidate)] += f64::from(candidate.weight);
+    }
+    let target = f64::from(top_p) * bucket_sums.iter().sum::<f64>();
     let mut reached = 0.0;
-    while num_sorted < candidates.len() {
-        let rest = &mut candidates[num_sorted..];
-        let num_next = (3 * num_sorted).max(64);
-        if num_next < rest.len() {
-            rest.select_nth_unstable_by(num_next, by_weight);
+    for (bucket, bucket_sum) in bucket_sums.iter().enumerate().rev() {
+        if reached + bucket_sum < target {
+            reached += bucket_sum;
+            continue;
         }
-        let num_next = num_next.min(rest.len());
-        rest[..num_next].sort_unstable_by(by_weight);
-        for candidate in &rest[..num_next] {
+        let in_bucket = candidates
+            .iter()
+            .filter(|candidate| bucket_of(candidate) == bucket);
+        let mut in_bucket: Vec<Candidate> = in_bucket.copied().collect();
+        in_bucket.sort_unstable_by(by_weight);
+        let last = in_bucket.iter().find(|candidate| {
             reached += f64::from(candidate.weight);
-            num_sorted += 1;
-            if reached >= target {
-                candidates.truncate(num_sorted);
-                return;
-            }
+            reached >= target
+        });
+        if let Some(last) = last.or(in_bucket.last()) {
+            candidates.retain(|candidate| by_weight(candidate, last) != Ordering::Greater);
+            return;
         }
     }
 }

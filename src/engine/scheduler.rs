@@ -2,13 +2,15 @@
 //! no tensors, threads or clock.
 //!
 //! A step is planned in this order:
-//! 1. Every sequence with one token left to compute gets it (*decode*), the oldest first. If it needs a block and none is
-//!    left, the youngest running sequence is *preempted*: its blocks are released and it is computed anew later.
-//! 2. Unless someone was preempted, waiting sequences are admitted: the preempted first, then users in turn. A sequence
-//!    is admitted when there are blocks for all its tokens and one more for each running sequence.
+//! 1. Every sequence with one token left to compute gets it (*decode*), the oldest first. If it needs a block and
+//!    none is left, the youngest running sequence is *preempted*: its blocks are released and it is computed anew
+//!    later.
+//! 2. Waiting sequences are admitted: the preempted first, then users in turn. A sequence is admitted when there are
+//!    blocks for all its tokens and one more for each running sequence; until then nobody overtakes it.
 //! 3. What is left of the token budget goes to the other running sequences in chunks (*prefill*), users in turn.
 //!
-//! The oldest sequence is never preempted and alone fits into the cache, so it finishes; so does, in the end, every other.
+//! The oldest sequence is never preempted and alone fits into the cache, so it finishes; so does, in the end, every
+//! other.
 
 mod prefill_turns;
 
@@ -132,9 +134,7 @@ impl Scheduler {
     pub fn schedule(&mut self) -> Plan {
         let mut plan = Plan::default();
         self.schedule_decodes(&mut plan);
-        if plan.preempted.is_empty() {
-            self.admit(&mut plan);
-        }
+        self.admit(&mut plan);
         self.schedule_prefills(&mut plan);
         plan
     }
@@ -207,8 +207,8 @@ impl Scheduler {
         }
     }
 
-    /// Gives the sequence the blocks for all its tokens, at the cost of younger ones. False: it was the youngest and has
-    /// been preempted itself.
+    /// Gives the sequence the blocks for all its tokens, at the cost of younger ones. False: it was the youngest and
+    /// has been preempted itself.
     fn make_room(&mut self, index: usize, plan: &mut Plan) -> bool {
         loop {
             let sequence = &mut self.running[index];

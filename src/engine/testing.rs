@@ -41,8 +41,8 @@ pub enum Fault {
 /// Chooses the most probable next token from all tokens before it.
 type NextToken = Box<dyn Fn(&[u32]) -> u32 + Send>;
 
-/// A deterministic [`LanguageModel`] with a paged cache of its own, in which it keeps, for each position, the token and a
-/// hash of everything that it read back at the positions before.
+/// A deterministic [`LanguageModel`] with a paged cache of its own, in which it keeps, for each position, the token
+/// and a hash of everything that it read back at the positions before.
 pub struct FakeModel {
     spec: ModelSpec,
     options: FakeModelOptions,
@@ -199,7 +199,8 @@ pub struct StepSlice {
     pub block_table: Vec<u32>,
 }
 
-/// Watches a [`FakeModel`] from outside the engine's thread, and holds it between steps, so that no test needs to sleep.
+/// Watches a [`FakeModel`] from outside the engine's thread, and holds it between steps, so that no test needs to
+/// sleep.
 #[derive(Debug, Clone, Default)]
 pub struct Probe {
     shared: Arc<(Mutex<ProbeState>, Condvar)>,

@@ -161,6 +161,7 @@ fn the_partial_selections_agree_with_a_full_sort() {
                 .iter_mut()
                 .for_each(|candidate| candidate.weight /= max);
             keep_nucleus(&mut candidates, top_p as f32);
+            candidates.sort_by(by_weight);
             let ids: Vec<u32> = candidates.iter().map(|candidate| candidate.id).collect();
             assert_eq!(ids, sorted[..num_kept], "{top_p} of {num}");
         }

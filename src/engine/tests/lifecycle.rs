@@ -112,6 +112,9 @@ async fn users_are_served_in_turn() {
     };
     let (engine, probe) = start(FakeModelOptions::default(), config);
     probe.hold();
+    // While it runs, the others queue up.
+    let running = engine.submit(greedy(prompt(0, 8), 1)).unwrap();
+    probe.wait_until_held();
     let lengths_and_users = [(4, "a"), (5, "a"), (6, "a"), (7, "b")];
     let streams = lengths_and_users.map(|(num_tokens, user)| {
         let request = GenerationRequest {
@@ -121,7 +124,7 @@ async fn users_are_served_in_turn() {
         engine.submit(request).unwrap()
     });
     probe.release();
-    for stream in streams {
+    for stream in streams.into_iter().chain([running]) {
         collect(stream).await;
     }
     let order: Vec<_> = probe
@@ -129,7 +132,7 @@ async fn users_are_served_in_turn() {
         .iter()
         .map(|step| step[0].num_tokens)
         .collect();
-    assert_eq!(order, [4, 7, 5, 6]);
+    assert_eq!(order, [8, 4, 7, 5, 6]);
 }
 
 #[tokio::test]
@@ -203,6 +206,20 @@ async fn nan_logits_are_an_error_for_their_request_only() {
     assert!(collect(healthy).await.end.is_ok());
     assert!(engine.is_alive());
     assert_eq!(engine.stats().num_free_blocks, 64);
+}
+
+#[tokio::test]
+async fn what_nan_logits_come_from_is_not_found_in_the_cache() {
+    let options = FakeModelOptions {
+        poison_token: Some(63),
+        ..FakeModelOptions::default()
+    };
+    let (engine, probe) = start(options, config());
+    for _ in 0..2 {
+        let output = generate(&engine, greedy(vec![1, 2, 3, 63, 5], 5)).await;
+        assert_eq!(output.end, Err(EngineError::InvalidLogits));
+    }
+    assert_eq!(probe.num_forwarded_tokens(), 5 + 5);
 }
 
 #[tokio::test]
@@ -282,6 +299,19 @@ async fn a_shutdown_without_grace_ends_what_runs_and_what_waits() {
         (stats.num_free_blocks, stats.num_running, stats.num_waiting),
         (64, 0, 0)
     );
+}
+
+#[tokio::test]
+async fn limits_of_zero_count_as_one() {
+    let config = EngineConfig {
+        max_waiting: 0,
+        max_running: 0,
+        max_batch_tokens: 0,
+        prefill_chunk: 0,
+    };
+    let (engine, probe) = start(FakeModelOptions::default(), config);
+    assert!(generate(&engine, greedy(prompt(0, 6), 2)).await.end.is_ok());
+    assert_eq!(probe.num_steps(), 7);
 }
 
 #[tokio::test]

@@ -98,6 +98,17 @@ async fn a_follow_up_reads_only_what_is_new_and_gets_the_same_output() {
 }
 
 #[tokio::test]
+async fn equal_blocks_after_different_beginnings_are_not_exchanged() {
+    let (engine, _) = start_default();
+    for first in 0..4 {
+        let request = greedy([vec![first; 4], vec![7; 9]].concat(), 8);
+        let output = generate(&engine, request.clone()).await;
+        assert_eq!(output.tokens, reference(&request));
+        assert_eq!(output.end.unwrap().1.num_cached_tokens, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_repeated_prompt_is_computed_at_its_end_only() {
     let (engine, _) = start_default();
     let request = greedy(prompt(4, 16), 3);
