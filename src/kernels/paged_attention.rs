@@ -125,8 +125,12 @@ impl<E: CacheElement> LayerCache<E> {
     /// `queries` is `[num_rows, num_heads, key_dim]`, `output` `[num_rows, num_heads, value_dim]`.
     pub fn attend(&self, queries: &[f32], sequences: &[SequenceRows], output: &mut [f32]) {
         let tiles = self.tiles(queries, sequences, output);
+        let num_scores: usize = sequences
+            .iter()
+            .map(|rows| rows.num_rows * (rows.start + rows.num_rows) * self.shape.num_heads)
+            .sum();
         let fma = has_fma();
-        parallel::for_each(tiles, |tile| {
+        let attend = |tile| {
             #[cfg(target_arch = "x86_64")]
             if fma {
                 // SAFETY: the processor has these instructions; it was asked.
@@ -134,7 +138,12 @@ impl<E: CacheElement> LayerCache<E> {
             }
             let _ = fma;
             attend_tile::<E, false>(self, tile);
-        });
+        };
+        if num_scores * self.shape.key_dim < SMALL {
+            tiles.into_iter().for_each(attend);
+        } else {
+            parallel::for_each(tiles, attend);
+        }
     }
 
     /// Cuts the work so that the rows of a tile share the reading of their keys and values.
@@ -200,6 +209,9 @@ impl<E: CacheElement> LayerCache<E> {
 
 /// Enough to share the reading of a cache block, few enough that their sums stay in the first-level cache.
 const QUERIES_PER_TILE: usize = 32;
+
+/// Multiplications that one thread has done before others have woken up.
+const SMALL: usize = 64 * 1024;
 
 /// Consecutive rows of one sequence under one key head.
 struct Tile<'a> {

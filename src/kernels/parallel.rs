@@ -3,8 +3,12 @@
 
 use std::sync::Mutex;
 
-/// Calls `work` on every item, on several threads; returns when all is done.
+/// Calls `work` on every item, on several threads when there are several items; returns when all is done.
 pub fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
+    // Waking the threads up costs more than one item can gain.
+    if items.len() <= 1 {
+        return items.into_iter().for_each(work);
+    }
     let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|i| Mutex::new(Some(i))).collect();
     candle_core::utils::barrier_pool().execute_chunked(items.len(), |range| {
         for slot in &items[range] {

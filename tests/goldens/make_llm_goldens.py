@@ -1,7 +1,8 @@
-"""Writes llm_goldens.json: logits of tiny seeded models, computed by transformers.
+"""Writes llm_goldens.json: logits of tiny seeded models, computed by transformers, and quantized blocks, expanded by
+gguf-py; and, given the folder with the quantized stories260K files, stories_goldens.json: their logits.
 
-    pip install torch transformers numpy
-    python make_llm_goldens.py
+    pip install torch transformers gguf numpy
+    python make_llm_goldens.py [FOLDER]
 
 The weights follow from tensor names by integer arithmetic (`seeded_numbers`), the same as in src/llm/testing.rs, so
 the Rust tests make the same models without Python. Everything else, from the rotation to the order of heads, is
@@ -11,7 +12,9 @@ transformers' own: f32, eager attention, CPU.
 import json
 import math
 import pathlib
+import sys
 
+import gguf
 import numpy as np
 import torch
 import transformers
@@ -129,6 +132,56 @@ def prompt(name, count, vocab_size):
     return [int((x + 1) / 2 * vocab_size) % vocab_size for x in seeded_numbers(7, name, count)]
 
 
+# Where a block's 16-bit scales begin.
+SCALES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
+          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+
+
+def quantized_blocks(name):
+    """256 numbers of one type: random blocks with small scales, and what they stand for."""
+    kind = gguf.GGMLQuantizationType[name]
+    block, num_bytes = gguf.GGML_QUANT_SIZES[kind]
+    data = (seeded_numbers(1, name, 256 // block * num_bytes) * 128 + 128).astype(np.uint8).reshape(-1, num_bytes)
+    for offset in SCALES[name]:
+        # The high byte of a number below 1/128.
+        data[:, offset + 1] &= 0x1F
+    numbers = gguf.quants.dequantize(data.reshape(1, -1), kind).reshape(-1)
+    return {"type": name, "bytes": data.tobytes().hex(), "numbers": [float(f"{x:.7g}") for x in numbers]}
+
+
+def stories(folder):
+    """Logits of the quantized files with all weights expanded by gguf-py, after the tokens of "Once upon a time"."""
+    golden = {}
+    for name in ("Q8_0", "Q5_1", "Q4_0"):
+        reader = gguf.GGUFReader(pathlib.Path(folder) / f"stories260K-{name}.gguf")
+        arrays = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).reshape(t.shape.tolist()[::-1])
+                  for t in reader.tensors}
+        config = transformers.LlamaConfig(
+            vocab_size=512, hidden_size=64, intermediate_size=172, num_hidden_layers=5, num_attention_heads=8,
+            num_key_value_heads=4, head_dim=8, max_position_embeddings=512, rms_norm_eps=1e-5,
+            tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            attn_implementation="eager", dtype=torch.float32)
+        model = transformers.LlamaForCausalLM(config).eval()
+        parts = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+                 "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+                 "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+        state = {"model.embed_tokens.weight": arrays["token_embd.weight"], "lm_head.weight": arrays["output.weight"],
+                 "model.norm.weight": arrays["output_norm.weight"]}
+        for i in range(5):
+            for theirs, ours in parts.items():
+                array = arrays[f"blk.{i}.{ours}.weight"]
+                heads = {"attn_q": 8, "attn_k": 4}.get(ours)
+                array = neighbours_to_halves(array, heads) if heads else array
+                state[f"model.layers.{i}.{theirs}.weight"] = array
+        state = {k: torch.from_numpy(np.array(v, dtype=np.float32)) for k, v in state.items()}
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        assert not missing and not unexpected, (missing, unexpected)
+        with torch.no_grad():
+            logits = model(torch.tensor([[1, 403, 407, 261, 378]]), use_cache=False).logits[0, -1]
+        golden[name] = [round(float(x), 4) for x in logits]
+    return golden
+
+
 def main():
     prompts = {
         "short": prompt("short", 11, 160),
@@ -140,6 +193,7 @@ def main():
     golden = {
         "made_by": f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, f32, eager",
         "seeded_numbers": [float(x) for x in seeded_numbers(1, "token_embd.weight", 3)],
+        "quantized": [quantized_blocks(name) for name in SCALES],
         "prompts": prompts,
         "models": {},
     }
@@ -157,6 +211,10 @@ def main():
     path = pathlib.Path(__file__).with_name("llm_goldens.json")
     path.write_text(json.dumps(golden, separators=(",", ":")).replace('{"prompt"', '\n{"prompt"') + "\n")
     print(path, path.stat().st_size, "bytes")
+    if len(sys.argv) > 1:
+        path = path.with_name("stories_goldens.json")
+        path.write_text(json.dumps(stories(sys.argv[1]), separators=(",", ":")) + "\n")
+        print(path, path.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":
