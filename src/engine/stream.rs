@@ -1,0 +1,93 @@
+//! What comes back from the engine: one stream of tokens a request, with exactly one end. Never blocks the engine: its
+//! channel has room for everything that the request can produce.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::Stream;
+use tokio::sync::mpsc;
+
+use super::EngineError;
+
+pub(super) type Event = Result<TokenEvent, EngineError>;
+
+/// The output of one request: tokens, then `Finished` or an error, then the end. Dropping it cancels the request.
+#[derive(Debug)]
+pub struct TokenStream {
+    events: mpsc::Receiver<Event>,
+    has_ended: bool,
+}
+
+/// One step of a request's output.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TokenEvent {
+    Token(GeneratedToken),
+    /// The last event of a request that went well.
+    Finished {
+        reason: FinishReason,
+        usage: Usage,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct GeneratedToken {
+    pub id: u32,
+    /// Present when the request asked for it.
+    pub logprob: Option<TokenLogprob>,
+}
+
+/// Natural log-probabilities by the model itself: before bias, penalties and temperature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// Of the generated token.
+    pub logprob: f32,
+    /// The most probable tokens, the most probable first, whether or not the generated one is among them.
+    pub alternatives: Vec<Alternative>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Alternative {
+    pub id: u32,
+    pub logprob: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model generated one of the request's end tokens.
+    EndToken,
+    /// `max_tokens`, or the context length, was reached.
+    MaxTokens,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    pub num_prompt_tokens: usize,
+    /// Of the prompt tokens, those that were found in the cache and not computed.
+    pub num_cached_tokens: usize,
+    /// Tokens sent; the end token does not count.
+    pub num_completion_tokens: usize,
+}
+
+/// Both ends of a stream that can hold `max_tokens` tokens and the end.
+pub(super) fn channel(max_tokens: usize) -> (mpsc::Sender<Event>, TokenStream) {
+    let (sender, events) = mpsc::channel(max_tokens + 1);
+    let stream = TokenStream {
+        events,
+        has_ended: false,
+    };
+    (sender, stream)
+}
+
+impl Stream for TokenStream {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        // A channel that closes without an end means that the engine's thread is gone.
+        let event = ready!(self.events.poll_recv(context)).unwrap_or(Err(EngineError::Stopped));
+        self.has_ended = !matches!(event, Ok(TokenEvent::Token(_)));
+        Poll::Ready(Some(event))
+    }
+}
