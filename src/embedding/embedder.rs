@@ -139,6 +139,15 @@ impl Embedder {
         self.shared.max_passage_tokens
     }
 
+    /// The most tokens, by [`count_tokens`](Self::count_tokens), that a query may have.
+    pub fn max_query_tokens(&self) -> usize {
+        let instruction = self.shared.spec.query_instruction.as_deref();
+        let num_instruction_tokens = instruction.map_or(0, |text| self.count_tokens(text));
+        let num_special_tokens = self.shared.tokenizer.num_special_tokens();
+        let num_taken = num_instruction_tokens + num_special_tokens;
+        self.shared.spec.max_tokens.saturating_sub(num_taken)
+    }
+
     /// Whether the thread still runs; once false, every request fails with [`EmbeddingError::Stopped`].
     pub fn is_alive(&self) -> bool {
         let thread = self

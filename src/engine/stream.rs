@@ -2,6 +2,8 @@
 //! channel has room for everything that the request can produce.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_util::Stream;
@@ -15,6 +17,7 @@ pub(super) type Event = Result<TokenEvent, EngineError>;
 #[derive(Debug)]
 pub struct TokenStream {
     events: mpsc::Receiver<Event>,
+    num_cached_tokens: Arc<AtomicUsize>,
     has_ended: bool,
 }
 
@@ -69,13 +72,34 @@ pub struct Usage {
 }
 
 /// Both ends of a stream that can hold `max_tokens` tokens and the end.
-pub(super) fn channel(max_tokens: usize) -> (mpsc::Sender<Event>, TokenStream) {
-    let (sender, events) = mpsc::channel(max_tokens + 1);
+pub(super) fn channel(max_tokens: usize) -> (Output, TokenStream) {
+    let (events, receiver) = mpsc::channel(max_tokens + 1);
+    let num_cached_tokens = Arc::new(AtomicUsize::new(0));
     let stream = TokenStream {
-        events,
+        events: receiver,
+        num_cached_tokens: Arc::clone(&num_cached_tokens),
         has_ended: false,
     };
-    (sender, stream)
+    let output = Output {
+        events,
+        num_cached_tokens,
+    };
+    (output, stream)
+}
+
+/// The engine's end of a stream.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub events: mpsc::Sender<Event>,
+    pub num_cached_tokens: Arc<AtomicUsize>,
+}
+
+impl TokenStream {
+    /// Prompt tokens that were not computed again, known from the first token on. For those who drop the stream before
+    /// its end and so get no [`Usage`].
+    pub fn num_cached_tokens(&self) -> usize {
+        self.num_cached_tokens.load(Ordering::Acquire)
+    }
 }
 
 impl Stream for TokenStream {

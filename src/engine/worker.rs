@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use super::sampler::{self, Sampler, Scratch};
 use super::scheduler::{Limits, Plan, Scheduler, Slice};
 use super::sequence::{Sequence, SequenceId};
 use super::stream::{
-    Alternative, Event, FinishReason, GeneratedToken, TokenEvent, TokenLogprob, Usage,
+    Alternative, Event, FinishReason, GeneratedToken, Output, TokenEvent, TokenLogprob, Usage,
 };
 use super::{EngineConfig, EngineError, GenerationRequest, Status};
 use crate::llm::{Batch, LanguageModel, Logits, LogitsFor, SequenceInput};
@@ -31,7 +31,7 @@ pub enum Command {
 pub struct Submission {
     pub request: GenerationRequest,
     /// Has room for `max_tokens` tokens and the end.
-    pub output: Sender<Event>,
+    pub output: Output,
     /// Its place in the bounded queue, given back at admission.
     pub place: OwnedSemaphorePermit,
 }
@@ -52,6 +52,7 @@ pub struct Worker {
 /// What the scheduler need not know about a sequence.
 struct Request {
     output: Sender<Event>,
+    num_cached_tokens: Arc<AtomicUsize>,
     sampler: Sampler,
     max_tokens: usize,
     end_tokens: Vec<u32>,
@@ -150,7 +151,7 @@ impl Worker {
             place,
         } = submission;
         if !matches!(self.shutdown, Shutdown::NotAsked) {
-            let _ = output.try_send(Err(EngineError::ShuttingDown));
+            let _ = output.events.try_send(Err(EngineError::ShuttingDown));
             return;
         }
         let id = SequenceId(self.num_sequences);
@@ -159,7 +160,8 @@ impl Worker {
         let user = request.user.map(Into::into);
         self.scheduler.add(Sequence::new(id, user, request.prompt));
         let request = Request {
-            output,
+            output: output.events,
+            num_cached_tokens: output.num_cached_tokens,
             sampler,
             max_tokens: request.max_tokens,
             end_tokens: request.end_tokens,
@@ -272,6 +274,10 @@ impl Worker {
             outbox.extend(self.finish(id, FinishReason::EndToken));
             return;
         }
+        let num_cached_tokens = self.scheduler.running(id).map_or(0, |it| it.num_cached_tokens);
+        request
+            .num_cached_tokens
+            .store(num_cached_tokens, Ordering::Release);
         let num_alternatives = request.num_alternatives;
         let logprob = num_alternatives.map(|num| logprob(logits, token, num));
         let token_event = TokenEvent::Token(GeneratedToken { id: token, logprob });

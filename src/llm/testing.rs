@@ -1,6 +1,8 @@
 //! Tiny models with seeded weights, written as GGUF files on the fly, for tests here and elsewhere. The weights follow
 //! from their names by integer arithmetic alone, so that another program can make the same model.
 
+mod scripted;
+
 use std::f32::consts::SQRT_2;
 use std::fs;
 use std::io;
@@ -9,6 +11,8 @@ use std::path::Path;
 use super::RopeScaling;
 use super::gguf::{Array, Value};
 use super::rope::{frequencies, llama3_divisors};
+
+pub use scripted::{Script, write_scripted_gguf};
 
 /// A small model to be written. Sizes are its own; weights are F32.
 #[derive(Debug, Clone)]
@@ -103,7 +107,7 @@ impl TinyModel {
     }
 
     /// Names, shapes (outermost first) and numbers.
-    fn tensors(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    fn tensors(&self) -> Vec<Tensor> {
         let hidden = self.hidden_size;
         let queries = self.num_heads * self.head_dim;
         let keys = self.num_kv_heads * self.head_dim;
@@ -201,19 +205,25 @@ pub fn seeded_number(seed: u64, name: &str, index: usize) -> f32 {
 
 /// Writes the model as a GGUF file.
 pub fn write_tiny_gguf(path: &Path, model: &TinyModel) -> io::Result<()> {
+    write_gguf(path, &model.pairs(), &model.tensors())
+}
+
+/// A name, a shape (outermost first) and numbers.
+type Tensor = (String, Vec<usize>, Vec<f32>);
+
+fn write_gguf(path: &Path, pairs: &[(String, Value)], tensors: &[Tensor]) -> io::Result<()> {
     const ALIGNMENT: usize = 32;
-    let (pairs, tensors) = (model.pairs(), model.tensors());
     let mut file = b"GGUF".to_vec();
     file.extend(3u32.to_le_bytes());
     file.extend((tensors.len() as u64).to_le_bytes());
     file.extend((pairs.len() as u64).to_le_bytes());
-    for (key, value) in &pairs {
+    for (key, value) in pairs {
         put_text(&mut file, key);
         file.extend(type_number(value).to_le_bytes());
         put_value(&mut file, value);
     }
     let mut data: Vec<u8> = Vec::new();
-    for (name, shape, numbers) in &tensors {
+    for (name, shape, numbers) in tensors {
         data.resize(data.len().next_multiple_of(ALIGNMENT), 0);
         put_text(&mut file, name);
         file.extend((shape.len() as u32).to_le_bytes());
