@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use futures_util::{StreamExt, stream};
-use inglenook::rag::extract::{ExtractError, ExtractLimits, ExtractedText, PageOutcome, extract};
+use inglenook::rag::extract::{ExtractError, ExtractLimits, ExtractedText, extract};
 use inglenook::test_data;
 use unicode_normalization::UnicodeNormalization;
 

@@ -60,17 +60,17 @@ pub fn chunk(
     let pieces = pieces::cut(doc, &ruler, options.max_tokens);
     pack::pack(&pieces, &ruler, options)
         .into_iter()
-        .map(|run| {
-            let span = pieces[run.start].span.start..pieces[run.end - 1].span.end;
+        .map(|packed| {
+            let of_chunk = &pieces[packed.pieces];
+            let span = of_chunk[0].span.start..of_chunk[of_chunk.len() - 1].span.end;
             let (page_first, page_last) = pages(doc, &span);
-            let num_tokens = (ruler.count_tokens)(&doc.text[span.clone()]);
-            let heading_path = heading_path(doc, &pieces[run]);
+            let heading_path = heading_path(doc, of_chunk);
             Chunk {
                 span,
                 page_first,
                 page_last,
                 heading_path,
-                num_tokens,
+                num_tokens: packed.num_tokens,
             }
         })
         .collect()
@@ -87,10 +87,18 @@ struct Ruler<'a> {
 }
 
 impl Ruler<'_> {
-    /// Tokens, but at least one for every few bytes.
+    fn count(&self, span: Range<usize>) -> usize {
+        (self.count_tokens)(&self.text[span])
+    }
+
     fn measure(&self, span: Range<usize>) -> usize {
         let len = span.len();
-        (self.count_tokens)(&self.text[span]).max(len / MAX_BYTES_PER_TOKEN)
+        Self::size(self.count(span), len)
+    }
+
+    /// Tokens, but at least one for every few bytes.
+    fn size(num_tokens: usize, num_bytes: usize) -> usize {
+        num_tokens.max(num_bytes / MAX_BYTES_PER_TOKEN)
     }
 }
 

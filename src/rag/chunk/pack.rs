@@ -5,20 +5,26 @@ use std::ops::Range;
 use super::pieces::Piece;
 use super::{ChunkOptions, Ruler};
 
-/// The chunks as ranges of pieces, rising in start and end; together they cover every piece.
-pub fn pack(pieces: &[Piece], ruler: &Ruler, options: &ChunkOptions) -> Vec<Range<usize>> {
+/// A chunk as a range of pieces.
+pub struct Packed {
+    pub pieces: Range<usize>,
+    pub num_tokens: usize,
+}
+
+/// The chunks, rising in start and end; together they cover every piece.
+pub fn pack(pieces: &[Piece], ruler: &Ruler, options: &ChunkOptions) -> Vec<Packed> {
     let packer = Packer {
         pieces,
         ruler,
         options,
         paragraph_sizes: paragraph_sizes(pieces),
     };
-    let mut chunks: Vec<Range<usize>> = Vec::new();
+    let mut chunks: Vec<Packed> = Vec::new();
     let mut next = 0;
     while next < pieces.len() {
-        let overlap = chunks.last().map_or(0, |last| packer.overlap(last));
+        let overlap = chunks.last().map_or(0, |last| packer.overlap(&last.pieces));
         let chunk = packer.chunk(next, overlap);
-        next = chunk.end;
+        next = chunk.pieces.end;
         chunks.push(chunk);
     }
     chunks
@@ -34,24 +40,26 @@ struct Packer<'a> {
 
 impl Packer<'_> {
     /// The chunk that holds piece `next`, and before it up to `overlap` pieces again.
-    fn chunk(&self, next: usize, overlap: usize) -> Range<usize> {
+    fn chunk(&self, next: usize, overlap: usize) -> Packed {
         let mut start = next - overlap;
-        let mut end = self.fill(start, next);
-        // Pieces do not add up exactly, because words are cut into tokens differently beside others.
-        while self
-            .ruler
-            .measure(self.pieces[start].span.start..self.pieces[end - 1].span.end)
-            > self.options.max_tokens
-        {
-            if end > next + 1 {
+        let mut end = self.without_trailing_headings(next, self.fill(start, next));
+        loop {
+            let span = self.pieces[start].span.start..self.pieces[end - 1].span.end;
+            let len = span.len();
+            let num_tokens = self.ruler.count(span);
+            let fits = Ruler::size(num_tokens, len) <= self.options.max_tokens;
+            // Pieces do not add up exactly, because words are cut into tokens differently beside others.
+            if !fits && end > next + 1 {
                 end -= 1;
-            } else if start < next {
+            } else if !fits && start < next {
                 start += 1;
             } else {
-                break;
+                return Packed {
+                    pieces: start..end,
+                    num_tokens,
+                };
             }
         }
-        start..self.without_trailing_headings(next, end)
     }
 
     /// How far the chunk from `start` goes; at least behind `next`.

@@ -89,11 +89,10 @@ fn paragraphs(text: &str, headings: &[usize]) -> Vec<Range<usize>> {
 fn sentences(text: &str, paragraph: Range<usize>) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut start = paragraph.start;
-    let mut chars = text[paragraph.clone()]
+    let chars = text[paragraph.clone()]
         .char_indices()
-        .map(|(at, c)| (paragraph.start + at, c))
-        .peekable();
-    while let Some((at, c)) = chars.next() {
+        .map(|(at, c)| (paragraph.start + at, c));
+    for (at, c) in chars {
         let end = at + c.len_utf8();
         let after = &text[end..paragraph.end];
         let ends = match c {

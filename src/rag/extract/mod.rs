@@ -65,7 +65,7 @@ pub struct ExtractLimits {
     pub wall_time: Duration,
     /// For opening the document, and for each page.
     pub page_time: Duration,
-    /// Address space of the child process.
+    /// Memory that the child process may map for the document.
     pub memory_bytes: u64,
     /// The largest file that is read at all.
     pub max_bytes: usize,

@@ -56,11 +56,13 @@ fn read_all(input: &mut impl BufRead, bytes: &mut Vec<u8>) -> std::io::Result<()
     input.read_to_end(bytes).map(|_| ())
 }
 
-/// Limits that nothing in the file can lift.
+/// Limits that nothing in the file can lift. What the program itself has mapped by now does not count: a build for
+/// a GPU maps gigabytes of libraries.
 fn limit_self(request: &Request) -> std::io::Result<()> {
     use rlimit::Resource;
+    let memory = mapped_bytes().saturating_add(request.memory_bytes);
     for (resource, limit) in [
-        (Resource::AS, request.memory_bytes),
+        (Resource::AS, memory),
         (Resource::CPU, request.cpu_seconds),
         (Resource::CORE, 0),
     ] {
@@ -69,6 +71,20 @@ fn limit_self(request: &Request) -> std::io::Result<()> {
         resource.set(limit, limit)?;
     }
     Ok(())
+}
+
+/// The address space in use, where the system tells.
+fn mapped_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let kibibytes = line.and_then(|line| {
+        line.trim()
+            .trim_end_matches("kB")
+            .trim()
+            .parse::<u64>()
+            .ok()
+    });
+    kibibytes.unwrap_or(0) << 10
 }
 
 /// Runs `work`; a panic becomes its message.

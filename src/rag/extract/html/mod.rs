@@ -14,11 +14,12 @@ pub fn extract(bytes: &[u8]) -> Result<ExtractedText, ExtractError> {
     let source = charset::decode(bytes);
     let document = Document::from(source.as_str());
     let title = render::title(&document);
+    let declares_article = declares_article(&document);
     let whole = render::render(&document, render::Scope::Content);
     let chosen = if render::is_deeper_than(&document, MAX_ARTICLE_DEPTH) {
         None
     } else {
-        article(document).filter(|article| is_enough(article, &whole))
+        article(document).filter(|article| is_enough(article, &whole, declares_article))
     };
     let rendered = match chosen {
         Some(article) => with_title(article, title.as_deref()),
@@ -61,13 +62,23 @@ fn article(document: Document) -> Option<Rendered> {
     ))
 }
 
-/// Readability is made for news articles; on other pages it may keep one section and lose the rest. What is lost
-/// can never be found again, what is kept too much costs little.
-fn is_enough(article: &Rendered, whole: &Rendered) -> bool {
-    const MIN_CHARS: usize = 200;
-    const MIN_SHARE_PERCENT: usize = 40;
+/// Readability is made for articles; on other pages it may keep one section and lose the rest. What is lost can never
+/// be found again, what is kept too much costs little: only a page that says it is an article may lose most of itself.
+fn is_enough(article: &Rendered, whole: &Rendered, declares_article: bool) -> bool {
+    const MIN_BYTES: usize = 200;
+    const MIN_SHARE_PERCENT: usize = 60;
+    const MIN_ARTICLE_BYTES: usize = 1500;
+    const MIN_ARTICLE_SHARE_PERCENT: usize = 15;
     let len = article.text.len();
-    len >= MIN_CHARS && len * 100 >= whole.text.len() * MIN_SHARE_PERCENT
+    let is_share = |percent| len * 100 >= whole.text.len() * percent;
+    (len >= MIN_BYTES && is_share(MIN_SHARE_PERCENT))
+        || (declares_article && len >= MIN_ARTICLE_BYTES && is_share(MIN_ARTICLE_SHARE_PERCENT))
+}
+
+fn declares_article(document: &Document) -> bool {
+    document
+        .select("article, meta[property='og:type'][content='article']")
+        .exists()
 }
 
 /// Readability drops the heading that repeats the page's title; a reader of a passage wants it back.

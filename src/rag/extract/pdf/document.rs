@@ -6,23 +6,60 @@ use std::collections::HashSet;
 use pdf_extract::{Dictionary, Document, Object, ObjectId};
 
 use super::font::get;
+use super::mend;
 use super::protocol::Refusal;
 
 /// More pages than any book has; a page tree can name one page a million times.
 const MAX_PAGES: usize = 50_000;
 
 pub fn open(bytes: &[u8]) -> Result<Document, Refusal> {
-    match load(bytes) {
-        Ok(document) if !pages(&document).is_empty() => Ok(document),
-        Err(Refusal::Encrypted) => Err(Refusal::Encrypted),
-        first => match load(&with_new_xref(bytes)) {
-            Ok(document) if !pages(&document).is_empty() => Ok(document),
-            Err(Refusal::Encrypted) => Err(Refusal::Encrypted),
-            _ => Err(first
-                .err()
-                .unwrap_or_else(|| Refusal::Invalid("it has no pages".to_owned()))),
-        },
+    let first = load(bytes);
+    if matches!(first, Err(Refusal::Encrypted)) {
+        return first;
     }
+    let num_sound = first.as_ref().map_or(0, num_sound_pages);
+    if num_sound > 0 && first.as_ref().is_ok_and(|it| num_sound == pages(it).len()) {
+        return first;
+    }
+    match load(&mend::rewritten(bytes)) {
+        Err(Refusal::Encrypted) => Err(Refusal::Encrypted),
+        Ok(mended) if num_sound_pages(&mended) > num_sound => Ok(mended),
+        mended => {
+            let has_pages = |document: &Document| !pages(document).is_empty();
+            let none = || Refusal::Invalid("it has no pages".to_owned());
+            match first {
+                Ok(document) if has_pages(&document) => Ok(document),
+                first => mended
+                    .ok()
+                    .filter(has_pages)
+                    .ok_or_else(|| first.err().unwrap_or_else(none)),
+            }
+        }
+    }
+}
+
+/// How many pages have all the content that they name.
+fn num_sound_pages(document: &Document) -> usize {
+    let is_there = |content: &Object| {
+        let content = document
+            .dereference(content)
+            .ok()
+            .and_then(|(_, it)| it.as_stream().ok());
+        content.is_some_and(|content| !content.content.is_empty())
+    };
+    let is_sound = |page: &ObjectId| {
+        let Ok(page) = document.get_dictionary(*page) else {
+            return false;
+        };
+        match page.get(b"Contents") {
+            Err(_) => true,
+            Ok(contents) => match document.dereference(contents) {
+                Ok((_, Object::Array(parts))) => parts.iter().all(is_there),
+                _ => is_there(contents),
+            },
+        }
+    };
+    pages(document).iter().filter(|page| is_sound(page)).count()
 }
 
 /// The page objects in reading order.
@@ -38,17 +75,15 @@ pub fn pages(document: &Document) -> Vec<ObjectId> {
         let Ok(node) = document.get_dictionary(id) else {
             continue;
         };
-        match get(document, node, b"Kids").and_then(|kids| kids.as_array().ok()) {
+        let kids = get(document, node, b"Kids").and_then(|kids| kids.as_array().ok());
+        let is_page = node.has(b"Contents") || node.has(b"MediaBox") || node.has_type(b"Page");
+        if let Some(kids) = kids {
             // A node that was seen is a loop.
-            Some(kids) => {
-                if seen.insert(id) {
-                    waiting.extend(kids.iter().rev().filter_map(|kid| kid.as_reference().ok()));
-                }
+            if seen.insert(id) {
+                waiting.extend(kids.iter().rev().filter_map(|kid| kid.as_reference().ok()));
             }
-            None if node.has(b"Contents") || node.has(b"MediaBox") || node.has_type(b"Page") => {
-                found.push(id)
-            }
-            None => {}
+        } else if is_page {
+            found.push(id);
         }
         if found.len() == MAX_PAGES {
             break;
@@ -78,7 +113,13 @@ pub fn title(document: &Document) -> Option<String> {
         .split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|word| !word.is_empty());
     let title = title.collect::<Vec<_>>().join(" ");
-    (!title.is_empty()).then_some(title)
+    // What programs write when nobody gave a title.
+    let title = title
+        .strip_prefix("Microsoft Word - ")
+        .unwrap_or(&title)
+        .trim();
+    let is_meant = !title.is_empty() && !title.eq_ignore_ascii_case("untitled");
+    is_meant.then(|| title.to_owned())
 }
 
 fn load(bytes: &[u8]) -> Result<Document, Refusal> {
@@ -96,153 +137,4 @@ fn load(bytes: &[u8]) -> Result<Document, Refusal> {
         return Err(Refusal::Encrypted);
     }
     Ok(document)
-}
-
-/// The file with a cross-reference table made anew from the objects that are really there.
-fn with_new_xref(bytes: &[u8]) -> Vec<u8> {
-    let start = bytes
-        .windows(5)
-        .position(|window| window == b"%PDF-")
-        .unwrap_or(0);
-    let bytes = &bytes[start..];
-    let mut objects = objects(bytes);
-    // A later object with the same number replaces an earlier one.
-    objects.sort_by_key(|object| object.number);
-    objects.reverse();
-    objects.dedup_by_key(|object| object.number);
-    objects.reverse();
-
-    let mut mended = bytes.to_vec();
-    mended.push(b'\n');
-    let xref = mended.len();
-    mended.extend_from_slice(b"xref\n");
-    for object in &objects {
-        let entry = format!(
-            "{} 1\n{:010} {:05} n \n",
-            object.number, object.offset, object.generation
-        );
-        mended.extend_from_slice(entry.as_bytes());
-    }
-    let size = objects
-        .iter()
-        .map(|object| object.number + 1)
-        .max()
-        .unwrap_or(0);
-    let mut trailer = format!("trailer\n<< /Size {size}");
-    for key in ["Root", "Info", "Encrypt"] {
-        if let Some((number, generation)) = last_reference(bytes, key) {
-            trailer += &format!(" /{key} {number} {generation} R");
-        } else if key == "Root"
-            && let Some(catalog) = objects.iter().rev().find(|object| object.is_catalog)
-        {
-            trailer += &format!(" /Root {} {} R", catalog.number, catalog.generation);
-        }
-    }
-    if let Some(id) = file_id(bytes) {
-        trailer += " /ID ";
-        mended.extend_from_slice(trailer.as_bytes());
-        mended.extend_from_slice(id);
-        trailer.clear();
-    }
-    mended.extend_from_slice(trailer.as_bytes());
-    mended.extend_from_slice(format!(" >>\nstartxref\n{xref}\n%%EOF\n").as_bytes());
-    mended
-}
-
-struct FoundObject {
-    number: u32,
-    generation: u16,
-    offset: usize,
-    is_catalog: bool,
-}
-
-/// Every `12 0 obj`.
-fn objects(bytes: &[u8]) -> Vec<FoundObject> {
-    const HEAD: usize = 256;
-    let mut found = Vec::new();
-    for at in positions(bytes, b"obj") {
-        if bytes[..at].ends_with(b"end") {
-            continue;
-        }
-        let mut before = Backwards { bytes, at };
-        let Some((generation, _)) = before
-            .number()
-            .filter(|(generation, _)| *generation <= u32::from(u16::MAX))
-        else {
-            continue;
-        };
-        let Some((number, offset)) = before.number().filter(|(number, _)| *number < 10_000_000)
-        else {
-            continue;
-        };
-        let body = &bytes[at..bytes.len().min(at + HEAD)];
-        let end = positions(body, b"endobj").next().unwrap_or(body.len());
-        let is_catalog = positions(&body[..end], b"/Catalog").next().is_some();
-        found.push(FoundObject {
-            number,
-            generation: generation as u16,
-            offset,
-            is_catalog,
-        });
-    }
-    found
-}
-
-/// Reads numbers towards the beginning.
-struct Backwards<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Backwards<'_> {
-    /// The number before white space, and where it begins.
-    fn number(&mut self) -> Option<(u32, usize)> {
-        while self.at > 0 && self.bytes[self.at - 1].is_ascii_whitespace() {
-            self.at -= 1;
-        }
-        let end = self.at;
-        while self.at > 0 && self.bytes[self.at - 1].is_ascii_digit() && end - self.at < 10 {
-            self.at -= 1;
-        }
-        let number = std::str::from_utf8(&self.bytes[self.at..end])
-            .ok()?
-            .parse()
-            .ok()?;
-        Some((number, self.at))
-    }
-}
-
-/// The last `/key 12 0 R`.
-fn last_reference(bytes: &[u8], key: &str) -> Option<(u32, u16)> {
-    let key = format!("/{key}");
-    positions(bytes, key.as_bytes())
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev()
-        .find_map(|at| {
-            let rest = &bytes[at + key.len()..bytes.len().min(at + key.len() + 32)];
-            let rest = String::from_utf8_lossy(rest);
-            let mut words = rest.split_whitespace();
-            let reference = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-            words.next()?.starts_with('R').then_some(reference)
-        })
-}
-
-/// The value of `/ID`, which decryption needs.
-fn file_id(bytes: &[u8]) -> Option<&[u8]> {
-    const MAX_LEN: usize = 512;
-    let at =
-        positions(bytes, b"/ID").find(|at| bytes[at + 3..].trim_ascii_start().starts_with(b"["))?;
-    let rest = &bytes[at + 3..bytes.len().min(at + MAX_LEN)];
-    rest.iter()
-        .position(|byte| *byte == b']')
-        .map(|end| &rest[..=end])
-}
-
-fn positions<'a>(bytes: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    bytes
-        .windows(needle.len())
-        .enumerate()
-        .filter(move |(_, window)| *window == needle)
-        .map(|(at, _)| at)
 }

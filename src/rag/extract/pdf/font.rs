@@ -8,6 +8,7 @@ use pdf_extract::{Dictionary, Document, Object};
 
 use super::cmap::CMap;
 use super::encoding::{Base, Encodings, Table};
+use super::streams;
 
 /// One character code of a shown string.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +41,8 @@ enum Composite {
     CMap(CMap),
     /// A predefined CMap whose codes are a known character encoding.
     Legacy(&'static Encoding),
+    /// Two bytes of JIS X 0208: EUC-JP without its high bits.
+    Jis,
 }
 
 impl Font {
@@ -122,6 +125,7 @@ impl Composite {
     fn next_code(&self, bytes: &[u8]) -> Option<(u32, usize)> {
         match self {
             Self::CMap(cmap) => cmap.next_code(bytes),
+            Self::Jis => Some((0, bytes.len().min(2))).filter(|(_, num_bytes)| *num_bytes > 0),
             Self::Legacy(encoding) => {
                 let first = *bytes.first()?;
                 let is_kana = *encoding == encoding_rs::SHIFT_JIS && (0xa1..=0xdf).contains(&first);
@@ -140,25 +144,32 @@ impl Composite {
     fn text(&self, code: &[u8]) -> String {
         match self {
             Self::CMap(_) => String::new(),
-            Self::Legacy(encoding) => encoding
-                .decode_without_bom_handling_and_without_replacement(code)
-                .unwrap_or_default()
-                .into_owned(),
+            Self::Legacy(encoding) => decode(encoding, code),
+            Self::Jis => {
+                let code: Vec<u8> = code.iter().map(|byte| byte | 0x80).collect();
+                decode(encoding_rs::EUC_JP, &code)
+            }
         }
     }
 
     fn cid(&self, code: u32) -> u32 {
         match self {
             Self::CMap(cmap) => cmap.cid(code),
-            Self::Legacy(_) => code,
+            Self::Legacy(_) | Self::Jis => code,
         }
     }
+}
+
+fn decode(encoding: &'static Encoding, code: &[u8]) -> String {
+    let text = encoding.decode_without_bom_handling_and_without_replacement(code);
+    text.unwrap_or_default().into_owned()
 }
 
 fn composite(document: &Document, font: &Dictionary) -> Kind {
     let encoding_name = name(document, font, b"Encoding").unwrap_or(b"Identity-H");
     let encoding = match stream(document, font, b"Encoding") {
         Some(source) => Composite::CMap(CMap::parse(&source)),
+        None if matches!(encoding_name, b"H" | b"V") => Composite::Jis,
         None => legacy(encoding_name)
             .map_or_else(|| Composite::CMap(CMap::default()), Composite::Legacy),
     };
@@ -438,9 +449,5 @@ fn name<'a>(document: &'a Document, dictionary: &'a Dictionary, key: &[u8]) -> O
 /// The decoded bytes of a stream.
 fn stream(document: &Document, dictionary: &Dictionary, key: &[u8]) -> Option<Vec<u8>> {
     let stream = get(document, dictionary, key)?.as_stream().ok()?;
-    Some(
-        stream
-            .decompressed_content()
-            .unwrap_or_else(|_| stream.content.clone()),
-    )
+    streams::decoded(document, stream).ok()
 }

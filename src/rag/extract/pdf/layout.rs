@@ -1,6 +1,8 @@
 //! Glyphs at their places to lines of text. Keeps the order in which the page draws, which for text made by
 //! programs is the order of reading; decides only where words, lines and paragraphs end.
 
+use unicode_normalization::char::compose;
+
 use super::page::Glyph;
 
 /// The page's text: lines, with an empty line between paragraphs.
@@ -25,10 +27,12 @@ pub fn text(glyphs: Vec<Glyph>) -> String {
 
 /// Gaps in units of the font size. A space is a quarter to a third of it, kerning below a tenth.
 const WORD_GAP: f64 = 0.15;
+/// Letters that touch overlap by less.
+const OVERLAP: f64 = 0.15;
 /// A step back that is more than an accent set over its letter.
 const BACK_STEP: f64 = 1.5;
 /// Superscripts and subscripts leave the baseline by less.
-const LINE_STEP: f64 = 0.5;
+const LINE_STEP: f64 = 0.45;
 
 struct Line {
     origin: (f64, f64),
@@ -44,6 +48,8 @@ enum Step {
     Same,
     Word,
     Line,
+    /// Over the glyph before: an accent and its letter.
+    Over,
     /// The same glyph again, to look bold.
     Repeated,
     /// To the left, as right-to-left scripts are read.
@@ -57,7 +63,10 @@ fn lines(glyphs: Vec<Glyph>) -> Vec<Line> {
     let mut last: Option<Glyph> = None;
     let mut after_space = false;
     for glyph in glyphs {
-        let step = last.as_ref().map_or(Step::Line, |last| step(last, &glyph));
+        let step = match (lines.last(), &last) {
+            (Some(line), Some(last)) => step(line, last, &glyph),
+            _ => Step::Line,
+        };
         if matches!(step, Step::Repeated) {
             continue;
         }
@@ -87,7 +96,14 @@ fn lines(glyphs: Vec<Glyph>) -> Vec<Line> {
                 }
                 line.is_logical |= matches!(step, Step::Leftwards { .. });
                 line.size = line.size.max(glyph.size);
-                if !is_blank {
+                let accented = match (step, line.pieces.last()) {
+                    (Step::Over, Some(before)) if !after_space => accented(before, &glyph.text),
+                    _ => None,
+                };
+                if let Some(accented) = accented {
+                    line.pieces.pop();
+                    line.pieces.push(accented);
+                } else if !is_blank {
                     line.pieces.push(glyph.text.clone());
                 }
             }
@@ -98,22 +114,21 @@ fn lines(glyphs: Vec<Glyph>) -> Vec<Line> {
     lines
 }
 
-fn step(last: &Glyph, next: &Glyph) -> Step {
+fn step(line: &Line, last: &Glyph, next: &Glyph) -> Step {
     let size = last.size.max(next.size);
-    let (ux, uy) = last.direction;
+    let (ux, uy) = line.direction;
     if ux * next.direction.0 + uy * next.direction.1 < 0.95 {
         return Step::Line;
     }
     let along =
         |from: (f64, f64), to: (f64, f64)| ((to.0 - from.0) * ux + (to.1 - from.1) * uy) / size;
-    let across =
-        ((next.origin.1 - last.origin.1) * ux - (next.origin.0 - last.origin.0) * uy) / size;
-    if across.abs() > LINE_STEP {
+    // Measured from the line's baseline: a subscript may follow a superscript.
+    if (line.distance(next.origin) / line.size.max(size)).abs() > LINE_STEP {
         return Step::Line;
     }
     if last.text == next.text
         && along(last.origin, next.origin).abs() < 0.1
-        && across.abs() < 0.1
+        && (line.distance(last.origin) - line.distance(next.origin)).abs() < 0.1 * size
         && !next.text.is_empty()
     {
         return Step::Repeated;
@@ -130,11 +145,51 @@ fn step(last: &Glyph, next: &Glyph) -> Step {
     }
     if gap < -BACK_STEP {
         Step::Line
+    } else if gap < -OVERLAP {
+        Step::Over
     } else if gap > WORD_GAP {
         Step::Word
     } else {
         Step::Same
     }
+}
+
+/// A letter with the accent that is drawn over it, before or after it, if there is such a letter.
+fn accented(before: &str, over: &str) -> Option<String> {
+    let (mark, letter) = match (combining(before), combining(over)) {
+        (Some(mark), None) => (mark, over),
+        (None, Some(mark)) => (mark, before),
+        _ => return None,
+    };
+    let letter = match letter {
+        "ı" => 'i',
+        "ȷ" => 'j',
+        _ => letter
+            .chars()
+            .next()
+            .filter(|_| letter.chars().count() == 1)?,
+    };
+    compose(letter, mark).map(String::from)
+}
+
+/// The combining mark for an accent that stands alone.
+fn combining(accent: &str) -> Option<char> {
+    Some(match accent {
+        "`" | "ˋ" => '\u{300}',
+        "´" | "ˊ" => '\u{301}',
+        "^" | "ˆ" => '\u{302}',
+        "~" | "˜" => '\u{303}',
+        "¯" | "ˉ" => '\u{304}',
+        "˘" => '\u{306}',
+        "˙" => '\u{307}',
+        "¨" => '\u{308}',
+        "˚" => '\u{30a}',
+        "˝" => '\u{30b}',
+        "ˇ" => '\u{30c}',
+        "¸" => '\u{327}',
+        "˛" => '\u{328}',
+        _ => return None,
+    })
 }
 
 impl Line {
@@ -155,10 +210,10 @@ impl Line {
         in_reading_order(&self.pieces, num_leftwards >= num_rightwards)
     }
 
-    /// How far below this line another begins, in points of the page; negative above.
-    fn distance_to(&self, below: &Line) -> f64 {
+    /// How far below this line's baseline a place is, in points of the page; negative above.
+    fn distance(&self, place: (f64, f64)) -> f64 {
         let (ux, uy) = self.direction;
-        (below.origin.0 - self.origin.0) * uy - (below.origin.1 - self.origin.1) * ux
+        (place.0 - self.origin.0) * uy - (place.1 - self.origin.1) * ux
     }
 }
 
@@ -226,7 +281,7 @@ fn is_strong(piece: &str) -> bool {
 fn usual_leading(lines: &[Line]) -> f64 {
     let mut distances: Vec<f64> = lines
         .windows(2)
-        .map(|pair| pair[0].distance_to(&pair[1]) / pair[0].size.max(pair[1].size))
+        .map(|pair| pair[0].distance(pair[1].origin) / pair[0].size.max(pair[1].size))
         .filter(|distance| (0.5..3.0).contains(distance))
         .collect();
     distances.sort_by(f64::total_cmp);
@@ -236,7 +291,7 @@ fn usual_leading(lines: &[Line]) -> f64 {
 /// `leading` is in units of the font size.
 fn is_new_paragraph(above: &Line, below: &Line, leading: f64) -> bool {
     let size = above.size.max(below.size);
-    let distance = above.distance_to(below) / size;
+    let distance = above.distance(below.origin) / size;
     let is_resized = size > 1.15 * above.size.min(below.size);
     distance < -LINE_STEP || distance > leading * 1.35 || (is_resized && distance > LINE_STEP)
 }
@@ -296,6 +351,21 @@ mod tests {
             ("l", 2.0, 0.0),
         ]);
         assert_eq!(text(page), "all");
+    }
+
+    #[test]
+    fn an_accent_drawn_over_a_letter_is_one_with_it() {
+        let over = drawn(&[
+            ("n", 0.0, 0.0),
+            ("´", 1.0, 0.1),
+            ("n", 1.0, 0.0),
+            ("s", 2.0, 0.0),
+        ]);
+        assert_eq!(text(over), "nńs");
+        let after = drawn(&[("c", 0.0, 0.0), ("¸", 0.2, 0.0), ("a", 1.2, 0.0)]);
+        assert_eq!(text(after), "ça");
+        let beside = drawn(&[("it´s", 0.0, 0.0)]);
+        assert_eq!(text(beside), "it´s");
     }
 
     #[test]

@@ -9,9 +9,11 @@ mod font;
 mod layout;
 mod lexer;
 mod matrix;
+mod mend;
 mod page;
 pub mod protocol;
 pub mod read;
+mod streams;
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -213,7 +215,6 @@ async fn run_child(
     };
     let mut child = Command::new(&limits.program)
         .arg("extract-worker")
-        .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -232,37 +233,22 @@ async fn run_child(
             let _ = stdin.write_all(bytes).await;
         }
     };
-    let listen = listen(stdout, &mark, limits.page_time, deadline, reading);
-    // The child is heard to the end of its output, so sending and the error output end by themselves.
-    let (heard, last_words) = {
-        let sending_and_listening = async {
-            tokio::pin!(listen);
-            tokio::pin!(send);
-            let mut sent = false;
-            loop {
-                tokio::select! {
-                    heard = &mut listen => break heard,
-                    () = &mut send, if !sent => sent = true,
-                }
+    let errors = tokio::spawn(tail(stderr));
+    let heard = {
+        let listen = listen(stdout, &mark, limits.page_time, deadline, reading);
+        tokio::pin!(listen, send);
+        let mut is_sent = false;
+        loop {
+            tokio::select! {
+                heard = &mut listen => break heard,
+                () = &mut send, if !is_sent => is_sent = true,
             }
-        };
-        let (last_words, errors) = tokio::sync::oneshot::channel();
-        let collecting = tokio::spawn(async move {
-            let _ = last_words.send(tail(stderr).await);
-        });
-        let heard = sending_and_listening.await;
-        if !matches!(heard, Heard::End) {
-            let _ = child.start_kill();
         }
-        let status = child.wait().await;
-        let errors = tokio::time::timeout(Duration::from_secs(1), errors).await;
-        collecting.abort();
-        (
-            heard,
-            (status, errors.ok().and_then(Result::ok).unwrap_or_default()),
-        )
     };
-    let (status, errors) = last_words;
+    // It has ended, or there is nothing more to hear from it.
+    let _ = child.start_kill();
+    let status = child.wait().await;
+    let errors = errors.await.unwrap_or_default();
     Ok(match heard {
         Heard::Done => Ending::Done,
         Heard::Refused(refusal) => Ending::Refused(refusal),

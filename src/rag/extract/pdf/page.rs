@@ -10,6 +10,7 @@ use super::encoding::Encodings;
 use super::font::{self, Font, Shown, get};
 use super::lexer::{Lexer, Value};
 use super::matrix::Matrix;
+use super::streams;
 
 /// A piece of text at its place on the page.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,14 +84,14 @@ fn page_content(document: &Document, page: &Dictionary) -> Result<Vec<u8>, Strin
     let mut content = Vec::new();
     let mut failure = None;
     for part in &parts {
-        match part.decompressed_content() {
+        match streams::decoded(document, part) {
             Ok(part) => content.extend(part),
-            Err(error) => failure = Some(error.to_string()),
+            Err(reason) => failure = Some(reason),
         }
         content.push(b'\n');
     }
     match failure {
-        Some(error) if content.iter().all(u8::is_ascii_whitespace) => Err(error),
+        Some(reason) if content.iter().all(u8::is_ascii_whitespace) => Err(reason),
         _ => Ok(content),
     }
 }
@@ -409,7 +410,7 @@ impl<'a> Interpreter<'a> {
                 .unwrap_or(Matrix::IDENTITY)
                 .then(&state.page);
         }
-        match object.decompressed_content() {
+        match streams::decoded(self.document, object) {
             Ok(content) => self.run(&content, own.unwrap_or(resources), state, depth + 1),
             Err(_) => Ok(()),
         }
