@@ -1,5 +1,5 @@
-//! The SQLite file and the threads that use it: one writer, a few readers, a few searchers. An async caller hands
-//! over a closure and awaits its answer, so nobody above can block an async worker. Knows no table.
+//! The SQLite file and the threads that use it: one writer, a few readers, a few searchers, one for
+//! the vector index. An async caller hands over a closure and awaits its answer, so nobody above can block an async worker. Knows no table.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,8 +26,10 @@ pub(super) struct Database {
     path: PathBuf,
     writer: Threads,
     readers: Threads,
-    /// Apart from the readers: building a vector index takes long and must not hold up a listing.
+    /// Apart from the readers, so that long searches do not hold up a listing.
     searchers: Threads,
+    /// For work on the vector index, which can take minutes.
+    indexer: Threads,
 }
 
 impl Database {
@@ -57,6 +59,7 @@ impl Database {
             writer: Threads::start("store-writer", vec![writer])?,
             readers: Threads::start("store-reader", connect_readers(path, NUM_READERS)?)?,
             searchers: Threads::start("store-search", connect_readers(path, num_searchers)?)?,
+            indexer: Threads::start("store-index", connect_readers(path, 1)?)?,
         })
     }
 
@@ -88,7 +91,7 @@ impl Database {
         answer.await.map_err(|error| error.naming(&self.path))
     }
 
-    /// As `read`, on the threads for work that may take long.
+    /// As `read`, on the threads for searches.
     pub(super) async fn search<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -100,12 +103,24 @@ impl Database {
         answer.await.map_err(|error| error.naming(&self.path))
     }
 
-    /// Hands `work` to the search threads if they have room, and does not wait for it.
-    pub(super) fn search_in_background<F>(&self, work: F)
+    /// As `read`, on the one thread for the vector index.
+    pub(super) async fn maintain<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction) -> Result<T> + Send + 'static,
+    {
+        let answer = self
+            .indexer
+            .run(move |connection| work(&connection.transaction()?));
+        answer.await.map_err(|error| error.naming(&self.path))
+    }
+
+    /// As `maintain`, without waiting for it.
+    pub(super) fn maintain_in_background<F>(&self, work: F)
     where
         F: FnOnce(&Transaction) -> Result<()> + Send + 'static,
     {
-        self.searchers
+        self.indexer
             .try_run(move |connection| work(&connection.transaction()?));
     }
 
@@ -176,7 +191,7 @@ impl Threads {
                 tracing::warn!(%error, "background work in the store failed");
             }
         });
-        // A full queue means that others are about to do the same work.
+        // A full queue means that the same work is already waiting many times over.
         let _ = self.queue.try_send(task);
     }
 }

@@ -144,8 +144,9 @@ impl Store {
         self.database()
             .write(move |tx| complete(tx, &job, total, &page_warnings))
             .await?;
-        // So that the next search does not have to wait for it.
-        self.refresh_vector_index();
+        if self.has_vector_index() {
+            self.refresh_vector_index();
+        }
         Ok(())
     }
 

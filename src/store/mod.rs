@@ -9,13 +9,13 @@ mod extractions;
 mod files;
 mod filter;
 mod index_file;
-mod index_sync;
 mod jobs;
 mod json;
 mod keyword_search;
 mod listing;
 mod responses;
 mod scope;
+mod shared_index;
 mod vector_index;
 mod vector_search;
 mod vector_stores;
@@ -47,7 +47,7 @@ pub use vector_stores::{FileCounts, NewVectorStore, VectorStore, VectorStoreUpda
 pub use worker_lock::{WorkerLock, try_worker_lock};
 
 use database::Database;
-use index_sync::SharedIndex;
+use shared_index::SharedIndex;
 
 /// Which model made the vectors. Chunks of another one are kept but never searched.
 #[derive(Debug, Clone, PartialEq, Eq)]

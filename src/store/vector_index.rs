@@ -193,14 +193,14 @@ impl VectorIndex {
             }
             hits.push(Hit {
                 chunk_id,
-                score: dot(query, &vector).clamp(-1.0, 1.0),
+                score: unit_dot(query, &vector),
             });
         }
         Ok(hits)
     }
 }
 
-fn best(mut hits: Vec<Hit>, limit: usize) -> Vec<Hit> {
+pub(super) fn best(mut hits: Vec<Hit>, limit: usize) -> Vec<Hit> {
     let best_first = |a: &Hit, b: &Hit| {
         b.score
             .total_cmp(&a.score)
@@ -286,9 +286,14 @@ pub(super) fn vector_from_bytes(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
-fn unit(vector: &[f32]) -> Vec<f32> {
+pub(super) fn unit(vector: &[f32]) -> Vec<f32> {
     let length = dot(vector, vector).sqrt();
     vector.iter().map(|value| value / length).collect()
+}
+
+/// The cosine similarity of two vectors of length 1.
+pub(super) fn unit_dot(a: &[f32], b: &[f32]) -> f32 {
+    dot(a, b).clamp(-1.0, 1.0)
 }
 
 /// Several sums side by side, so that the compiler can use vector instructions.

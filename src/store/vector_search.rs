@@ -45,15 +45,16 @@ impl Store {
         let embedder = Arc::clone(&self.parts.embedder);
         let search = move |tx: &Transaction| {
             let allowed = allowed.ids(tx)?;
-            if allowed.is_empty() {
-                return Ok(Vec::new());
-            }
-            let mut hits = index.with_current(tx, |index| index.search(&query, &allowed, limit))?;
-            let searchable = searchable(tx, &hits, &embedder.hash)?;
-            hits.retain(|hit| searchable.contains(&hit.chunk_id));
-            Ok(hits)
+            let mut found = index.search(tx, &query, allowed, limit)?;
+            let searchable = searchable(tx, &found.hits, &embedder.hash)?;
+            found.hits.retain(|hit| searchable.contains(&hit.chunk_id));
+            Ok(found)
         };
-        self.database().search(search).await
+        let found = self.database().search(search).await?;
+        if found.is_index_behind {
+            self.refresh_vector_index();
+        }
+        Ok(found.hits)
     }
 }
 

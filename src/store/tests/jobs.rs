@@ -85,6 +85,10 @@ async fn an_interrupted_job_goes_on_where_it_stopped() {
     assert_eq!(store.requeue_interrupted_jobs().await.unwrap(), 1);
     let again = store.claim_next_job().await.unwrap().unwrap();
     assert_eq!(store.num_stored_chunks(&again).await.unwrap(), 2);
+    let former = store
+        .append_chunks(&job, vec![chunk(2, "c", X.to_vec())])
+        .await;
+    assert!(matches!(former, Err(StoreError::Gone { .. })), "{former:?}");
     let skipped = store
         .append_chunks(&again, vec![chunk(3, "d", X.to_vec())])
         .await;

@@ -120,16 +120,46 @@ pub(super) async fn texts_of(store: &Store, hits: &[Hit]) -> Vec<String> {
         .collect()
 }
 
+/// Searches twice: with the index as it happens to be, and when it has caught up; both must find the same.
+pub(super) async fn vector_hits(
+    store: &Store,
+    query: [f32; DIMENSIONS],
+    scope: SearchScope,
+) -> Vec<Hit> {
+    let early = store
+        .vector_search(query.to_vec(), scope.clone(), 1000)
+        .await
+        .unwrap();
+    store.warm_vector_index().await.unwrap();
+    let late = store
+        .vector_search(query.to_vec(), scope, 1000)
+        .await
+        .unwrap();
+    assert_eq!(early, late, "an index that is behind must not matter");
+    assert_eq!(
+        store.parts.index.num_vectors(),
+        num_searchable_chunks(store).await,
+        "the index holds what can be found"
+    );
+    late
+}
+
+async fn num_searchable_chunks(store: &Store) -> usize {
+    let sql = "SELECT count(*) FROM chunks c JOIN documents d ON d.id = c.document_id
+               WHERE d.status = 'completed' AND d.embedder_hash = ?";
+    let hash = store.embedder().hash.clone();
+    let count = move |tx: &rusqlite::Transaction| {
+        Ok(tx.query_row(sql, [hash], |row| row.get::<_, i64>(0))?)
+    };
+    store.database().read(count).await.unwrap() as usize
+}
+
 pub(super) async fn vector_texts(
     store: &Store,
     query: [f32; DIMENSIONS],
     scope: SearchScope,
 ) -> Vec<String> {
-    let hits = store
-        .vector_search(query.to_vec(), scope, 10)
-        .await
-        .unwrap();
-    texts_of(store, &hits).await
+    texts_of(store, &vector_hits(store, query, scope).await).await
 }
 
 pub(super) async fn keyword_texts(store: &Store, query: &str, scope: SearchScope) -> Vec<String> {

@@ -113,7 +113,7 @@ impl Run {
                 "drop and open again"
             }
             (94..96, _) => {
-                // The other half of the time somebody deletes the cache.
+                // It may not be there.
                 let _ = std::fs::remove_file(self.dir.path().join("vectors.usearch"));
                 "delete the index file"
             }
@@ -140,7 +140,6 @@ impl Run {
                 format!("common word{}", self.num_words),
                 self.random_vector(),
             );
-            // Half of them by the other handle would be another worker's; the claim is what counts.
             store
                 .append_chunks(&job, vec![chunk(ordinal, &text, vector.to_vec())])
                 .await
@@ -205,10 +204,7 @@ impl Run {
             .collect();
         expected.sort_by(|a, b| b.0.total_cmp(&a.0));
 
-        let hits = store
-            .vector_search(query.to_vec(), scope.clone(), 1000)
-            .await
-            .unwrap();
+        let hits = vector_hits(&store, query, scope.clone()).await;
         let texts = texts_of(&store, &hits).await;
         let expected_texts: Vec<&str> = expected.iter().map(|(_, text)| *text).collect();
         assert_eq!(texts, expected_texts, "{context}");

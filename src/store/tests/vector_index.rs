@@ -164,7 +164,7 @@ fn an_index_that_lost_half_of_its_vectors_says_that_it_is_worn() {
 #[ignore = "a measurement"]
 fn what_the_ways_of_searching_cost() {
     const DIMENSIONS: usize = 384;
-    for count in [20_000, 100_000] {
+    for count in [20_000, 50_000] {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let mut random = || {
             (0..DIMENSIONS)
