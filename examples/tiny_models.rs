@@ -14,6 +14,7 @@ fn main() -> std::io::Result<()> {
     let embedder = dir.join("tiny-bert");
     std::fs::create_dir_all(&embedder)?;
     write_tiny_bert(&embedder)?;
-    let script = "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] is not shown.";
+    let script =
+        "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] is not shown.";
     write_scripted_gguf(&dir.join("scripted.gguf"), &Script::once(script))
 }

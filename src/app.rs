@@ -59,30 +59,55 @@ struct Parts {
 impl App {
     /// Everything, to be served.
     pub async fn open(settings: Settings) -> anyhow::Result<Self> {
-        Self::with(settings, Parts { chat: true, ingestion: true }).await
+        Self::with(
+            settings,
+            Parts {
+                chat: true,
+                ingestion: true,
+            },
+        )
+        .await
     }
 
     /// What adding documents needs.
     pub async fn open_documents(settings: Settings) -> anyhow::Result<Self> {
-        let app = Self::with(settings, Parts { chat: false, ingestion: true }).await?;
+        let app = Self::with(
+            settings,
+            Parts {
+                chat: false,
+                ingestion: true,
+            },
+        )
+        .await?;
         anyhow::ensure!(app.workspace.embedder.is_some(), NO_EMBEDDING_MODEL);
         Ok(app)
     }
 
     /// What answering needs.
     pub async fn open_models(settings: Settings) -> anyhow::Result<Self> {
-        Self::with(settings, Parts { chat: true, ingestion: false }).await
+        Self::with(
+            settings,
+            Parts {
+                chat: true,
+                ingestion: false,
+            },
+        )
+        .await
     }
 
     async fn with(settings: Settings, parts: Parts) -> anyhow::Result<Self> {
         let choice: DeviceChoice = settings.device.parse()?;
         let device = ComputeDevice::select(choice)?;
-        
+
         let cache = ModelCache::new(settings.model_cache.clone());
         let mut loaded = Vec::new();
         let mut notices = Vec::new();
 
-        let embedder = match find(&cache, settings.embedding_model.as_deref(), ModelKind::Embedding)? {
+        let embedder = match find(
+            &cache,
+            settings.embedding_model.as_deref(),
+            ModelKind::Embedding,
+        )? {
             Some(found) => {
                 let (embedder, model) = load_embedder(&found, &device)?;
                 loaded.push(model);
@@ -127,10 +152,25 @@ impl App {
             _ => None,
         };
         let min_similarity = settings.min_similarity.unwrap_or_else(|| {
-            embedder.as_ref().map_or(0.0, |embedder| default_min_similarity(embedder.spec().pooling))
+            embedder.as_ref().map_or(0.0, |embedder| {
+                default_min_similarity(embedder.spec().pooling)
+            })
         });
-        let workspace = Workspace { store, embedder, chat, min_similarity, top_k: settings.top_k };
-        Ok(Self { settings, device, workspace, ingestion, loaded, notices })
+        let workspace = Workspace {
+            store,
+            embedder,
+            chat,
+            min_similarity,
+            top_k: settings.top_k,
+        };
+        Ok(Self {
+            settings,
+            device,
+            workspace,
+            ingestion,
+            loaded,
+            notices,
+        })
     }
 
     pub fn workspace(&self) -> &Workspace {
@@ -163,7 +203,10 @@ impl App {
         }
         writeln!(out, "  data: {}", self.settings.data_dir.display())?;
         if !http::ui::is_built() {
-            writeln!(out, "  note: the browser app is missing, because this was built without Node")?;
+            writeln!(
+                out,
+                "  note: the browser app is missing, because this was built without Node"
+            )?;
         }
         for notice in &self.notices {
             writeln!(out, "  note: {notice}")?;
@@ -172,12 +215,18 @@ impl App {
     }
 
     /// Serves until a signal; running answers have the grace time to finish. A second signal ends at once.
-    pub async fn serve(self, options: HttpOptions, listener: TcpListener) -> anyhow::Result<ExitCode> {
+    pub async fn serve(
+        self,
+        options: HttpOptions,
+        listener: TcpListener,
+    ) -> anyhow::Result<ExitCode> {
         let grace = options.shutdown_grace;
         let context = Context {
             workspace: self.workspace.clone(),
             options,
-            started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+            started_at: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |age| age.as_secs()),
             device: self.device.description().to_string(),
             notices: self.notices.clone(),
         };
@@ -194,7 +243,10 @@ impl App {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        tracing::info!(grace_s = grace.as_secs(), "stopping; running answers may finish");
+        tracing::info!(
+            grace_s = grace.as_secs(),
+            "stopping; running answers may finish"
+        );
         tokio::select! {
             _ = futures_util::future::join(handle.stop(true), &mut running) => {}
             _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
@@ -223,14 +275,24 @@ impl App {
 }
 
 /// The model that was named, or the first of its kind that was pulled.
-fn find(cache: &ModelCache, named: Option<&str>, kind: ModelKind) -> anyhow::Result<Option<ResolvedModel>> {
+fn find(
+    cache: &ModelCache,
+    named: Option<&str>,
+    kind: ModelKind,
+) -> anyhow::Result<Option<ResolvedModel>> {
     match named {
         Some(name) => Ok(Some(cache.resolve(name, kind)?)),
-        None => Ok(cache.list().into_iter().find(|model| model.catalog.is_some_and(|entry| entry.kind == kind))),
+        None => Ok(cache
+            .list()
+            .into_iter()
+            .find(|model| model.catalog.is_some_and(|entry| entry.kind == kind))),
     }
 }
 
-fn load_embedder(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Result<(Embedder, LoadedModel)> {
+fn load_embedder(
+    found: &ResolvedModel,
+    device: &ComputeDevice,
+) -> anyhow::Result<(Embedder, LoadedModel)> {
     let dir = &found.path;
     let entry = found.catalog;
     let options = EmbedderOptions {
@@ -243,8 +305,18 @@ fn load_embedder(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Resul
     let embedder = Embedder::load(dir, options)
         .with_context(|| format!("cannot load the embedding model from {}", dir.display()))?;
     let spec = embedder.spec();
-    let details = format!("{} dimensions, {} tokens, {}", spec.dimensions, spec.max_tokens, gib(spec.memory_bytes as u64));
-    let model = LoadedModel { kind: "embedding model", id: spec.name.clone(), source: source(dir), details };
+    let details = format!(
+        "{} dimensions, {} tokens, {}",
+        spec.dimensions,
+        spec.max_tokens,
+        gib(spec.memory_bytes as u64)
+    );
+    let model = LoadedModel {
+        kind: "embedding model",
+        id: spec.name.clone(),
+        source: source(dir),
+        details,
+    };
     Ok((embedder, model))
 }
 
@@ -265,7 +337,10 @@ fn load_chat(
     };
     let decoder = Decoder::load(&gguf, device, &options).with_context(what)?;
     let spec = decoder.spec().clone();
-    let config = EngineConfig { max_waiting: settings.max_waiting, ..EngineConfig::default() };
+    let config = EngineConfig {
+        max_waiting: settings.max_waiting,
+        ..EngineConfig::default()
+    };
     let engine = Engine::start(Box::new(decoder), config);
     let chat = ChatModel::new(found.name.clone(), engine, tokenizer).with_context(what)?;
     let details = format!(
@@ -276,7 +351,12 @@ fn load_chat(
         spec.num_blocks * spec.block_size,
         chat.context_length(),
     );
-    let model = LoadedModel { kind: "chat model", id: chat.id().to_string(), source: source(path), details };
+    let model = LoadedModel {
+        kind: "chat model",
+        id: chat.id().to_string(),
+        source: source(path),
+        details,
+    };
     Ok((chat, model))
 }
 
@@ -285,16 +365,23 @@ fn cache_size(settings: &Settings, max_context: usize) -> CacheSize {
         return CacheSize::Tokens(tokens);
     }
     let free = crate::device::machine_memory().map(|memory| memory.available_bytes / CACHE_SHARE);
-    CacheSize::Within { tokens: DEFAULT_FULL_SEQUENCES * max_context, bytes: free.unwrap_or(1 << 30) }
+    CacheSize::Within {
+        tokens: DEFAULT_FULL_SEQUENCES * max_context,
+        bytes: free.unwrap_or(1 << 30),
+    }
 }
 
 /// Names the model that made the vectors. Without one, nothing can be searched, and nothing stored is touched.
 fn embedder_id(embedder: Option<&Embedder>) -> EmbedderId {
     match embedder {
-        Some(embedder) => {
-            EmbedderId { hash: embedder.spec().model_hash.clone(), dimensions: embedder.spec().dimensions }
-        }
-        None => EmbedderId { hash: "none".into(), dimensions: 1 },
+        Some(embedder) => EmbedderId {
+            hash: embedder.spec().model_hash.clone(),
+            dimensions: embedder.spec().dimensions,
+        },
+        None => EmbedderId {
+            hash: "none".into(),
+            dimensions: 1,
+        },
     }
 }
 
@@ -307,5 +394,9 @@ fn gib(bytes: u64) -> String {
     const GIB: f64 = (1u64 << 30) as f64;
     const MIB: f64 = (1u64 << 20) as f64;
     let bytes = bytes as f64;
-    if bytes >= GIB { format!("{:.1} GiB", bytes / GIB) } else { format!("{:.1} MiB", bytes / MIB) }
+    if bytes >= GIB {
+        format!("{:.1} GiB", bytes / GIB)
+    } else {
+        format!("{:.1} MiB", bytes / MIB)
+    }
 }

@@ -120,7 +120,10 @@ impl Settings {
         match file {
             Some(path) if !path.is_file() => return Err(ConfigError::NoFile { path: path.into() }),
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None if Path::new(DEFAULT_FILE).is_file() => {
+                figment = figment.merge(Toml::file_exact(DEFAULT_FILE))
+            }
+            None => {}
         }
         let known = known_keys();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();

@@ -13,7 +13,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("tokenizer", &["llm"]),
     ("rag", &["store", "tokenizer", "embedding", "engine"]),
-    ("http", &["rag", "store", "tokenizer", "embedding", "engine"]),
+    (
+        "http",
+        &["rag", "store", "tokenizer", "embedding", "engine"],
+    ),
     ("config", &[]),
     ("telemetry", &[]),
     ("hub", &["embedding"]),
@@ -21,12 +24,32 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "config", "device", "embedding", "engine", "http", "hub", "llm", "rag", "store", "telemetry", "tokenizer",
+            "config",
+            "device",
+            "embedding",
+            "engine",
+            "http",
+            "hub",
+            "llm",
+            "rag",
+            "store",
+            "telemetry",
+            "tokenizer",
         ],
     ),
     (
         "cli",
-        &["app", "config", "engine", "http", "hub", "kernels", "rag", "store", "telemetry"],
+        &[
+            "app",
+            "config",
+            "engine",
+            "http",
+            "hub",
+            "kernels",
+            "rag",
+            "store",
+            "telemetry",
+        ],
     ),
 ];
 
@@ -51,8 +74,17 @@ fn sources() -> Vec<(String, PathBuf)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
-                let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_string();
+                let first = path
+                    .strip_prefix(&root)
+                    .unwrap()
+                    .components()
+                    .next()
+                    .unwrap();
+                let module = first
+                    .as_os_str()
+                    .to_string_lossy()
+                    .trim_end_matches(".rs")
+                    .to_string();
                 found.push((module, path));
             }
         }
@@ -74,15 +106,24 @@ fn modules_import_only_what_lies_below_them() {
         if module == "lib" || module == "main" {
             continue;
         }
-        let (_, allowed) = IMPORTS.iter().find(|(name, _)| *name == module).unwrap_or_else(|| {
-            panic!("module {module} is not in the table of tests/architecture.rs");
-        });
+        let (_, allowed) = IMPORTS
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| {
+                panic!("module {module} is not in the table of tests/architecture.rs");
+            });
         for (number, line) in code_lines(&fs::read_to_string(&path).unwrap()) {
             for used in line.split("crate::").skip(1) {
-                let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                let used = used
+                    .split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .next()
+                    .unwrap();
                 let is_module = IMPORTS.iter().any(|(name, _)| *name == used);
                 if is_module && used != module && !allowed.contains(&used) {
-                    wrong.push(format!("{}:{number}: {module} may not use {used}", path.display()));
+                    wrong.push(format!(
+                        "{}:{number}: {module} may not use {used}",
+                        path.display()
+                    ));
                 }
             }
         }
@@ -97,7 +138,10 @@ fn libraries_stay_where_they_belong() {
         for (number, line) in code_lines(&fs::read_to_string(&path).unwrap()) {
             for (text, allowed) in CONFINED {
                 if line.contains(text) && !allowed.contains(&module.as_str()) {
-                    wrong.push(format!("{}:{number}: {text:?} belongs in {allowed:?}", path.display()));
+                    wrong.push(format!(
+                        "{}:{number}: {text:?} belongs in {allowed:?}",
+                        path.display()
+                    ));
                 }
             }
         }

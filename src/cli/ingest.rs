@@ -46,30 +46,64 @@ pub async fn run(settings: Settings, args: IngestArgs) -> anyhow::Result<ExitCod
             eprintln!("{}: {}", path.display(), error.message);
             continue;
         }
-        println!("{}: {} passages ({file_id})", path.display(), document.num_chunks);
+        println!(
+            "{}: {} passages ({file_id})",
+            path.display(),
+            document.num_chunks
+        );
         for warning in &document.page_warnings {
-            eprintln!("{}: page {}: {}", path.display(), warning.page, warning.error);
+            eprintln!(
+                "{}: page {}: {}",
+                path.display(),
+                warning.page,
+                warning.error
+            );
         }
     }
     app.close().await;
-    Ok(if num_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if num_failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn add(store: &Store, collection: &str, path: &Path) -> anyhow::Result<String> {
     let size = std::fs::metadata(path).context("cannot be read")?.len();
     anyhow::ensure!(path.is_file(), "is not a file");
     anyhow::ensure!(size > 0, "is empty");
-    let filename = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let media_type = mime_guess::from_path(path).first_or_octet_stream().to_string();
-    let new = NewFile { filename, purpose: "assistants".into(), media_type };
-    let file = store.create_file(new, Content::Path(path.to_path_buf())).await?;
-    store.attach(collection, &file.id, Attributes::new(), default_chunking()).await?;
+    let filename = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let media_type = mime_guess::from_path(path)
+        .first_or_octet_stream()
+        .to_string();
+    let new = NewFile {
+        filename,
+        purpose: "assistants".into(),
+        media_type,
+    };
+    let file = store
+        .create_file(new, Content::Path(path.to_path_buf()))
+        .await?;
+    store
+        .attach(collection, &file.id, Attributes::new(), default_chunking())
+        .await?;
     Ok(file.id)
 }
 
-async fn wait(store: &Store, collection: &str, file_id: &str, path: &Path) -> anyhow::Result<Document> {
+async fn wait(
+    store: &Store,
+    collection: &str,
+    file_id: &str,
+    path: &Path,
+) -> anyhow::Result<Document> {
     let bar = ProgressBar::new(0);
-    bar.set_style(ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} passages")?);
+    bar.set_style(ProgressStyle::with_template(
+        "{msg} [{bar:30}] {pos}/{len} passages",
+    )?);
     bar.set_message(path.display().to_string());
     loop {
         let document = store.document(collection, file_id).await?;

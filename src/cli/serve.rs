@@ -14,7 +14,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let options = App::http_options(&settings);
     // Before the models are loaded: a port in use should be known at once.
     let (listener, address) = http::bind(&options).with_context(|| {
-        format!("cannot listen on {}:{}; choose another with --port", options.host, options.port)
+        format!(
+            "cannot listen on {}:{}; choose another with --port",
+            options.host, options.port
+        )
     })?;
     let app = App::open(settings).await?;
     app.print_banner(&mut std::io::stdout().lock(), address)?;

@@ -274,7 +274,10 @@ impl Worker {
             outbox.extend(self.finish(id, FinishReason::EndToken));
             return;
         }
-        let num_cached_tokens = self.scheduler.running(id).map_or(0, |it| it.num_cached_tokens);
+        let num_cached_tokens = self
+            .scheduler
+            .running(id)
+            .map_or(0, |it| it.num_cached_tokens);
         request
             .num_cached_tokens
             .store(num_cached_tokens, Ordering::Release);

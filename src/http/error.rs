@@ -101,7 +101,8 @@ impl ApiError {
     }
 
     pub fn previous_response_not_found(id: &str) -> Self {
-        let message = format!("previous response with id '{id}' not found; it may not have been stored");
+        let message =
+            format!("previous response with id '{id}' not found; it may not have been stored");
         Self {
             code: Some("previous_response_not_found"),
             ..Self::invalid("previous_response_id", message)
@@ -292,8 +293,12 @@ impl From<AnswerError> for ApiError {
     fn from(error: AnswerError) -> Self {
         match error {
             AnswerError::Retrieve(error) => error.into(),
-            AnswerError::Prompt(PromptError::Generate(error)) | AnswerError::Generate(error) => error.into(),
-            AnswerError::Prompt(error @ PromptError::TooLong { .. }) => Self::context_length("input", error.to_string()),
+            AnswerError::Prompt(PromptError::Generate(error)) | AnswerError::Generate(error) => {
+                error.into()
+            }
+            AnswerError::Prompt(error @ PromptError::TooLong { .. }) => {
+                Self::context_length("input", error.to_string())
+            }
             AnswerError::Store(error) => error.into(),
         }
     }

@@ -8,10 +8,26 @@ use crate::http::Context;
 pub async fn get(context: web::Data<Context>) -> HttpResponse {
     let workspace = &context.workspace;
     let dead = [
-        ("chat model", workspace.chat.as_ref().is_some_and(|chat| !chat.engine().is_alive())),
-        ("embedding model", workspace.embedder.as_ref().is_some_and(|embedder| !embedder.is_alive())),
+        (
+            "chat model",
+            workspace
+                .chat
+                .as_ref()
+                .is_some_and(|chat| !chat.engine().is_alive()),
+        ),
+        (
+            "embedding model",
+            workspace
+                .embedder
+                .as_ref()
+                .is_some_and(|embedder| !embedder.is_alive()),
+        ),
     ];
-    let dead: Vec<&str> = dead.into_iter().filter(|(_, dead)| *dead).map(|(name, _)| name).collect();
+    let dead: Vec<&str> = dead
+        .into_iter()
+        .filter(|(_, dead)| *dead)
+        .map(|(name, _)| name)
+        .collect();
     let version = env!("CARGO_PKG_VERSION");
     if !dead.is_empty() {
         let message = format!("stopped working: {}; restart the server", dead.join(", "));

@@ -71,7 +71,11 @@ impl Context {
 
     pub fn served_models(&self) -> Vec<String> {
         let chat = self.workspace.chat.iter().map(|chat| chat.id().to_string());
-        let embedder = self.workspace.embedder.iter().map(|embedder| embedder.spec().name.clone());
+        let embedder = self
+            .workspace
+            .embedder
+            .iter()
+            .map(|embedder| embedder.spec().name.clone());
         chat.chain(embedder).collect()
     }
 
@@ -81,7 +85,11 @@ impl Context {
 
     /// Changes when answers may: another version or another start.
     pub fn fingerprint(&self) -> String {
-        format!("inglenook_{}_{:x}", env!("CARGO_PKG_VERSION"), self.started_at)
+        format!(
+            "inglenook_{}_{:x}",
+            env!("CARGO_PKG_VERSION"),
+            self.started_at
+        )
     }
 }
 
@@ -89,8 +97,7 @@ impl Context {
 pub const NO_CHAT_MODEL: &str =
     "no chat model is loaded; pull one with: inglenook models pull qwen3-0.6b, then restart";
 /// What to do when there is no embedding model.
-pub const NO_EMBEDDING_MODEL: &str =
-    "no embedding model is loaded; pull one with: inglenook models pull bge-small-en-v1.5, then restart";
+pub const NO_EMBEDDING_MODEL: &str = "no embedding model is loaded; pull one with: inglenook models pull bge-small-en-v1.5, then restart";
 
 /// Binds the address, so that a port in use is an error before anything is served.
 pub fn bind(options: &HttpOptions) -> std::io::Result<(TcpListener, SocketAddr)> {
@@ -150,23 +157,41 @@ fn cors(origins: &[String]) -> Cors {
     let allowed = origins.to_vec();
     Cors::default()
         .allowed_origin_fn(move |origin, request| {
-            let Ok(origin) = origin.to_str() else { return false };
+            let Ok(origin) = origin.to_str() else {
+                return false;
+            };
             let host = origin.split_once("://").map_or("", |(_, host)| host);
-            let own = request.headers().get(header::HOST).and_then(|own| own.to_str().ok());
+            let own = request
+                .headers()
+                .get(header::HOST)
+                .and_then(|own| own.to_str().ok());
             auth::is_local_host(host)
                 || own == Some(host)
-                || allowed.iter().any(|allowed| allowed == origin || allowed == "*")
+                || allowed
+                    .iter()
+                    .any(|allowed| allowed == origin || allowed == "*")
         })
         .block_on_origin_mismatch(true)
         .allow_any_method()
         .allow_any_header()
-        .expose_headers(["x-request-id", "retry-after", "openai-processing-ms", "openai-poll-after-ms"])
+        .expose_headers([
+            "x-request-id",
+            "retry-after",
+            "openai-processing-ms",
+            "openai-poll-after-ms",
+        ])
         .max_age(3600)
 }
 
 /// Headers that every answer carries.
 fn harden<B>(response: &mut ServiceResponse<B>) {
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        header::HeaderValue::from_static("no-referrer"),
+    );
 }

@@ -22,8 +22,17 @@ pub async fn add(
     tracing::info!(%method, path, status = response.status().as_u16(), ms = elapsed, id, "request");
     harden(&mut response);
     let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static("x-request-id"), HeaderValue::from_str(&id).expect("ids are ASCII"));
-    headers.insert(HeaderName::from_static("openai-processing-ms"), HeaderValue::from(elapsed));
-    headers.insert(HeaderName::from_static("openai-version"), HeaderValue::from_static("2020-10-01"));
+    headers.insert(
+        HeaderName::from_static("x-request-id"),
+        HeaderValue::from_str(&id).expect("ids are ASCII"),
+    );
+    headers.insert(
+        HeaderName::from_static("openai-processing-ms"),
+        HeaderValue::from(elapsed),
+    );
+    headers.insert(
+        HeaderName::from_static("openai-version"),
+        HeaderValue::from_static("2020-10-01"),
+    );
     Ok(response)
 }

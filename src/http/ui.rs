@@ -31,7 +31,10 @@ pub fn is_asset(path: &str) -> bool {
 }
 
 async fn index() -> HttpResponse {
-    let page = Assets::get("index.html").map_or_else(|| MISSING.as_bytes().to_vec(), |file| file.data.into_owned());
+    let page = Assets::get("index.html").map_or_else(
+        || MISSING.as_bytes().to_vec(),
+        |file| file.data.into_owned(),
+    );
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
@@ -41,10 +44,15 @@ async fn index() -> HttpResponse {
 
 async fn asset(request: HttpRequest) -> HttpResponse {
     let path = request.path().trim_start_matches('/');
-    let Some(file) = Assets::get(path) else { return HttpResponse::NotFound().finish() };
+    let Some(file) = Assets::get(path) else {
+        return HttpResponse::NotFound().finish();
+    };
     // The names of assets carry a hash of their content.
-    let caching =
-        if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let caching = if path.starts_with("assets/") {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     let media_type = mime_guess::from_path(path).first_or_octet_stream();
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, media_type.as_ref()))

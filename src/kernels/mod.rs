@@ -5,5 +5,5 @@ pub mod activation;
 pub mod mapped_file;
 pub mod paged_attention;
 pub mod parallel;
-mod vector;
 pub mod threads;
+mod vector;

@@ -9,7 +9,10 @@ pub fn limit(num_threads: usize) {
     if num_threads == 0 {
         return;
     }
-    assert!(is_single_threaded(), "the number of threads must be set before any thread is started");
+    assert!(
+        is_single_threaded(),
+        "the number of threads must be set before any thread is started"
+    );
     let value = num_threads.to_string();
     // SAFETY: no other thread exists that could read the environment at the same time.
     unsafe {

@@ -235,9 +235,9 @@ fn cache_layout(model: &Hyperparameters, options: &LoadOptions) -> Result<CacheL
     layout.num_blocks = match options.cache_size {
         CacheSize::Tokens(tokens) => tokens.div_ceil(options.block_size),
         CacheSize::Bytes(bytes) => (bytes / block_bytes) as usize,
-        CacheSize::Within { tokens, bytes } => {
-            tokens.div_ceil(options.block_size).min((bytes / block_bytes) as usize)
-        }
+        CacheSize::Within { tokens, bytes } => tokens
+            .div_ceil(options.block_size)
+            .min((bytes / block_bytes) as usize),
     };
     if layout.num_blocks == 0 {
         return Err(LlmError::InvalidOptions {

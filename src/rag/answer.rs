@@ -1,13 +1,13 @@
 //! From a question to a cited answer: retrieve, build the prompt, generate, check every citation.
 
 use crate::engine::Usage;
-use crate::rag::{Workspace, document};
 use crate::rag::cite::{CitedPiece, MarkerReader, claim_before, supporting_span};
 use crate::rag::generate::{
     ChatModel, EndReason, GenerateError, Generation, GenerationEvent, GenerationOptions,
 };
 use crate::rag::prompt::{self, LeftOut, PromptError, PromptParts, Turn};
 use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
+use crate::rag::{Workspace, document};
 use crate::store::StoreError;
 
 /// What is answered when no passage bears on the question.

@@ -40,19 +40,28 @@ pub async fn passage(
 }
 
 /// The first and last page of bytes `span` of the text of `file_id`.
-pub async fn pages_of_span(store: &Store, file_id: &str, span: Range<usize>) -> Result<(u32, u32), StoreError> {
+pub async fn pages_of_span(
+    store: &Store,
+    file_id: &str,
+    span: Range<usize>,
+) -> Result<(u32, u32), StoreError> {
     let document = document(store, file_id).await?;
     Ok(pages_of(&document.pages, &span))
 }
 
 async fn document(store: &Store, file_id: &str) -> Result<ExtractedText, StoreError> {
-    let missing = || StoreError::NotFound { kind: "extracted text of file", id: file_id.to_string() };
+    let missing = || StoreError::NotFound {
+        kind: "extracted text of file",
+        id: file_id.to_string(),
+    };
     let stored = store.extraction(file_id).await?.ok_or_else(missing)?;
     crate::rag::ingest::decode(stored).ok_or_else(missing)
 }
 
 fn pages_of(pages: &[PageSpan], span: &Range<usize>) -> (u32, u32) {
-    let mut touched = pages.iter().filter(|page| page.span.start < span.end && span.start < page.span.end);
+    let mut touched = pages
+        .iter()
+        .filter(|page| page.span.start < span.end && span.start < page.span.end);
     let first = touched.next().map_or(1, |page| page.number);
     (first, touched.next_back().map_or(first, |page| page.number))
 }
@@ -75,7 +84,10 @@ fn after(text: &str, start: usize, around: usize) -> &str {
         end -= 1;
     }
     let piece = &text[start..end];
-    match piece.rfind(char::is_whitespace).filter(|_| end < text.len()) {
+    match piece
+        .rfind(char::is_whitespace)
+        .filter(|_| end < text.len())
+    {
         Some(blank) => &piece[..blank],
         None => piece,
     }

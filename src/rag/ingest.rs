@@ -15,8 +15,8 @@ use crate::rag::extract::{
     ExtractError, ExtractLimits, ExtractedText, Format, Heading, PageOutcome, PageSpan, extract,
 };
 use crate::store::{
-    Chunking, DocumentErrorCode, Extraction, Job, NewChunk, PageWarning, Progress, Store, StoreError, WorkerLock,
-    try_worker_lock,
+    Chunking, DocumentErrorCode, Extraction, Job, NewChunk, PageWarning, Progress, Store,
+    StoreError, WorkerLock, try_worker_lock,
 };
 
 /// Changes whenever extraction gives another text for the same file, so that old texts are not mistaken for new ones.
@@ -37,11 +37,22 @@ pub struct Ingestion {
 impl Ingestion {
     /// Starts to work through the queue of `data_dir`, including what an earlier process left unfinished. While another
     /// process does so already, this one waits to take over.
-    pub fn start(store: Store, embedder: Embedder, limits: ExtractLimits, data_dir: PathBuf) -> Self {
+    pub fn start(
+        store: Store,
+        embedder: Embedder,
+        limits: ExtractLimits,
+        data_dir: PathBuf,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let worker = Arc::new(Worker { store, embedder, limits });
+        let worker = Arc::new(Worker {
+            store,
+            embedder,
+            limits,
+        });
         let task = tokio::spawn(async move {
-            let Some(_lock) = wait_for_lock(&data_dir, stopped.clone()).await else { return };
+            let Some(_lock) = wait_for_lock(&data_dir, stopped.clone()).await else {
+                return;
+            };
             match worker.store.requeue_interrupted_jobs().await {
                 Ok(0) => {}
                 Ok(jobs) => tracing::info!(jobs, "resuming interrupted ingestion"),
@@ -67,7 +78,10 @@ impl Ingestion {
 /// How documents are cut unless a request says otherwise.
 pub fn default_chunking() -> Chunking {
     let defaults = ChunkOptions::default();
-    Chunking { max_tokens: defaults.max_tokens as u32, overlap_tokens: defaults.overlap_tokens as u32 }
+    Chunking {
+        max_tokens: defaults.max_tokens as u32,
+        overlap_tokens: defaults.overlap_tokens as u32,
+    }
 }
 
 /// What a document has besides its text, as it is stored.
@@ -79,15 +93,41 @@ struct Layout {
 }
 
 fn encode(document: &ExtractedText) -> Extraction {
-    let ExtractedText { format, title, text, pages, headings } = document.clone();
-    let layout = serde_json::to_string(&Layout { format, pages, headings }).expect("a layout is plain data");
-    Extraction { extractor_version: EXTRACTOR_VERSION.into(), title, text, layout }
+    let ExtractedText {
+        format,
+        title,
+        text,
+        pages,
+        headings,
+    } = document.clone();
+    let layout = serde_json::to_string(&Layout {
+        format,
+        pages,
+        headings,
+    })
+    .expect("a layout is plain data");
+    Extraction {
+        extractor_version: EXTRACTOR_VERSION.into(),
+        title,
+        text,
+        layout,
+    }
 }
 
 /// The document that was stored; `None` when an earlier version stored it in another shape.
 pub fn decode(stored: Extraction) -> Option<ExtractedText> {
-    let Layout { format, pages, headings } = serde_json::from_str(&stored.layout).ok()?;
-    Some(ExtractedText { format, title: stored.title, text: stored.text, pages, headings })
+    let Layout {
+        format,
+        pages,
+        headings,
+    } = serde_json::from_str(&stored.layout).ok()?;
+    Some(ExtractedText {
+        format,
+        title: stored.title,
+        text: stored.text,
+        pages,
+        headings,
+    })
 }
 
 /// The right to run jobs, or `None` when asked to stop before it was free.
@@ -226,7 +266,9 @@ impl Worker {
             self.store.append_chunks(job, new).await?;
         }
         self.store.job_progress(job, progress).await?;
-        self.store.complete_job(job, chunks.len() as u32, warnings).await?;
+        self.store
+            .complete_job(job, chunks.len() as u32, warnings)
+            .await?;
         Ok(())
     }
 
@@ -248,7 +290,9 @@ impl Worker {
         {
             return Err(IngestError::NoText);
         }
-        self.store.save_extraction(&job.file_id, encode(&document)).await?;
+        self.store
+            .save_extraction(&job.file_id, encode(&document))
+            .await?;
         Ok(document)
     }
 
@@ -260,7 +304,10 @@ impl Worker {
         let longest = self.embedder.max_passage_tokens();
         let max_tokens = (job.chunking.max_tokens as usize).min(longest);
         let overlap_tokens = (job.chunking.overlap_tokens as usize).min(max_tokens / 4);
-        let options = ChunkOptions { max_tokens, overlap_tokens };
+        let options = ChunkOptions {
+            max_tokens,
+            overlap_tokens,
+        };
         let document = Arc::clone(document);
         let embedder = self.embedder.clone();
         let chunked = tokio::task::spawn_blocking(move || {

@@ -13,9 +13,11 @@ use inglenook::llm::testing::{Script, write_scripted_gguf};
 use serde_json::{Value, json};
 
 /// What the scripted model says, whatever it is asked.
-pub const SCRIPT: &str = "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] is not shown.";
+pub const SCRIPT: &str =
+    "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] is not shown.";
 /// How it reaches the reader of an answer from documents.
-pub const SHOWN: &str = "The keeper of the lighthouse is Maren Holt [1]. An invented source is not shown.";
+pub const SHOWN: &str =
+    "The keeper of the lighthouse is Maren Holt [1]. An invented source is not shown.";
 
 /// Longest time that anything here may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,7 +34,8 @@ pub struct Models {
 pub fn models() -> &'static Models {
     static MODELS: OnceLock<Models> = OnceLock::new();
     MODELS.get_or_init(|| {
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("models-{}", std::process::id()));
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("models-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let models = Models {
             embedder: dir.join("tiny-bert"),
@@ -76,7 +79,10 @@ impl Default for Setup {
 
 impl Setup {
     pub fn endless() -> Self {
-        Self { chat_model: Some(models().endless.clone()), ..Self::default() }
+        Self {
+            chat_model: Some(models().endless.clone()),
+            ..Self::default()
+        }
     }
 
     pub fn in_dir(mut self, dir: &Path) -> Self {
@@ -103,7 +109,11 @@ pub fn program(data_dir: &Path) -> Command {
             command.env_remove(name);
         }
     }
-    command.current_dir(data_dir).env("HOME", data_dir).arg("--data-dir").arg(data_dir);
+    command
+        .current_dir(data_dir)
+        .env("HOME", data_dir)
+        .arg("--data-dir")
+        .arg(data_dir);
     command
 }
 
@@ -133,14 +143,23 @@ impl TestServer {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut banner = String::new();
         let base = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("the server ended at start: {banner}")).unwrap();
+            let line = lines
+                .next()
+                .unwrap_or_else(|| panic!("the server ended at start: {banner}"))
+                .unwrap();
             banner.push_str(&line);
             banner.push('\n');
             if let Some(base) = line.strip_prefix("Open ") {
                 break base.to_string();
             }
         };
-        Self { child, base, data_dir, banner, _temporary: temporary }
+        Self {
+            child,
+            base,
+            data_dir,
+            banner,
+            _temporary: temporary,
+        }
     }
 
     pub fn banner(&self) -> &str {
@@ -162,7 +181,11 @@ impl TestServer {
     }
 
     pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status().unwrap();
+        let status = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(self.pid().to_string())
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
@@ -190,7 +213,13 @@ impl TestServer {
     }
 
     pub fn post_bytes(&self, path: &str, body: &[u8], media_type: &str) -> Reply {
-        reply(agent().post(self.url(path)).header("content-type", media_type).send(body).unwrap())
+        reply(
+            agent()
+                .post(self.url(path))
+                .header("content-type", media_type)
+                .send(body)
+                .unwrap(),
+        )
     }
 
     fn url(&self, path: &str) -> String {
@@ -200,7 +229,11 @@ impl TestServer {
     pub fn upload(&self, filename: &str, content: &[u8]) -> Reply {
         let boundary = "inglenook-test-boundary";
         let mut body = Vec::new();
-        write!(body, "--{boundary}\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nassistants\r\n").unwrap();
+        write!(
+            body,
+            "--{boundary}\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nassistants\r\n"
+        )
+        .unwrap();
         write!(
             body,
             "--{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{filename}\"\r\n\
@@ -209,18 +242,32 @@ impl TestServer {
         .unwrap();
         body.extend_from_slice(content);
         write!(body, "\r\n--{boundary}--\r\n").unwrap();
-        self.post_bytes("/v1/files", &body, &format!("multipart/form-data; boundary={boundary}"))
+        self.post_bytes(
+            "/v1/files",
+            &body,
+            &format!("multipart/form-data; boundary={boundary}"),
+        )
     }
 
     /// The collection that the browser app uses.
     pub fn collection(&self) -> String {
-        self.get("/api/status").json()["default_vector_store_id"].as_str().unwrap().to_string()
+        self.get("/api/status").json()["default_vector_store_id"]
+            .as_str()
+            .unwrap()
+            .to_string()
     }
 
     /// Uploads and attaches, and waits for the end of ingestion. Returns the file's id and its document.
     pub fn ingest(&self, collection: &str, filename: &str, content: &[u8]) -> (String, Value) {
-        let file_id = self.upload(filename, content).ok()["id"].as_str().unwrap().to_string();
-        self.post(&format!("/v1/vector_stores/{collection}/files"), json!({ "file_id": file_id })).ok();
+        let file_id = self.upload(filename, content).ok()["id"]
+            .as_str()
+            .unwrap()
+            .to_string();
+        self.post(
+            &format!("/v1/vector_stores/{collection}/files"),
+            json!({ "file_id": file_id }),
+        )
+        .ok();
         let document = self.wait_for(collection, &file_id);
         (file_id, document)
     }
@@ -228,11 +275,16 @@ impl TestServer {
     pub fn wait_for(&self, collection: &str, file_id: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let document = self.get(&format!("/v1/vector_stores/{collection}/files/{file_id}")).ok();
+            let document = self
+                .get(&format!("/v1/vector_stores/{collection}/files/{file_id}"))
+                .ok();
             if document["status"] != "in_progress" {
                 return document;
             }
-            assert!(Instant::now() < deadline, "ingestion did not end: {document}");
+            assert!(
+                Instant::now() < deadline,
+                "ingestion did not end: {document}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -280,17 +332,34 @@ fn reply(mut response: ureq::http::Response<ureq::Body>) -> Reply {
     let headers = response
         .headers()
         .iter()
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_string()))
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                value.to_str().unwrap_or_default().to_string(),
+            )
+        })
         .collect();
     let mut body = Vec::new();
-    response.body_mut().as_reader().read_to_end(&mut body).unwrap();
-    Reply { status: response.status().as_u16(), headers, body }
+    response
+        .body_mut()
+        .as_reader()
+        .read_to_end(&mut body)
+        .unwrap();
+    Reply {
+        status: response.status().as_u16(),
+        headers,
+        body,
+    }
 }
 
 impl Reply {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!(
+                "not JSON ({error}): {}",
+                String::from_utf8_lossy(&self.body)
+            )
+        })
     }
 
     /// The body of a success.
@@ -301,9 +370,16 @@ impl Reply {
 
     /// The error of this status, in the API's shape with all four keys.
     pub fn error(&self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
         let body = self.json();
-        let error = body["error"].as_object().unwrap_or_else(|| panic!("no error object: {body}"));
+        let error = body["error"]
+            .as_object()
+            .unwrap_or_else(|| panic!("no error object: {body}"));
         for key in ["message", "type", "param", "code"] {
             assert!(error.contains_key(key), "{key} is missing: {body}");
         }
@@ -312,14 +388,22 @@ impl Reply {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The `data:` payloads of an event stream, without `[DONE]`.
     pub fn events(&self) -> Vec<Value> {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         let text = std::str::from_utf8(&self.body).unwrap();
-        let payloads = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
-        payloads.map(|data| serde_json::from_str(data).unwrap()).collect()
+        let payloads = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .filter(|data| *data != "[DONE]");
+        payloads
+            .map(|data| serde_json::from_str(data).unwrap())
+            .collect()
     }
 }

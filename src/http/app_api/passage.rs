@@ -24,7 +24,8 @@ pub async fn get(
     span: web::Query<Span>,
 ) -> Result<HttpResponse, ApiError> {
     let around = span.context.unwrap_or(600).min(MAX_CONTEXT);
-    let passage = document::passage(&context.workspace.store, &id, span.start..span.end, around).await?;
+    let passage =
+        document::passage(&context.workspace.store, &id, span.start..span.end, around).await?;
     Ok(HttpResponse::Ok().json(json!({
         "file_id": *id,
         "filename": passage.filename,

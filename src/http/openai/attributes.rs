@@ -12,12 +12,17 @@ const MAX_CHARS: usize = 512;
 /// Checked attributes.
 pub fn checked(attributes: Map<String, Value>) -> Result<Attributes, ApiError> {
     if attributes.len() > MAX_ATTRIBUTES {
-        let message = format!("attributes has {} keys, but may have {MAX_ATTRIBUTES}", attributes.len());
+        let message = format!(
+            "attributes has {} keys, but may have {MAX_ATTRIBUTES}",
+            attributes.len()
+        );
         return Err(ApiError::invalid("attributes", message));
     }
     let mut checked = Attributes::new();
     for (key, given) in attributes {
-        let is_short = given.as_str().is_none_or(|text| text.chars().count() <= MAX_CHARS);
+        let is_short = given
+            .as_str()
+            .is_none_or(|text| text.chars().count() <= MAX_CHARS);
         let Some(given) = value(&given).filter(|_| is_short) else {
             let message = format!(
                 "attributes.{key} must be a number, a boolean or a string of at most {MAX_CHARS} characters"

@@ -440,7 +440,11 @@ fn logprobs_json(chat: &ChatModel, tokens: &[GeneratedToken]) -> Value {
         .filter_map(|token| {
             let logprob = token.logprob.as_ref()?;
             let mut value = entry(token.id, logprob.logprob);
-            let top: Vec<Value> = logprob.alternatives.iter().map(|one| entry(one.id, one.logprob)).collect();
+            let top: Vec<Value> = logprob
+                .alternatives
+                .iter()
+                .map(|one| entry(one.id, one.logprob))
+                .collect();
             value["top_logprobs"] = json!(top);
             Some(value)
         })

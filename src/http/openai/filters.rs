@@ -17,23 +17,38 @@ pub fn parse(filter: &Value) -> Result<AttributeFilter, ApiError> {
     parse_at(filter, "filters", 0, &mut left)
 }
 
-fn parse_at(filter: &Value, path: &str, depth: usize, left: &mut usize) -> Result<AttributeFilter, ApiError> {
+fn parse_at(
+    filter: &Value,
+    path: &str,
+    depth: usize,
+    left: &mut usize,
+) -> Result<AttributeFilter, ApiError> {
     let invalid = |message: String| ApiError::invalid(path, message);
     if depth > MAX_DEPTH || *left == 0 {
-        let message = format!("filters may have {MAX_CONDITIONS} conditions, nested {MAX_DEPTH} deep");
+        let message =
+            format!("filters may have {MAX_CONDITIONS} conditions, nested {MAX_DEPTH} deep");
         return Err(invalid(message));
     }
     *left -= 1;
-    let kind = filter["type"].as_str().ok_or_else(|| invalid(format!("{path} must be an object with a 'type'")))?;
+    let kind = filter["type"]
+        .as_str()
+        .ok_or_else(|| invalid(format!("{path} must be an object with a 'type'")))?;
     if kind == "and" || kind == "or" {
-        let inner = filter["filters"].as_array().filter(|inner| !inner.is_empty());
-        let inner = inner.ok_or_else(|| invalid(format!("{path} of type '{kind}' needs a list 'filters'")))?;
+        let inner = filter["filters"]
+            .as_array()
+            .filter(|inner| !inner.is_empty());
+        let inner = inner
+            .ok_or_else(|| invalid(format!("{path} of type '{kind}' needs a list 'filters'")))?;
         let parsed: Result<Vec<_>, _> = inner
             .iter()
             .enumerate()
             .map(|(at, filter)| parse_at(filter, &format!("{path}.filters[{at}]"), depth + 1, left))
             .collect();
-        return Ok(if kind == "and" { AttributeFilter::And(parsed?) } else { AttributeFilter::Or(parsed?) });
+        return Ok(if kind == "and" {
+            AttributeFilter::And(parsed?)
+        } else {
+            AttributeFilter::Or(parsed?)
+        });
     }
     let op = match kind {
         "eq" => CompareOp::Eq,
@@ -45,24 +60,44 @@ fn parse_at(filter: &Value, path: &str, depth: usize, left: &mut usize) -> Resul
         "in" => CompareOp::In,
         "nin" => CompareOp::Nin,
         other => {
-            let message =
-                format!("{path}.type is '{other}', but must be one of eq, ne, gt, gte, lt, lte, in, nin, and, or");
+            let message = format!(
+                "{path}.type is '{other}', but must be one of eq, ne, gt, gte, lt, lte, in, nin, and, or"
+            );
             return Err(invalid(message));
         }
     };
-    let key = filter["key"].as_str().ok_or_else(|| invalid(format!("{path} of type '{kind}' needs a string 'key'")))?;
+    let key = filter["key"]
+        .as_str()
+        .ok_or_else(|| invalid(format!("{path} of type '{kind}' needs a string 'key'")))?;
     let value = filter.get("value").cloned().unwrap_or(Value::Null);
     let value = match op {
         CompareOp::In | CompareOp::Nin => value
             .as_array()
-            .and_then(|items| items.iter().map(attributes::value).collect::<Option<Vec<_>>>())
+            .and_then(|items| {
+                items
+                    .iter()
+                    .map(attributes::value)
+                    .collect::<Option<Vec<_>>>()
+            })
             .map(FilterValue::Many)
-            .ok_or_else(|| invalid(format!("{path}.value must be a list of strings, numbers or booleans")))?,
+            .ok_or_else(|| {
+                invalid(format!(
+                    "{path}.value must be a list of strings, numbers or booleans"
+                ))
+            })?,
         _ => attributes::value(&value)
             .map(FilterValue::One)
-            .ok_or_else(|| invalid(format!("{path}.value must be a string, a number or a boolean")))?,
+            .ok_or_else(|| {
+                invalid(format!(
+                    "{path}.value must be a string, a number or a boolean"
+                ))
+            })?,
     };
-    Ok(AttributeFilter::Compare { op, key: key.to_string(), value })
+    Ok(AttributeFilter::Compare {
+        op,
+        key: key.to_string(),
+        value,
+    })
 }
 
 #[cfg(test)]
@@ -76,7 +111,9 @@ mod tests {
             { "type": "gte", "key": "year", "value": 2020 },
             { "type": "or", "filters": [{ "type": "in", "key": "lang", "value": ["en", "de"] }] },
         ]});
-        let AttributeFilter::And(inner) = parse(&filter).unwrap() else { panic!("not an and") };
+        let AttributeFilter::And(inner) = parse(&filter).unwrap() else {
+            panic!("not an and")
+        };
         assert_eq!(inner.len(), 2);
     }
 
@@ -85,9 +122,18 @@ mod tests {
         for (filter, place) in [
             (json!("x"), "filters"),
             (json!({ "type": "eq", "key": "a" }), "filters.value"),
-            (json!({ "type": "in", "key": "a", "value": 1 }), "filters.value"),
-            (json!({ "type": "like", "key": "a", "value": 1 }), "filters.type"),
-            (json!({ "type": "and", "filters": [{ "type": "eq", "value": 1 }] }), "filters.filters[0]"),
+            (
+                json!({ "type": "in", "key": "a", "value": 1 }),
+                "filters.value",
+            ),
+            (
+                json!({ "type": "like", "key": "a", "value": 1 }),
+                "filters.type",
+            ),
+            (
+                json!({ "type": "and", "filters": [{ "type": "eq", "value": 1 }] }),
+                "filters.filters[0]",
+            ),
         ] {
             let error = parse(&filter).unwrap_err();
             assert!(error.message().contains(place), "{filter}: {error}");

@@ -4,8 +4,8 @@ pub mod attributes;
 pub mod chat;
 pub mod completions;
 pub mod embeddings;
-pub mod filters;
 pub mod files;
+pub mod filters;
 pub mod ids;
 pub mod models;
 pub mod page;
@@ -35,12 +35,36 @@ pub fn routes(config: &mut ServiceConfig) {
         .route("/vector_stores", web::get().to(vector_stores::list))
         .route("/vector_stores/{id}", web::get().to(vector_stores::get))
         .route("/vector_stores/{id}", web::post().to(vector_stores::update))
-        .route("/vector_stores/{id}", web::delete().to(vector_stores::delete))
-        .route("/vector_stores/{id}/search", web::post().to(vector_stores::search))
-        .route("/vector_stores/{id}/files", web::post().to(vector_store_files::attach))
-        .route("/vector_stores/{id}/files", web::get().to(vector_store_files::list))
-        .route("/vector_stores/{id}/files/{file}", web::get().to(vector_store_files::get))
-        .route("/vector_stores/{id}/files/{file}", web::post().to(vector_store_files::update))
-        .route("/vector_stores/{id}/files/{file}", web::delete().to(vector_store_files::detach))
-        .route("/vector_stores/{id}/files/{file}/content", web::get().to(vector_store_files::content));
+        .route(
+            "/vector_stores/{id}",
+            web::delete().to(vector_stores::delete),
+        )
+        .route(
+            "/vector_stores/{id}/search",
+            web::post().to(vector_stores::search),
+        )
+        .route(
+            "/vector_stores/{id}/files",
+            web::post().to(vector_store_files::attach),
+        )
+        .route(
+            "/vector_stores/{id}/files",
+            web::get().to(vector_store_files::list),
+        )
+        .route(
+            "/vector_stores/{id}/files/{file}",
+            web::get().to(vector_store_files::get),
+        )
+        .route(
+            "/vector_stores/{id}/files/{file}",
+            web::post().to(vector_store_files::update),
+        )
+        .route(
+            "/vector_stores/{id}/files/{file}",
+            web::delete().to(vector_store_files::detach),
+        )
+        .route(
+            "/vector_stores/{id}/files/{file}/content",
+            web::get().to(vector_store_files::content),
+        );
 }

@@ -24,16 +24,27 @@ impl PageQuery {
     pub fn request(&self, default: usize, max: usize) -> Result<ListOptions, ApiError> {
         let limit = self.limit.unwrap_or(default);
         if !(1..=max).contains(&limit) {
-            return Err(ApiError::invalid("limit", format!("limit is {limit}, but must be between 1 and {max}")));
+            return Err(ApiError::invalid(
+                "limit",
+                format!("limit is {limit}, but must be between 1 and {max}"),
+            ));
         }
         let order = match self.order.as_deref() {
             None | Some("desc") => Order::Desc,
             Some("asc") => Order::Asc,
             Some(other) => {
-                return Err(ApiError::invalid("order", format!("order is '{other}', but must be 'asc' or 'desc'")));
+                return Err(ApiError::invalid(
+                    "order",
+                    format!("order is '{other}', but must be 'asc' or 'desc'"),
+                ));
             }
         };
-        Ok(ListOptions { limit, order, after: self.after.clone(), before: self.before.clone() })
+        Ok(ListOptions {
+            limit,
+            order,
+            after: self.after.clone(),
+            before: self.before.clone(),
+        })
     }
 }
 

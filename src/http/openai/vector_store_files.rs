@@ -40,20 +40,34 @@ impl ChunkingStrategy {
     /// Checked sizes. The embedder's window bounds them further when a document is cut.
     pub fn chunking(strategy: Option<&Self>) -> Result<Chunking, ApiError> {
         let auto = default_chunking();
-        let Some(strategy) = strategy else { return Ok(auto) };
+        let Some(strategy) = strategy else {
+            return Ok(auto);
+        };
         match (strategy.kind.as_str(), &strategy.fixed) {
             ("auto", _) => Ok(auto),
             ("static", Some(fixed)) => {
                 let (max, overlap) = (fixed.max_chunk_size_tokens, fixed.chunk_overlap_tokens);
                 if !(100..=4096).contains(&max) {
-                    let message = format!("max_chunk_size_tokens is {max}, but must be between 100 and 4096");
-                    return Err(ApiError::invalid("chunking_strategy.static.max_chunk_size_tokens", message));
+                    let message =
+                        format!("max_chunk_size_tokens is {max}, but must be between 100 and 4096");
+                    return Err(ApiError::invalid(
+                        "chunking_strategy.static.max_chunk_size_tokens",
+                        message,
+                    ));
                 }
                 if overlap > max / 2 {
-                    let message = format!("chunk_overlap_tokens is {overlap}, but may be at most half of {max}");
-                    return Err(ApiError::invalid("chunking_strategy.static.chunk_overlap_tokens", message));
+                    let message = format!(
+                        "chunk_overlap_tokens is {overlap}, but may be at most half of {max}"
+                    );
+                    return Err(ApiError::invalid(
+                        "chunking_strategy.static.chunk_overlap_tokens",
+                        message,
+                    ));
                 }
-                Ok(Chunking { max_tokens: max, overlap_tokens: overlap })
+                Ok(Chunking {
+                    max_tokens: max,
+                    overlap_tokens: overlap,
+                })
             }
             ("static", None) => Err(ApiError::invalid(
                 "chunking_strategy.static",
@@ -74,15 +88,25 @@ pub async fn attach(
 ) -> Result<HttpResponse, ApiError> {
     let request = body.0;
     let document = attach_one(&context, &store_id, request).await?;
-    Ok(HttpResponse::Ok().insert_header(("openai-poll-after-ms", POLL_AFTER_MS)).json(document_json(&document)))
+    Ok(HttpResponse::Ok()
+        .insert_header(("openai-poll-after-ms", POLL_AFTER_MS))
+        .json(document_json(&document)))
 }
 
 /// Attaches a file and queues its ingestion.
-pub async fn attach_one(context: &Context, store_id: &str, request: AttachRequest) -> Result<Document, ApiError> {
+pub async fn attach_one(
+    context: &Context,
+    store_id: &str,
+    request: AttachRequest,
+) -> Result<Document, ApiError> {
     context.embedding_model(None)?;
     let attributes = attributes::checked(request.attributes.unwrap_or_default())?;
     let chunking = ChunkingStrategy::chunking(request.chunking_strategy.as_ref())?;
-    Ok(context.workspace.store.attach(store_id, &request.file_id, attributes, chunking).await?)
+    Ok(context
+        .workspace
+        .store
+        .attach(store_id, &request.file_id, attributes, chunking)
+        .await?)
 }
 
 pub async fn list(
@@ -91,7 +115,11 @@ pub async fn list(
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, ApiError> {
     let status = query.filter.as_deref().map(parse_status).transpose()?;
-    let page = context.workspace.store.list_documents(&store_id, status, query.request(20, 100)?).await?;
+    let page = context
+        .workspace
+        .store
+        .list_documents(&store_id, status, query.request(20, 100)?)
+        .await?;
     let data = page.items.iter().map(document_json).collect();
     Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
 }
@@ -103,8 +131,9 @@ fn parse_status(text: &str) -> Result<DocumentStatus, ApiError> {
         "failed" => Ok(DocumentStatus::Failed),
         "cancelled" => Ok(DocumentStatus::Cancelled),
         other => {
-            let message =
-                format!("filter is '{other}', but must be in_progress, completed, failed or cancelled");
+            let message = format!(
+                "filter is '{other}', but must be in_progress, completed, failed or cancelled"
+            );
             Err(ApiError::invalid("filter", message))
         }
     }
@@ -115,7 +144,9 @@ pub async fn get(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     let document = context.workspace.store.document(&path.0, &path.1).await?;
-    Ok(HttpResponse::Ok().insert_header(("openai-poll-after-ms", POLL_AFTER_MS)).json(document_json(&document)))
+    Ok(HttpResponse::Ok()
+        .insert_header(("openai-poll-after-ms", POLL_AFTER_MS))
+        .json(document_json(&document)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,7 +160,11 @@ pub async fn update(
     body: JsonBody<UpdateRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let attributes = attributes::checked(body.0.attributes)?;
-    let document = context.workspace.store.update_attributes(&path.0, &path.1, attributes).await?;
+    let document = context
+        .workspace
+        .store
+        .update_attributes(&path.0, &path.1, attributes)
+        .await?;
     Ok(HttpResponse::Ok().json(document_json(&document)))
 }
 
@@ -138,7 +173,8 @@ pub async fn detach(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     context.workspace.store.detach(&path.0, &path.1).await?;
-    Ok(HttpResponse::Ok().json(json!({ "id": path.1, "object": "vector_store.file.deleted", "deleted": true })))
+    Ok(HttpResponse::Ok()
+        .json(json!({ "id": path.1, "object": "vector_store.file.deleted", "deleted": true })))
 }
 
 /// The extracted text.
@@ -149,8 +185,10 @@ pub async fn content(
     let store = &context.workspace.store;
     store.document(&path.0, &path.1).await?;
     let extraction = store.extraction(&path.1).await?;
-    let data: Vec<Value> =
-        extraction.into_iter().map(|extraction| json!({ "type": "text", "text": extraction.text })).collect();
+    let data: Vec<Value> = extraction
+        .into_iter()
+        .map(|extraction| json!({ "type": "text", "text": extraction.text }))
+        .collect();
     Ok(HttpResponse::Ok().json(json!({
         "object": "vector_store.file_content.page",
         "data": data,

@@ -39,11 +39,17 @@ struct ExpiresAfter {
 impl ExpiresAfter {
     fn checked_days(&self) -> Result<u32, ApiError> {
         if self.anchor != "last_active_at" {
-            let message = format!("expires_after.anchor is '{}', but must be 'last_active_at'", self.anchor);
+            let message = format!(
+                "expires_after.anchor is '{}', but must be 'last_active_at'",
+                self.anchor
+            );
             return Err(ApiError::invalid("expires_after.anchor", message));
         }
         if !(1..=365).contains(&self.days) {
-            let message = format!("expires_after.days is {}, but must be between 1 and 365", self.days);
+            let message = format!(
+                "expires_after.days is {}, but must be between 1 and 365",
+                self.days
+            );
             return Err(ApiError::invalid("expires_after.days", message));
         }
         Ok(self.days)
@@ -57,7 +63,10 @@ pub async fn create(
     let request = body.0;
     let file_ids = request.file_ids.unwrap_or_default();
     if file_ids.len() > MAX_FILES {
-        let message = format!("file_ids has {} files, but may have {MAX_FILES}", file_ids.len());
+        let message = format!(
+            "file_ids has {} files, but may have {MAX_FILES}",
+            file_ids.len()
+        );
         return Err(ApiError::invalid("file_ids", message));
     }
     ChunkingStrategy::chunking(request.chunking_strategy.as_ref())?;
@@ -70,12 +79,19 @@ pub async fn create(
         name: request.name.unwrap_or_default(),
         description: request.description,
         metadata: checked_metadata(request.metadata.unwrap_or_default())?,
-        expires_after_days: request.expires_after.map(|after| after.checked_days()).transpose()?,
+        expires_after_days: request
+            .expires_after
+            .map(|after| after.checked_days())
+            .transpose()?,
     };
     let created = store.create_vector_store(new).await?;
     for file_id in file_ids {
         let chunking_strategy = request.chunking_strategy.clone();
-        let attach = AttachRequest { file_id, attributes: None, chunking_strategy };
+        let attach = AttachRequest {
+            file_id,
+            attributes: None,
+            chunking_strategy,
+        };
         attach_one(&context, &created.id, attach).await?;
     }
     let created = store.vector_store(&created.id).await?;
@@ -84,23 +100,39 @@ pub async fn create(
 
 fn checked_metadata(metadata: Map<String, Value>) -> Result<BTreeMap<String, String>, ApiError> {
     if metadata.len() > MAX_METADATA {
-        let message = format!("metadata has {} keys, but may have {MAX_METADATA}", metadata.len());
+        let message = format!(
+            "metadata has {} keys, but may have {MAX_METADATA}",
+            metadata.len()
+        );
         return Err(ApiError::invalid("metadata", message));
     }
     let text = |(key, value)| match value {
         Value::String(text) => Ok((key, text)),
-        _ => Err(ApiError::invalid(format!("metadata.{key}"), format!("metadata.{key} must be a string"))),
+        _ => Err(ApiError::invalid(
+            format!("metadata.{key}"),
+            format!("metadata.{key} must be a string"),
+        )),
     };
     metadata.into_iter().map(text).collect()
 }
 
-pub async fn list(context: web::Data<Context>, query: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
-    let page = context.workspace.store.list_vector_stores(query.request(20, 100)?).await?;
+pub async fn list(
+    context: web::Data<Context>,
+    query: web::Query<PageQuery>,
+) -> Result<HttpResponse, ApiError> {
+    let page = context
+        .workspace
+        .store
+        .list_vector_stores(query.request(20, 100)?)
+        .await?;
     let data = page.items.iter().map(store_json).collect();
     Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
 }
 
-pub async fn get(context: web::Data<Context>, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub async fn get(
+    context: web::Data<Context>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
     let found = context.workspace.store.vector_store(&id).await?;
     Ok(HttpResponse::Ok().json(store_json(&found)))
 }
@@ -121,16 +153,28 @@ pub async fn update(
     let update = VectorStoreUpdate {
         name: request.name,
         metadata: request.metadata.map(checked_metadata).transpose()?,
-        expires_after_days: request.expires_after.map(|after| after.checked_days()).transpose()?.map(Some),
+        expires_after_days: request
+            .expires_after
+            .map(|after| after.checked_days())
+            .transpose()?
+            .map(Some),
         description: None,
     };
-    let updated = context.workspace.store.update_vector_store(&id, update).await?;
+    let updated = context
+        .workspace
+        .store
+        .update_vector_store(&id, update)
+        .await?;
     Ok(HttpResponse::Ok().json(store_json(&updated)))
 }
 
-pub async fn delete(context: web::Data<Context>, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub async fn delete(
+    context: web::Data<Context>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
     context.workspace.store.delete_vector_store(&id).await?;
-    Ok(HttpResponse::Ok().json(json!({ "id": *id, "object": "vector_store.deleted", "deleted": true })))
+    Ok(HttpResponse::Ok()
+        .json(json!({ "id": *id, "object": "vector_store.deleted", "deleted": true })))
 }
 
 #[derive(Debug, Deserialize)]
@@ -154,17 +198,29 @@ pub async fn search(
     let request = body.0;
     let queries: Vec<String> = request.query.into_vec();
     if queries.is_empty() || queries.iter().any(|query| query.trim().is_empty()) {
-        return Err(ApiError::invalid("query", "query is empty, but must have at least one word"));
+        return Err(ApiError::invalid(
+            "query",
+            "query is empty, but must have at least one word",
+        ));
     }
-    let max_num_results = checked_results("max_num_results", request.max_num_results.unwrap_or(10))?;
+    let max_num_results =
+        checked_results("max_num_results", request.max_num_results.unwrap_or(10))?;
     context.workspace.store.vector_store(&id).await?;
     let scope = SearchScope {
         vector_store_ids: vec![id.into_inner()],
         file_ids: None,
-        filter: request.filters.as_ref().filter(|value| !value.is_null()).map(filters::parse).transpose()?,
+        filter: request
+            .filters
+            .as_ref()
+            .filter(|value| !value.is_null())
+            .map(filters::parse)
+            .transpose()?,
     };
     let retrieved = retrieve(&context.workspace, &queries, &scope, max_num_results).await?;
-    let threshold = request.ranking_options.and_then(|options| options.score_threshold).unwrap_or(0.0);
+    let threshold = request
+        .ranking_options
+        .and_then(|options| options.score_threshold)
+        .unwrap_or(0.0);
     let data: Vec<Value> = retrieved
         .passages
         .iter()
@@ -187,7 +243,10 @@ pub async fn search(
 pub fn checked_results(param: &str, count: usize) -> Result<usize, ApiError> {
     match count {
         1..=50 => Ok(count),
-        _ => Err(ApiError::invalid(param, format!("{param} is {count}, but must be between 1 and 50"))),
+        _ => Err(ApiError::invalid(
+            param,
+            format!("{param} is {count}, but must be between 1 and 50"),
+        )),
     }
 }
 
@@ -212,7 +271,11 @@ pub fn passage_json(passage: &Passage) -> Value {
 
 fn store_json(store: &VectorStore) -> Value {
     let counts = &store.file_counts;
-    let status = if counts.in_progress > 0 { "in_progress" } else { "completed" };
+    let status = if counts.in_progress > 0 {
+        "in_progress"
+    } else {
+        "completed"
+    };
     let mut value = json!({
         "id": store.id,
         "object": "vector_store",

@@ -17,12 +17,18 @@ pub struct Script {
 impl Script {
     /// Says `text` and ends.
     pub fn once(text: &str) -> Self {
-        Self { words: words(text), is_endless: false }
+        Self {
+            words: words(text),
+            is_endless: false,
+        }
     }
 
     /// Says `text` again and again.
     pub fn endless(text: &str) -> Self {
-        Self { words: words(&format!("{text} ")), is_endless: true }
+        Self {
+            words: words(&format!("{text} ")),
+            is_endless: true,
+        }
     }
 }
 
@@ -54,7 +60,11 @@ pub fn write_scripted_gguf(path: &Path, script: &Script) -> io::Result<()> {
     let end = start + 1;
     let first_word = tokens.len();
     for word in &script.words {
-        tokens.push(word.bytes().map(|byte| alphabet[usize::from(byte)]).collect());
+        tokens.push(
+            word.bytes()
+                .map(|byte| alphabet[usize::from(byte)])
+                .collect(),
+        );
         kinds.push(NORMAL);
     }
     let last_word = tokens.len() - 1;
@@ -93,9 +103,15 @@ fn metadata(tokens: &[String], kinds: Vec<i32>, end: usize, width: usize) -> Vec
         ("llama.rope.freq_base", Value::F32(10_000.0)),
         ("tokenizer.ggml.model", text("gpt2")),
         ("tokenizer.ggml.pre", text("qwen2")),
-        ("tokenizer.ggml.tokens", Value::Array(Array::String(tokens.to_vec()))),
+        (
+            "tokenizer.ggml.tokens",
+            Value::Array(Array::String(tokens.to_vec())),
+        ),
         ("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds))),
-        ("tokenizer.ggml.merges", Value::Array(Array::String(Vec::new()))),
+        (
+            "tokenizer.ggml.merges",
+            Value::Array(Array::String(Vec::new())),
+        ),
         ("tokenizer.ggml.eos_token_id", size(end)),
         ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
         ("tokenizer.chat_template", text(TEMPLATE)),
@@ -106,7 +122,11 @@ fn metadata(tokens: &[String], kinds: Vec<i32>, end: usize, width: usize) -> Vec
 /// The layer adds nothing; the output matrix sends each token to the one after it.
 fn tensors(width: usize, next: impl Fn(usize) -> usize) -> Vec<Tensor> {
     let zeros = |name: &str, shape: &[usize]| {
-        (format!("blk.0.{name}.weight"), shape.to_vec(), vec![0.0; shape.iter().product()])
+        (
+            format!("blk.0.{name}.weight"),
+            shape.to_vec(),
+            vec![0.0; shape.iter().product()],
+        )
     };
     let mut identity = vec![0.0; width * width];
     let mut output = vec![0.0; width * width];
@@ -116,16 +136,28 @@ fn tensors(width: usize, next: impl Fn(usize) -> usize) -> Vec<Tensor> {
     }
     vec![
         ("token_embd.weight".to_owned(), vec![width, width], identity),
-        ("blk.0.attn_norm.weight".to_owned(), vec![width], vec![1.0; width]),
+        (
+            "blk.0.attn_norm.weight".to_owned(),
+            vec![width],
+            vec![1.0; width],
+        ),
         zeros("attn_q", &[16, width]),
         zeros("attn_k", &[16, width]),
         zeros("attn_v", &[16, width]),
         zeros("attn_output", &[width, 16]),
-        ("blk.0.ffn_norm.weight".to_owned(), vec![width], vec![1.0; width]),
+        (
+            "blk.0.ffn_norm.weight".to_owned(),
+            vec![width],
+            vec![1.0; width],
+        ),
         zeros("ffn_gate", &[32, width]),
         zeros("ffn_up", &[32, width]),
         zeros("ffn_down", &[width, 32]),
-        ("output_norm.weight".to_owned(), vec![width], vec![1.0; width]),
+        (
+            "output_norm.weight".to_owned(),
+            vec![width],
+            vec![1.0; width],
+        ),
         ("output.weight".to_owned(), vec![width, width], output),
     ]
 }

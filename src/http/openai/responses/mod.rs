@@ -22,17 +22,25 @@ pub async fn create(
     // Searching and fitting the prompt come before the first byte, so that their errors have a status of their own.
     let run = run::prepare(&context, checked).await?;
     if is_streamed {
-        return Ok(sse::respond(move |frames| async move { run.stream(frames).await }));
+        return Ok(sse::respond(move |frames| async move {
+            run.stream(frames).await
+        }));
     }
     Ok(HttpResponse::Ok().json(run.complete().await?))
 }
 
-pub async fn get(context: web::Data<Context>, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub async fn get(
+    context: web::Data<Context>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
     let stored = context.workspace.store.response(&id).await?;
     Ok(HttpResponse::Ok().json(stored.body))
 }
 
-pub async fn delete(context: web::Data<Context>, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub async fn delete(
+    context: web::Data<Context>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
     context.workspace.store.delete_response(&id).await?;
     Ok(HttpResponse::Ok().json(json!({ "id": *id, "object": "response", "deleted": true })))
 }

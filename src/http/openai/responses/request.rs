@@ -77,13 +77,29 @@ pub struct Echo {
 }
 
 impl Checked {
-    pub async fn from_request(context: &Context, request: ResponsesRequest) -> Result<Self, ApiError> {
-        refuse("conversation", &request.conversation, "conversations are not served yet; use previous_response_id")?;
-        refuse("prompt", &request.prompt, "stored prompts are not served; send 'input'")?;
-        refuse("background", &request.background, "background responses are not served yet; leave out 'background'")?;
+    pub async fn from_request(
+        context: &Context,
+        request: ResponsesRequest,
+    ) -> Result<Self, ApiError> {
+        refuse(
+            "conversation",
+            &request.conversation,
+            "conversations are not served yet; use previous_response_id",
+        )?;
+        refuse(
+            "prompt",
+            &request.prompt,
+            "stored prompts are not served; send 'input'",
+        )?;
+        refuse(
+            "background",
+            &request.background,
+            "background responses are not served yet; leave out 'background'",
+        )?;
         check_text_format(request.text.as_ref())?;
         let chat = context.chat_model(request.model.as_deref())?;
-        let file_search = file_search(context, request.tools.as_deref().unwrap_or_default()).await?;
+        let file_search =
+            file_search(context, request.tools.as_deref().unwrap_or_default()).await?;
 
         let mut turns = match &request.previous_response_id {
             Some(id) => earlier_turns(context, id).await?,
@@ -91,9 +107,22 @@ impl Checked {
         };
         turns.extend(input_turns(request.input)?);
         let question = match turns.pop() {
-            Some(Turn { role: Role::User, content }) => content,
-            Some(_) => return Err(ApiError::invalid("input", "the last item of input must be a message of role 'user'")),
-            None => return Err(ApiError::invalid("input", "input is empty, but must have a message")),
+            Some(Turn {
+                role: Role::User,
+                content,
+            }) => content,
+            Some(_) => {
+                return Err(ApiError::invalid(
+                    "input",
+                    "the last item of input must be a message of role 'user'",
+                ));
+            }
+            None => {
+                return Err(ApiError::invalid(
+                    "input",
+                    "input is empty, but must have a message",
+                ));
+            }
         };
         let sampling = request.sampling;
         let echo = Echo {
@@ -105,25 +134,36 @@ impl Checked {
             prompt_cache_key: request.prompt_cache_key,
             safety_identifier: request.safety_identifier,
             temperature: sampling.temperature.unwrap_or(1.0),
-            tool_choice: request.tool_choice.filter(|choice| !choice.is_null()).unwrap_or(json!("auto")),
+            tool_choice: request
+                .tool_choice
+                .filter(|choice| !choice.is_null())
+                .unwrap_or(json!("auto")),
             tools: request.tools.unwrap_or_default(),
             top_p: sampling.top_p.unwrap_or(1.0),
             truncation: request.truncation.unwrap_or_else(|| "disabled".into()),
             user: sampling.user.clone(),
         };
         if request.max_output_tokens.is_some_and(|count| count < 1) {
-            return Err(ApiError::invalid("max_output_tokens", "max_output_tokens must be at least 1"));
+            return Err(ApiError::invalid(
+                "max_output_tokens",
+                "max_output_tokens must be at least 1",
+            ));
         }
         let include = request.include.unwrap_or_default();
         Ok(Self {
-            options: sampling.options(request.max_output_tokens, None, context.generation_timeout())?,
+            options: sampling.options(
+                request.max_output_tokens,
+                None,
+                context.generation_timeout(),
+            )?,
             chat,
             earlier: turns,
             question,
             file_search,
-            with_results: include
-                .iter()
-                .any(|item| item == "file_search_call.results" || item == "output[*].file_search_call.search_results"),
+            with_results: include.iter().any(|item| {
+                item == "file_search_call.results"
+                    || item == "output[*].file_search_call.search_results"
+            }),
             is_stored: request.store.unwrap_or(true),
             is_streamed: request.stream.unwrap_or(false),
             echo,
@@ -146,13 +186,18 @@ async fn file_search(context: &Context, tools: &[Value]) -> Result<Option<FileSe
     for (at, tool) in tools.iter().enumerate() {
         let param = format!("tools[{at}]");
         match tool["type"].as_str() {
-            Some("file_search") if found.is_none() => found = Some(read_file_search(context, tool, &param).await?),
+            Some("file_search") if found.is_none() => {
+                found = Some(read_file_search(context, tool, &param).await?)
+            }
             Some("file_search") => {
-                let message = format!("{param} is a second file_search tool; name all stores in one");
+                let message =
+                    format!("{param} is a second file_search tool; name all stores in one");
                 return Err(ApiError::invalid(param, message));
             }
             Some(other) => {
-                let message = format!("{param} is of type '{other}', which is not served yet; served is 'file_search'");
+                let message = format!(
+                    "{param} is of type '{other}', which is not served yet; served is 'file_search'"
+                );
                 return Err(ApiError::unsupported(param, message));
             }
             None => {
@@ -174,7 +219,11 @@ struct FileSearchTool {
     file_ids: Option<Vec<String>>,
 }
 
-async fn read_file_search(context: &Context, tool: &Value, param: &str) -> Result<FileSearch, ApiError> {
+async fn read_file_search(
+    context: &Context,
+    tool: &Value,
+    param: &str,
+) -> Result<FileSearch, ApiError> {
     let tool: FileSearchTool = serde_json::from_value(tool.clone())
         .map_err(|error| ApiError::invalid(param, format!("{param} cannot be read: {error}")))?;
     if tool.vector_store_ids.is_empty() {
@@ -190,10 +239,18 @@ async fn read_file_search(context: &Context, tool: &Value, param: &str) -> Resul
         scope: SearchScope {
             vector_store_ids: tool.vector_store_ids,
             file_ids: tool.file_ids,
-            filter: tool.filters.as_ref().filter(|value| !value.is_null()).map(filters::parse).transpose()?,
+            filter: tool
+                .filters
+                .as_ref()
+                .filter(|value| !value.is_null())
+                .map(filters::parse)
+                .transpose()?,
         },
         max_num_results: checked_results(&format!("{param}.max_num_results"), max)?,
-        score_threshold: tool.ranking_options.and_then(|options| options.score_threshold).unwrap_or(0.0),
+        score_threshold: tool
+            .ranking_options
+            .and_then(|options| options.score_threshold)
+            .unwrap_or(0.0),
     })
 }
 
@@ -210,12 +267,25 @@ async fn earlier_turns(context: &Context, id: &str) -> Result<Vec<Turn>, ApiErro
 /// The messages of `input`: text, or items of which searches and reasoning are passed over.
 fn input_turns(input: Option<Value>) -> Result<Vec<Turn>, ApiError> {
     let items = match input {
-        Some(Value::String(text)) => return Ok(vec![Turn { role: Role::User, content: text }]),
+        Some(Value::String(text)) => {
+            return Ok(vec![Turn {
+                role: Role::User,
+                content: text,
+            }]);
+        }
         Some(Value::Array(items)) => items,
         None | Some(Value::Null) => {
-            return Err(ApiError::invalid("input", "missing required parameter: 'input'"));
+            return Err(ApiError::invalid(
+                "input",
+                "missing required parameter: 'input'",
+            ));
         }
-        Some(_) => return Err(ApiError::invalid("input", "input must be a string or an array of items")),
+        Some(_) => {
+            return Err(ApiError::invalid(
+                "input",
+                "input must be a string or an array of items",
+            ));
+        }
     };
     let mut turns = Vec::new();
     for (at, item) in items.into_iter().enumerate() {
@@ -229,7 +299,9 @@ fn input_turn(item: Value, param: &str) -> Result<Option<Turn>, ApiError> {
         None | Some("message") => {}
         Some("file_search_call" | "reasoning") => return Ok(None),
         Some(other) => {
-            let message = format!("{param} is of type '{other}', which is not served yet; served is 'message'");
+            let message = format!(
+                "{param} is of type '{other}', which is not served yet; served is 'message'"
+            );
             return Err(ApiError::unsupported(param, message));
         }
     }
@@ -246,5 +318,8 @@ fn input_turn(item: Value, param: &str) -> Result<Option<Turn>, ApiError> {
         let message = format!("{param}.content must be a string or a list of text parts");
         ApiError::invalid(format!("{param}.content"), message)
     })?;
-    Ok(Some(Turn { role, content: content.into_text(&format!("{param}.content"))? }))
+    Ok(Some(Turn {
+        role,
+        content: content.into_text(&format!("{param}.content"))?,
+    }))
 }

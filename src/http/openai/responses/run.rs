@@ -37,7 +37,17 @@ enum Source {
 
 /// Searches, builds the prompt and queues the generation. Every error up to here has a status of its own.
 pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiError> {
-    let Checked { chat, earlier, question, file_search, options, with_results, is_stored, mut echo, .. } = checked;
+    let Checked {
+        chat,
+        earlier,
+        question,
+        file_search,
+        options,
+        with_results,
+        is_stored,
+        mut echo,
+        ..
+    } = checked;
     let workspace = &context.workspace;
     let head = Head {
         id: new_id("resp_"),
@@ -46,32 +56,64 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
         is_stored,
     };
     let mut turns = earlier.clone();
-    turns.push(Turn { role: Role::User, content: question.clone() });
+    turns.push(Turn {
+        role: Role::User,
+        content: question.clone(),
+    });
     let mut queries = Vec::new();
     let mut found = None;
     let source = match file_search {
         None => {
-            let prompt = chat.prompt(&chat_messages(echo.instructions.as_deref(), &turns), &Map::new())?;
-            Source::Chat(chat.generate(prompt, options).map_err(|error| ApiError::from(error).about("input"))?)
+            let prompt = chat.prompt(
+                &chat_messages(echo.instructions.as_deref(), &turns),
+                &Map::new(),
+            )?;
+            Source::Chat(
+                chat.generate(prompt, options)
+                    .map_err(|error| ApiError::from(error).about("input"))?,
+            )
         }
         Some(search) => {
             queries = vec![question.clone()];
-            let mut retrieved = retrieve(workspace, &queries, &search.scope, search.max_num_results).await?;
-            retrieved.passages.retain(|passage| passage.score >= search.score_threshold);
+            let mut retrieved =
+                retrieve(workspace, &queries, &search.scope, search.max_num_results).await?;
+            retrieved
+                .passages
+                .retain(|passage| passage.score >= search.score_threshold);
             retrieved.is_relevant &= !retrieved.passages.is_empty();
-            let question = Question { text: question, earlier, instructions: echo.instructions.clone(), options };
+            let question = Question {
+                text: question,
+                earlier,
+                instructions: echo.instructions.clone(),
+                options,
+            };
             let answer = Answer::begin(workspace, &chat, question, &retrieved)
                 .map_err(|error| ApiError::from(error).about("input"))?;
-            let outcome = if answer.is_found { "answered" } else { "not_found" };
-            echo.metadata.insert("inglenook_outcome".into(), json!(outcome));
+            let outcome = if answer.is_found {
+                "answered"
+            } else {
+                "not_found"
+            };
+            echo.metadata
+                .insert("inglenook_outcome".into(), json!(outcome));
             if let Some(dropped) = answer.left_out.sentence() {
-                echo.metadata.insert("inglenook_dropped".into(), json!(dropped));
+                echo.metadata
+                    .insert("inglenook_dropped".into(), json!(dropped));
             }
             found = Some(retrieved);
             Source::Documents(Box::new(answer))
         }
     };
-    Ok(Run { store: workspace.store.clone(), head, echo, turns, queries, retrieved: found, with_results, source })
+    Ok(Run {
+        store: workspace.store.clone(),
+        head,
+        echo,
+        turns,
+        queries,
+        retrieved: found,
+        with_results,
+        source,
+    })
 }
 
 fn chat_messages(instructions: Option<&str>, turns: &[Turn]) -> Vec<Value> {
@@ -81,7 +123,9 @@ fn chat_messages(instructions: Option<&str>, turns: &[Turn]) -> Vec<Value> {
         Role::User => "user",
         Role::Assistant => "assistant",
     };
-    let turns = turns.iter().map(|turn| json!({ "role": role(turn.role), "content": turn.content }));
+    let turns = turns
+        .iter()
+        .map(|turn| json!({ "role": role(turn.role), "content": turn.content }));
     system.into_iter().chain(turns).collect()
 }
 
@@ -97,12 +141,16 @@ impl Source {
         match self {
             Source::Chat(generation) => Some(match generation.next().await? {
                 Ok(GenerationEvent::Text { text, .. }) => Ok(Step::Text(text)),
-                Ok(GenerationEvent::Finished { reason, usage }) => Ok(Step::Finished(reason, usage)),
+                Ok(GenerationEvent::Finished { reason, usage }) => {
+                    Ok(Step::Finished(reason, usage))
+                }
                 Err(error) => Err(error.into()),
             }),
             Source::Documents(answer) => Some(match answer.next().await? {
                 Ok(AnswerEvent::Text(text)) => Ok(Step::Text(text)),
-                Ok(AnswerEvent::Citation(citation)) => Ok(Step::Annotation(shape::file_citation(&citation))),
+                Ok(AnswerEvent::Citation(citation)) => {
+                    Ok(Step::Annotation(shape::file_citation(&citation)))
+                }
                 Ok(AnswerEvent::Finished { reason, usage }) => Ok(Step::Finished(reason, usage)),
                 Err(error) => Err(error.into()),
             }),
@@ -118,7 +166,9 @@ struct Events {
 
 impl Events {
     async fn send(&mut self, kind: &'static str, mut fields: Value) -> Result<(), ClientGone> {
-        let Some(frames) = &self.frames else { return Ok(()) };
+        let Some(frames) = &self.frames else {
+            return Ok(());
+        };
         let mut event = json!({ "type": kind, "sequence_number": self.next_number });
         if let (Some(event), Some(fields)) = (event.as_object_mut(), fields.as_object_mut()) {
             event.append(fields);
@@ -143,7 +193,10 @@ impl From<ClientGone> for Stopped {
 impl Run {
     /// The whole response at once.
     pub async fn complete(mut self) -> Result<Value, ApiError> {
-        let mut events = Events { frames: None, next_number: 0 };
+        let mut events = Events {
+            frames: None,
+            next_number: 0,
+        };
         match self.write(&mut events).await {
             Ok(response) => Ok(response),
             Err(Stopped::Failed(error)) => Err(*error),
@@ -153,14 +206,22 @@ impl Run {
 
     /// The response as events.
     pub async fn stream(mut self, frames: Frames) -> Result<(), ClientGone> {
-        let mut events = Events { frames: Some(frames.clone()), next_number: 0 };
+        let mut events = Events {
+            frames: Some(frames.clone()),
+            next_number: 0,
+        };
         match self.write(&mut events).await {
             Ok(_) => {}
             Err(Stopped::Gone) => return Err(ClientGone),
             Err(Stopped::Failed(error)) => {
-                let progress = Progress::Failed { code: error.code(), message: error.message() };
+                let progress = Progress::Failed {
+                    code: error.code(),
+                    message: error.message(),
+                };
                 let failed = shape::response(&self.head, &self.echo, &progress, &[]);
-                events.send("response.failed", json!({ "response": failed })).await?;
+                events
+                    .send("response.failed", json!({ "response": failed }))
+                    .await?;
             }
         }
         frames.send(Frame::Done).await
@@ -168,8 +229,12 @@ impl Run {
 
     async fn write(&mut self, events: &mut Events) -> Result<Value, Stopped> {
         let begun = shape::response(&self.head, &self.echo, &Progress::InProgress, &[]);
-        events.send("response.created", json!({ "response": begun })).await?;
-        events.send("response.in_progress", json!({ "response": begun })).await?;
+        events
+            .send("response.created", json!({ "response": begun }))
+            .await?;
+        events
+            .send("response.in_progress", json!({ "response": begun }))
+            .await?;
         let mut output = Vec::new();
         if let Some(retrieved) = self.retrieved.take() {
             output.push(self.write_search(&retrieved, events).await?);
@@ -178,12 +243,17 @@ impl Run {
         output.push(message);
 
         let progress = match reason {
-            EndReason::Stop => Progress::Completed { usage: &usage, completed_at: unix_seconds() },
+            EndReason::Stop => Progress::Completed {
+                usage: &usage,
+                completed_at: unix_seconds(),
+            },
             EndReason::Length => Progress::Incomplete { usage: &usage },
         };
         let response = shape::response(&self.head, &self.echo, &progress, &output);
         if self.head.is_stored {
-            self.remember(&response, text).await.map_err(|error| Stopped::Failed(Box::new(error)))?;
+            self.remember(&response, text)
+                .await
+                .map_err(|error| Stopped::Failed(Box::new(error)))?;
         }
         let kind = match reason {
             EndReason::Stop => "response.completed",
@@ -193,13 +263,26 @@ impl Run {
         Ok(response)
     }
 
-    async fn write_search(&self, retrieved: &Retrieved, events: &mut Events) -> Result<Value, Stopped> {
+    async fn write_search(
+        &self,
+        retrieved: &Retrieved,
+        events: &mut Events,
+    ) -> Result<Value, Stopped> {
         let id = new_id("fs_");
         let place = json!({ "output_index": 0, "item_id": id });
         let begun = shape::file_search_call(&id, "in_progress", &self.queries, None);
-        events.send("response.output_item.added", json!({ "output_index": 0, "item": begun })).await?;
-        events.send("response.file_search_call.in_progress", place.clone()).await?;
-        events.send("response.file_search_call.searching", place.clone()).await?;
+        events
+            .send(
+                "response.output_item.added",
+                json!({ "output_index": 0, "item": begun }),
+            )
+            .await?;
+        events
+            .send("response.file_search_call.in_progress", place.clone())
+            .await?;
+        events
+            .send("response.file_search_call.searching", place.clone())
+            .await?;
         let results: Vec<Value> = retrieved
             .passages
             .iter()
@@ -211,8 +294,15 @@ impl Run {
             .collect();
         let results = self.with_results.then_some(results);
         let done = shape::file_search_call(&id, "completed", &self.queries, results.as_deref());
-        events.send("response.file_search_call.completed", place).await?;
-        events.send("response.output_item.done", json!({ "output_index": 0, "item": done })).await?;
+        events
+            .send("response.file_search_call.completed", place)
+            .await?;
+        events
+            .send(
+                "response.output_item.done",
+                json!({ "output_index": 0, "item": done }),
+            )
+            .await?;
         Ok(done)
     }
 
@@ -223,16 +313,24 @@ impl Run {
     ) -> Result<(Value, String, EndReason, Usage), Stopped> {
         let id = new_id("msg_");
         let begun = shape::message(&id, "in_progress", &[]);
-        events.send("response.output_item.added", json!({ "output_index": output_index, "item": begun })).await?;
+        events
+            .send(
+                "response.output_item.added",
+                json!({ "output_index": output_index, "item": begun }),
+            )
+            .await?;
         let place = |more: Value| {
-            let mut place = json!({ "item_id": id, "output_index": output_index, "content_index": 0 });
+            let mut place =
+                json!({ "item_id": id, "output_index": output_index, "content_index": 0 });
             if let (Some(place), Value::Object(mut more)) = (place.as_object_mut(), more) {
                 place.append(&mut more);
             }
             place
         };
         let empty = json!({ "part": shape::output_text("", &[]) });
-        events.send("response.content_part.added", place(empty)).await?;
+        events
+            .send("response.content_part.added", place(empty))
+            .await?;
         let mut text = String::new();
         let mut annotations: Vec<Value> = Vec::new();
         let (reason, usage) = loop {
@@ -243,8 +341,11 @@ impl Run {
                     events.send("response.output_text.delta", fields).await?;
                 }
                 Some(Ok(Step::Annotation(annotation))) => {
-                    let fields = json!({ "annotation_index": annotations.len(), "annotation": annotation });
-                    events.send("response.output_text.annotation.added", place(fields)).await?;
+                    let fields =
+                        json!({ "annotation_index": annotations.len(), "annotation": annotation });
+                    events
+                        .send("response.output_text.annotation.added", place(fields))
+                        .await?;
                     annotations.push(annotation);
                 }
                 Some(Ok(Step::Finished(reason, usage))) => break (reason, usage),
@@ -255,7 +356,9 @@ impl Run {
         let part = shape::output_text(&text, &annotations);
         let done = place(json!({ "text": text, "logprobs": [] }));
         events.send("response.output_text.done", done).await?;
-        events.send("response.content_part.done", place(json!({ "part": part }))).await?;
+        events
+            .send("response.content_part.done", place(json!({ "part": part })))
+            .await?;
         let status = match reason {
             EndReason::Stop => "completed",
             EndReason::Length => "incomplete",
@@ -268,7 +371,10 @@ impl Run {
 
     /// Keeps the response so that it can be read again and continued.
     async fn remember(&mut self, response: &Value, text: String) -> Result<(), ApiError> {
-        self.turns.push(Turn { role: Role::Assistant, content: text });
+        self.turns.push(Turn {
+            role: Role::Assistant,
+            content: text,
+        });
         let stored = StoredResponse {
             id: self.head.id.clone(),
             created_at: self.head.created_at as i64,

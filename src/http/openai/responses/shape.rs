@@ -17,16 +17,27 @@ pub struct Head {
 /// How far a response has come.
 pub enum Progress<'a> {
     InProgress,
-    Completed { usage: &'a Usage, completed_at: u64 },
+    Completed {
+        usage: &'a Usage,
+        completed_at: u64,
+    },
     /// Ended by the token limit.
-    Incomplete { usage: &'a Usage },
-    Failed { code: &'a str, message: &'a str },
+    Incomplete {
+        usage: &'a Usage,
+    },
+    Failed {
+        code: &'a str,
+        message: &'a str,
+    },
 }
 
 pub fn response(head: &Head, echo: &Echo, progress: &Progress<'_>, output: &[Value]) -> Value {
     let (status, completed_at, usage) = match progress {
         Progress::InProgress => ("in_progress", None, None),
-        Progress::Completed { usage, completed_at } => ("completed", Some(*completed_at), Some(usage_json(usage))),
+        Progress::Completed {
+            usage,
+            completed_at,
+        } => ("completed", Some(*completed_at), Some(usage_json(usage))),
         Progress::Incomplete { usage } => ("incomplete", None, Some(usage_json(usage))),
         Progress::Failed { .. } => ("failed", None, None),
     };
@@ -93,7 +104,12 @@ pub fn output_text(text: &str, annotations: &[Value]) -> Value {
     json!({ "type": "output_text", "text": text, "annotations": annotations, "logprobs": [] })
 }
 
-pub fn file_search_call(id: &str, status: &str, queries: &[String], results: Option<&[Value]>) -> Value {
+pub fn file_search_call(
+    id: &str,
+    status: &str,
+    queries: &[String],
+    results: Option<&[Value]>,
+) -> Value {
     json!({ "id": id, "type": "file_search_call", "status": status, "queries": queries, "results": results })
 }
 
