@@ -1,1 +1,244 @@
-//! config
+//! Every setting, from flags, environment, `inglenook.toml` and defaults, in that order of precedence. The only reader
+//! of the environment; checked once, at start.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// The prefix of environment variables: `INGLENOOK_PORT` sets `port`.
+const ENV_PREFIX: &str = "INGLENOOK_";
+/// The settings file that is read from the current folder when no other is named.
+const DEFAULT_FILE: &str = "inglenook.toml";
+
+/// The settings of every command. One field is one flag, one variable and one key of the file, of the same name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Folder that holds everything that Inglenook remembers.
+    pub data_dir: PathBuf,
+    /// A GGUF file or a name from the catalog; without it the first chat model that was pulled.
+    pub chat_model: Option<String>,
+    /// A folder with safetensors or a name from the catalog; without it the first embedding model that was pulled.
+    pub embedding_model: Option<String>,
+    /// Key that every request must carry; required off loopback.
+    pub api_key: Option<String>,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// Threads for model computation; 0 takes one a core.
+    pub threads: usize,
+    /// Largest upload, in MiB.
+    pub max_upload_mb: u64,
+    /// Tokens that the KV cache holds in all; without it, enough for four sequences of full length up to 32,768.
+    pub kv_cache_tokens: Option<usize>,
+    /// Longest context that a sequence may use, in tokens; without it the model's own, up to 32,768.
+    pub max_context: Option<usize>,
+    /// Requests that may wait for the chat model; one more is answered 429.
+    pub max_waiting: usize,
+    /// Seconds that one generation may take.
+    pub generation_timeout: u64,
+    /// Seconds that running answers may take to finish after Ctrl-C or SIGTERM.
+    pub shutdown_grace: u64,
+    /// Passages given to the chat model for one question.
+    pub top_k: usize,
+    /// Cosine similarity below which nothing counts as relevant; without it a value that fits the embedding model.
+    pub min_similarity: Option<f32>,
+    /// Origins that browsers may call from, besides localhost.
+    pub cors_origins: Vec<String>,
+    /// Where `models pull` downloads from.
+    pub hub_endpoint: String,
+    /// Access token for gated models.
+    pub hub_token: Option<String>,
+    /// Folder of downloaded models, in the Hugging Face cache layout.
+    pub model_cache: Option<PathBuf>,
+    /// What to log: a level (`info`) or filter directives (`info,inglenook=debug`).
+    pub log: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::from([127, 0, 0, 1]),
+            port: 8321,
+            data_dir: PathBuf::new(),
+            chat_model: None,
+            embedding_model: None,
+            api_key: None,
+            device: "auto".into(),
+            threads: 0,
+            max_upload_mb: 512,
+            kv_cache_tokens: None,
+            max_context: None,
+            max_waiting: 64,
+            generation_timeout: 120,
+            shutdown_grace: 20,
+            top_k: 6,
+            min_similarity: None,
+            cors_origins: Vec::new(),
+            hub_endpoint: "https://huggingface.co".into(),
+            hub_token: None,
+            model_cache: None,
+            log: "info".into(),
+        }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("settings file {path} does not exist; create it or leave out --config")]
+    NoFile { path: PathBuf },
+    #[error("bad setting: {0}")]
+    Invalid(Box<figment::Error>),
+    #[error("{name} is {value}, but must be {must}")]
+    OutOfRange {
+        name: &'static str,
+        value: String,
+        must: &'static str,
+    },
+    #[error(
+        "refusing to listen on {host} without authentication: anyone who reaches this address could read your \
+         documents; set --api-key (or INGLENOOK_API_KEY), or listen on 127.0.0.1"
+    )]
+    OpenAddress { host: IpAddr },
+    #[error(
+        "cannot tell where to keep data: neither XDG_DATA_HOME nor HOME is set; pass --data-dir"
+    )]
+    NoDataDir,
+}
+
+impl Settings {
+    /// Joins `flags` (only those that were given) over environment, file and defaults.
+    pub fn load(file: Option<&Path>, flags: &impl Serialize) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Settings::default()));
+        match file {
+            Some(path) if !path.is_file() => return Err(ConfigError::NoFile { path: path.into() }),
+            Some(path) => figment = figment.merge(Toml::file_exact(path)),
+            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+        }
+        let known = known_keys();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let mut settings: Settings = figment
+            .merge(Env::prefixed(ENV_PREFIX).only(&known))
+            .merge(Serialized::globals(flags))
+            .extract()
+            .map_err(|error| ConfigError::Invalid(Box::new(error)))?;
+        if settings.data_dir.as_os_str().is_empty() {
+            settings.data_dir = default_data_dir().ok_or(ConfigError::NoDataDir)?;
+        }
+        settings.model_cache = settings.model_cache.or_else(hub_cache_from_environment);
+        settings.hub_token = settings.hub_token.or_else(|| variable("HF_TOKEN"));
+        settings.api_key = settings.api_key.filter(|key| !key.is_empty());
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let out_of_range =
+            |name, value: String, must| Err(ConfigError::OutOfRange { name, value, must });
+        if self.max_upload_mb == 0 {
+            return out_of_range("max_upload_mb", "0".into(), "at least 1");
+        }
+        if self.max_waiting == 0 {
+            return out_of_range("max_waiting", "0".into(), "at least 1");
+        }
+        if !(1..=50).contains(&self.top_k) {
+            return out_of_range("top_k", self.top_k.to_string(), "between 1 and 50");
+        }
+        if let Some(value) = self.min_similarity
+            && !(-1.0..=1.0).contains(&value)
+        {
+            return out_of_range("min_similarity", value.to_string(), "between -1 and 1");
+        }
+        Ok(())
+    }
+
+    /// Refuses to serve strangers: an address that others can reach needs a key.
+    pub fn check_exposure(&self) -> Result<(), ConfigError> {
+        if self.host.is_loopback() || self.api_key.is_some() {
+            return Ok(());
+        }
+        Err(ConfigError::OpenAddress { host: self.host })
+    }
+}
+
+fn known_keys() -> Vec<String> {
+    let defaults = serde_json::to_value(Settings::default()).expect("settings are plain data");
+    let keys = defaults.as_object().expect("settings are a struct").keys();
+    keys.cloned().collect()
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn default_data_dir() -> Option<PathBuf> {
+    let base = variable("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".local/share")))?;
+    Some(base.join("inglenook"))
+}
+
+/// The cache that other Hugging Face tools use on this machine, so that nothing is downloaded twice.
+fn hub_cache_from_environment() -> Option<PathBuf> {
+    if let Some(dir) = variable("HF_HUB_CACHE") {
+        return Some(PathBuf::from(dir));
+    }
+    if let Some(dir) = variable("HF_HOME") {
+        return Some(PathBuf::from(dir).join("hub"));
+    }
+    Some(PathBuf::from(variable("HOME")?).join(".cache/huggingface/hub"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn load(flags: serde_json::Value) -> Result<Settings, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("inglenook.toml");
+        std::fs::write(&file, "port = 9000\ntop_k = 4\ndata_dir = \"kept\"\n").unwrap();
+        Settings::load(Some(&file), &flags)
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let settings = load(json!({ "port": 9100 })).unwrap();
+        assert_eq!((settings.port, settings.top_k), (9100, 4));
+        assert_eq!(settings.data_dir, PathBuf::from("kept"));
+        assert_eq!(settings.device, "auto");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("inglenook.toml");
+        std::fs::write(&file, "prot = 9000\n").unwrap();
+        let error = Settings::load(Some(&file), &json!({}))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_others_reach_needs_a_key() {
+        let mut settings = load(json!({ "host": "0.0.0.0" })).unwrap();
+        let error = settings.check_exposure().unwrap_err().to_string();
+        assert!(error.contains("--api-key"), "{error}");
+        settings.api_key = Some("secret".into());
+        settings.check_exposure().unwrap();
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_its_range() {
+        let error = load(json!({ "top_k": 0 })).unwrap_err().to_string();
+        assert_eq!(error, "top_k is 0, but must be between 1 and 50");
+    }
+}

@@ -1,1 +1,122 @@
-//! cli
+//! The command line: one file a command. Parses, runs, and says in plain words what went wrong.
+
+mod ask;
+mod ingest;
+mod models;
+mod serve;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::Settings;
+
+/// Private answers from your team's documents, with citations that can be checked, and an OpenAI-compatible API.
+#[derive(Debug, Parser)]
+#[command(name = "inglenook", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the browser app and the API (what happens without a command)
+    Serve,
+    /// Add documents, and wait until they can be searched
+    Ingest(ingest::IngestArgs),
+    /// Ask a question about the documents
+    Ask(ask::AskArgs),
+    /// List models, or download one
+    Models(models::ModelsArgs),
+    /// Read one PDF from standard input (used by Inglenook itself)
+    #[command(hide = true)]
+    ExtractWorker,
+}
+
+/// Settings that a flag can give; each is also `INGLENOOK_<NAME>` and a key of inglenook.toml.
+#[derive(Debug, Args, Serialize)]
+struct Flags {
+    /// Settings file [default: inglenook.toml in the current folder, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "INGLENOOK_CONFIG")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<IpAddr>,
+    /// Port to listen on; 0 takes a free one [default: 8321]
+    #[arg(long, global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    /// Folder that holds everything Inglenook remembers [default: ~/.local/share/inglenook]
+    #[arg(long, global = true, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+    /// Chat model: a GGUF file or a catalog name [default: the first that was pulled]
+    #[arg(long, global = true, value_name = "MODEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_model: Option<String>,
+    /// Embedding model: a folder with safetensors or a catalog name [default: the first that was pulled]
+    #[arg(long, global = true, value_name = "MODEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding_model: Option<String>,
+    /// Key that every request must carry; needed to listen on other than loopback addresses
+    #[arg(long, global = true, value_name = "KEY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<String>,
+    /// auto, cpu, cuda or cuda:N [default: auto]
+    #[arg(long, global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    /// Threads for model computation; 0 takes one a core [default: 0]
+    #[arg(long, global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<usize>,
+    /// What to log: a level or filter directives [default: info]
+    #[arg(long, global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+}
+
+/// Runs the command that was typed.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Command::ExtractWorker) = cli.command {
+        return crate::rag::extract::worker::run(std::io::stdin(), std::io::stdout());
+    }
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let mut settings = Settings::load(cli.flags.config.as_deref(), &cli.flags)?;
+    let is_server = matches!(cli.command, None | Some(Command::Serve));
+    // Commands print their result; what the parts log is only wanted when something is off.
+    if !is_server && cli.flags.log.is_none() && settings.log == Settings::default().log {
+        settings.log = "warn".into();
+    }
+    crate::kernels::threads::limit(settings.threads);
+    crate::telemetry::start(&settings.log)?;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => block_on(serve::run(settings)),
+        Command::Ingest(args) => block_on(ingest::run(settings, args)),
+        Command::Ask(args) => block_on(ask::run(settings, args)),
+        Command::Models(args) => models::run(&settings, &args),
+        Command::ExtractWorker => unreachable!("handled before the settings are read"),
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    crate::http::runtime().block_on(command)
+}

@@ -1,1 +1,152 @@
-//! embedding
+//! Text to vectors, on a thread of its own: a BERT encoder behind a cloneable handle. Nothing is ever cut to fit: a text
+//! that is too long is an error with both counts. Vectors do not depend on which other texts share a batch.
+//!
+//! A text's way: [`Embedder::embed`] queues the request; the worker takes waiting texts in turn, interactive requests
+//! first, turns each into token ids and fills one batch up to a token budget; the model gives one vector a text; when a
+//! request has all of its vectors it is answered. A request whose future was dropped is forgotten before the next batch.
+
+mod bert;
+mod config;
+mod embedder;
+mod fused;
+mod load;
+#[doc(hidden)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+mod weights;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use embedder::Embedder;
+
+/// Token ids to vectors: what the worker thread owns. A fake and [`bert`] implement it.
+pub trait EmbeddingModel: Send {
+    /// One vector for each sequence of token ids, special tokens included, pooled and, where the model's files ask for
+    /// it, normalised.
+    fn embed(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError>;
+}
+
+/// Text to token ids. Used from the worker and, for counting, from any thread.
+pub trait EmbeddingTokenizer: Send + Sync {
+    /// The ids of `text` between the special tokens that the model expects around it.
+    fn encode(&self, text: &str) -> Result<Vec<u32>, EmbeddingError>;
+
+    /// How many of the ids that [`encode`](Self::encode) returns are added special tokens.
+    fn num_special_tokens(&self) -> usize;
+}
+
+/// How one vector is made from the vectors of all tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// The vector of the first token.
+    Cls,
+    /// The mean over all tokens, special ones included.
+    Mean,
+}
+
+/// What to assume where the model's own files say nothing; where they speak, they are right.
+#[derive(Clone, Debug, Default)]
+pub struct EmbedderOptions {
+    /// The name to report; by default the folder's.
+    pub name: Option<String>,
+    pub pooling: Option<Pooling>,
+    /// Put before each query.
+    pub query_instruction: Option<String>,
+    /// Put before each passage.
+    pub passage_instruction: Option<String>,
+    /// Where the model runs; by default on the CPU.
+    pub device: Option<candle_core::Device>,
+}
+
+/// What an embedder is, fixed at load.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbedderSpec {
+    pub name: String,
+    /// The length of each vector.
+    pub dimensions: usize,
+    /// The longest input in tokens, special tokens included.
+    pub max_tokens: usize,
+    pub pooling: Pooling,
+    /// Whether vectors have length 1.
+    pub normalize: bool,
+    pub query_instruction: Option<String>,
+    pub passage_instruction: Option<String>,
+    /// SHA-256, in hex, over everything that decides a passage's vector: weights, tokenizer, pooling, instruction.
+    /// Vectors with different hashes must not be compared.
+    pub model_hash: String,
+    pub num_parameters: usize,
+    /// Memory that the weights occupy while loaded.
+    pub memory_bytes: usize,
+}
+
+/// What a text is; decides the instruction put before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputKind {
+    Query,
+    Passage,
+    /// Embedded exactly as given.
+    Raw,
+}
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody sits in front of it: goes ahead of everything in the background.
+    Interactive,
+    Background,
+}
+
+/// The answer to one request, in the order of its texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embeddings {
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of each text, special tokens and instruction included.
+    pub num_tokens: Vec<usize>,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EmbeddingError {
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        path: PathBuf,
+        source: Arc<std::io::Error>,
+    },
+    #[error("{path} is not valid: {reason}", path = path.display())]
+    InvalidFile { path: PathBuf, reason: String },
+    #[error("this embedding model cannot be run: {reason}")]
+    Unsupported { reason: String },
+    #[error(
+        "text {index} has {num_tokens} tokens, but the embedding model reads at most {num_max_tokens}; split it"
+    )]
+    InputTooLong {
+        /// Which text of the request.
+        index: usize,
+        num_tokens: usize,
+        num_max_tokens: usize,
+    },
+    #[error("cannot split the text into tokens: {reason}")]
+    Tokenize { reason: String },
+    #[error("token {id} is not in the embedding model's vocabulary of {vocab_size}")]
+    UnknownToken { id: u32, vocab_size: usize },
+    #[error(
+        "the embedding model gave numbers that are not finite; its weights are damaged, pull the model again"
+    )]
+    NotFinite,
+    #[error("the embedding model failed: {reason}")]
+    Compute { reason: String },
+    #[error("the embedder has stopped")]
+    Stopped,
+}
+
+impl From<candle_core::Error> for EmbeddingError {
+    fn from(error: candle_core::Error) -> Self {
+        EmbeddingError::Compute {
+            reason: error.to_string(),
+        }
+    }
+}

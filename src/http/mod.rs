@@ -1,1 +1,172 @@
-//! http
+//! Speaks HTTP: the only place that knows actix. Parses, checks and streams; all work is done below.
+
+pub mod app_api;
+pub mod auth;
+pub mod error;
+pub mod health;
+pub mod json;
+pub mod openai;
+pub mod request_id;
+pub mod sse;
+pub mod ui;
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_cors::Cors;
+use actix_web::dev::{Server, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::{NormalizePath, from_fn};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
+
+use crate::embedding::Embedder;
+use crate::rag::Workspace;
+use crate::rag::generate::ChatModel;
+use error::ApiError;
+
+/// What every handler sees.
+pub struct Context {
+    pub workspace: Workspace,
+    pub options: HttpOptions,
+    /// Unix seconds.
+    pub started_at: u64,
+    /// Where models run, in a sentence.
+    pub device: String,
+    /// What the reader should know about this server, such as that a model is missing.
+    pub notices: Vec<String>,
+}
+
+/// How the server behaves.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    pub host: IpAddr,
+    pub port: u16,
+    pub api_key: Option<String>,
+    pub max_upload_bytes: u64,
+    pub generation_timeout: Duration,
+    pub shutdown_grace: Duration,
+    pub cors_origins: Vec<String>,
+}
+
+impl Context {
+    /// The chat model of that name, or the one there is when none is named.
+    pub fn chat_model(&self, name: Option<&str>) -> Result<ChatModel, ApiError> {
+        match (&self.workspace.chat, name) {
+            (Some(chat), None | Some("")) => Ok(chat.clone()),
+            (Some(chat), Some(name)) if name == chat.id() => Ok(chat.clone()),
+            (None, None | Some("")) => Err(ApiError::not_available(NO_CHAT_MODEL)),
+            (_, Some(name)) => Err(ApiError::unknown_model(name, &self.served_models())),
+        }
+    }
+
+    /// The embedding model of that name, or the one there is when none is named.
+    pub fn embedding_model(&self, name: Option<&str>) -> Result<Embedder, ApiError> {
+        match (&self.workspace.embedder, name) {
+            (Some(embedder), None | Some("")) => Ok(embedder.clone()),
+            (Some(embedder), Some(name)) if name == embedder.spec().name => Ok(embedder.clone()),
+            (None, None | Some("")) => Err(ApiError::not_available(NO_EMBEDDING_MODEL)),
+            (_, Some(name)) => Err(ApiError::unknown_model(name, &self.served_models())),
+        }
+    }
+
+    pub fn served_models(&self) -> Vec<String> {
+        let chat = self.workspace.chat.iter().map(|chat| chat.id().to_string());
+        let embedder = self.workspace.embedder.iter().map(|embedder| embedder.spec().name.clone());
+        chat.chain(embedder).collect()
+    }
+
+    pub fn generation_timeout(&self) -> Duration {
+        self.options.generation_timeout
+    }
+
+    /// Changes when answers may: another version or another start.
+    pub fn fingerprint(&self) -> String {
+        format!("inglenook_{}_{:x}", env!("CARGO_PKG_VERSION"), self.started_at)
+    }
+}
+
+/// What to do when there is no chat model.
+pub const NO_CHAT_MODEL: &str =
+    "no chat model is loaded; pull one with: inglenook models pull qwen3-0.6b, then restart";
+/// What to do when there is no embedding model.
+pub const NO_EMBEDDING_MODEL: &str =
+    "no embedding model is loaded; pull one with: inglenook models pull bge-small-en-v1.5, then restart";
+
+/// Binds the address, so that a port in use is an error before anything is served.
+pub fn bind(options: &HttpOptions) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((options.host, options.port))?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// What commands run on: one thread, as handlers have theirs.
+pub fn runtime() -> actix_web::rt::SystemRunner {
+    actix_web::rt::System::new()
+}
+
+/// The server on a bound listener; it runs when awaited, and stops by its handle.
+pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server> {
+    let grace = context.options.shutdown_grace;
+    let context = web::Data::new(context);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(context.clone())
+            .wrap(from_fn(auth::require_key))
+            .wrap(cors(&context.options.cors_origins))
+            .wrap(from_fn(request_id::add))
+            .wrap(NormalizePath::trim())
+            .configure(routes)
+            .default_service(web::to(fallback))
+    });
+    let server = server
+        .listen(listener)?
+        .workers(2)
+        .client_request_timeout(Duration::from_secs(30))
+        .keep_alive(Duration::from_secs(75))
+        .shutdown_timeout(grace.as_secs())
+        .disable_signals();
+    Ok(server.run())
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/health", web::get().to(health::get))
+        .route("/health", web::head().to(health::get))
+        .service(web::scope("/api").configure(app_api::routes))
+        .service(web::scope("/v1").configure(openai::routes))
+        .configure(ui::routes)
+        // Clients whose base URL lacks /v1.
+        .configure(openai::routes);
+}
+
+/// A path that exists under another method is 405, anything else 404.
+async fn fallback(request: HttpRequest) -> HttpResponse {
+    ApiError::unknown_route(request.method().as_str(), request.path()).error_response()
+}
+
+/// Browsers may call from this server's own page, from this machine and from the origins that the owner names; any
+/// header is allowed, as client libraries send their own. Other origins are refused, not only kept from reading.
+fn cors(origins: &[String]) -> Cors {
+    let allowed = origins.to_vec();
+    Cors::default()
+        .allowed_origin_fn(move |origin, request| {
+            let Ok(origin) = origin.to_str() else { return false };
+            let host = origin.split_once("://").map_or("", |(_, host)| host);
+            let own = request.headers().get(header::HOST).and_then(|own| own.to_str().ok());
+            auth::is_local_host(host)
+                || own == Some(host)
+                || allowed.iter().any(|allowed| allowed == origin || allowed == "*")
+        })
+        .block_on_origin_mismatch(true)
+        .allow_any_method()
+        .allow_any_header()
+        .expose_headers(["x-request-id", "retry-after", "openai-processing-ms", "openai-poll-after-ms"])
+        .max_age(3600)
+}
+
+/// Headers that every answer carries.
+fn harden<B>(response: &mut ServiceResponse<B>) {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
+}

@@ -1,4 +1,9 @@
-//! kernels
+//! The inner loops that candle lacks or is slow at. Every `unsafe` block of the project lives here.
 
+pub mod activation;
 /// Read-only memory maps of files.
 pub mod mapped_file;
+pub mod paged_attention;
+pub mod parallel;
+mod vector;
+pub mod threads;

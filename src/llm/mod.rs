@@ -3,6 +3,19 @@
 
 pub mod gguf;
 
+mod attention;
+mod attention_ops;
+mod decoder;
+mod hyperparameters;
+mod rope;
+mod step;
+#[doc(hidden)]
+pub mod testing;
+mod weights;
+
+pub use decoder::{CacheSize, Decoder, KvDtype, LoadOptions};
+pub use rope::RopeScaling;
+
 /// What a loaded model is and how much it can hold.
 #[derive(Debug, Clone)]
 pub struct ModelSpec {
@@ -86,6 +99,35 @@ pub trait LanguageModel: Send {
 pub enum LlmError {
     #[error(transparent)]
     Gguf(#[from] gguf::GgufError),
+    #[error("models of the architecture {name:?} cannot be run; use one of {supported}")]
+    UnsupportedArchitecture { name: String, supported: String },
+    #[error("the model needs {feature}, which cannot be computed; use another conversion of it")]
+    UnsupportedFeature { feature: String },
+    #[error(
+        "the model's metadata {key:?} is missing or not of its type; convert the model again with current tools"
+    )]
+    MissingMetadata { key: String },
+    #[error("the model's metadata {key:?} is {value}, but {problem}; convert the model again")]
+    InvalidMetadata {
+        key: String,
+        value: String,
+        problem: String,
+    },
+    #[error("the model has no tensor {name:?}; download it again or convert it again")]
+    MissingTensor { name: String },
+    #[error("the model's tensor {tensor:?} {problem}; convert the model again")]
+    InvalidTensor { tensor: String, problem: String },
+    #[error("{problem}; choose another cache size")]
+    InvalidOptions { problem: String },
+    #[error(
+        "the KV cache would take {needed_bytes} bytes, but only {available_bytes} are available; make it smaller"
+    )]
+    CacheTooLarge {
+        needed_bytes: u64,
+        available_bytes: u64,
+    },
+    #[error("sequence {sequence} of the batch cannot be run: {problem}")]
+    InvalidBatch { sequence: usize, problem: String },
     #[error("the model computation failed: {0}")]
     Compute(#[from] candle_core::Error),
 }

@@ -1,1 +1,231 @@
-//! extract
+//! Bytes of an uploaded file to text that can be cited: with the span of every page and the place of every heading.
+//! The text is final: citations are byte spans of it. Never trusts a file: it may be hostile, cut short or misnamed.
+
+mod format;
+mod html;
+mod markdown;
+mod pdf;
+mod text;
+pub mod worker;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use format::{Format, SUPPORTED};
+
+/// A document's text and what is known about its structure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExtractedText {
+    pub format: Format,
+    pub title: Option<String>,
+    pub text: String,
+    /// In order and not overlapping. Formats without pages have one page, number 1.
+    pub pages: Vec<PageSpan>,
+    /// By rising offset.
+    pub headings: Vec<Heading>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PageSpan {
+    /// Counted from 1.
+    pub number: u32,
+    /// Bytes of the text.
+    pub span: Range<usize>,
+    pub outcome: PageOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PageOutcome {
+    Read,
+    /// The page was read and has no text.
+    Empty,
+    /// The page could not be read, and why.
+    Failed(String),
+}
+
+/// A heading whose line begins at byte `offset` of the text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heading {
+    /// From 1, the outermost.
+    pub level: u8,
+    pub title: String,
+    pub offset: usize,
+}
+
+/// What one document may cost.
+#[derive(Debug, Clone)]
+pub struct ExtractLimits {
+    /// The program whose `extract-worker` command reads PDFs in a child process.
+    pub program: PathBuf,
+    /// For the whole document.
+    pub wall_time: Duration,
+    /// For opening the document, and for each page.
+    pub page_time: Duration,
+    /// Memory that the child process may map for the document.
+    pub memory_bytes: u64,
+    /// The largest file that is read at all.
+    pub max_bytes: usize,
+}
+
+impl ExtractLimits {
+    /// Limits that suit a shared machine; `program` is usually `std::env::current_exe()`.
+    pub fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            wall_time: Duration::from_secs(300),
+            page_time: Duration::from_secs(20),
+            memory_bytes: 2 << 30,
+            max_bytes: 512 << 20,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExtractError {
+    #[error("{filename:?} is {found}, which is not supported yet; supported: {SUPPORTED}")]
+    UnsupportedFormat { filename: String, found: String },
+    #[error("{filename:?} is empty; upload a file with text in it")]
+    Empty { filename: String },
+    #[error("the PDF is encrypted; remove its password and upload it again")]
+    Encrypted,
+    #[error("the {format} has no text to read: {reason}")]
+    NoText { format: Format, reason: String },
+    #[error("the {format} cannot be read: {reason}; repair or export it again")]
+    Invalid { format: Format, reason: String },
+    #[error("the file has {num_bytes} bytes, more than the limit of {max_bytes}; split it")]
+    TooLarge { num_bytes: usize, max_bytes: usize },
+    #[error("reading the {format} took longer than {seconds} s; split it or export it again")]
+    TimedOut { format: Format, seconds: u64 },
+    #[error("reading the {format} needs more than {memory_bytes} bytes of memory; split it")]
+    OutOfMemory { format: Format, memory_bytes: u64 },
+    #[error("the {format} crashed its reader ({reason}); repair or export it again")]
+    Crashed { format: Format, reason: String },
+    /// Nothing is wrong with the file.
+    #[error("the document reader {program:?} did not start or answer: {reason}")]
+    Worker { program: PathBuf, reason: String },
+}
+
+impl ExtractError {
+    /// The code under which a document's status reports the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnsupportedFormat { .. } => "unsupported_file",
+            Self::Empty { .. }
+            | Self::Encrypted
+            | Self::NoText { .. }
+            | Self::Invalid { .. }
+            | Self::TooLarge { .. }
+            | Self::TimedOut { .. }
+            | Self::OutOfMemory { .. }
+            | Self::Crashed { .. } => "invalid_file",
+            Self::Worker { .. } => "server_error",
+        }
+    }
+}
+
+/// Reads a file. What it is, is decided by its content first and its name second.
+///
+/// Needs a tokio runtime with I/O and time. Dropping the future ends the work on a PDF.
+pub async fn extract(
+    bytes: &[u8],
+    filename: &str,
+    limits: &ExtractLimits,
+) -> Result<ExtractedText, ExtractError> {
+    if bytes.len() > limits.max_bytes {
+        return Err(ExtractError::TooLarge {
+            num_bytes: bytes.len(),
+            max_bytes: limits.max_bytes,
+        });
+    }
+    if bytes.is_empty() {
+        return Err(ExtractError::Empty {
+            filename: filename.to_owned(),
+        });
+    }
+    let format = format::detect(bytes, filename)?;
+    match format {
+        Format::Pdf => pdf::extract(bytes, limits).await,
+        Format::Html => {
+            let bytes = bytes.to_vec();
+            on_big_stack(format, limits.wall_time, move || html::extract(&bytes)).await
+        }
+        Format::Markdown | Format::Text => {
+            let bytes = bytes.to_vec();
+            let filename = filename.to_owned();
+            on_big_stack(format, limits.wall_time, move || {
+                let text = text::decode(&bytes);
+                if text.trim().is_empty() {
+                    return Err(ExtractError::Empty { filename });
+                }
+                Ok(match format {
+                    Format::Markdown => markdown::extract(text),
+                    _ => single_page(format, None, text, Vec::new()),
+                })
+            })
+            .await
+        }
+    }
+}
+
+/// A document that knows no pages.
+fn single_page(
+    format: Format,
+    title: Option<String>,
+    text: String,
+    headings: Vec<Heading>,
+) -> ExtractedText {
+    let pages = vec![PageSpan {
+        number: 1,
+        span: 0..text.len(),
+        outcome: PageOutcome::Read,
+    }];
+    ExtractedText {
+        format,
+        title,
+        text,
+        pages,
+        headings,
+    }
+}
+
+/// Runs a reader where deep nesting cannot overflow the stack and a panic is only this document's.
+/// A thread cannot be killed: one that is late is left to end by itself, and nobody waits for it.
+async fn on_big_stack<F>(
+    format: Format,
+    wall_time: Duration,
+    read: F,
+) -> Result<ExtractedText, ExtractError>
+where
+    F: FnOnce() -> Result<ExtractedText, ExtractError> + Send + 'static,
+{
+    const STACK_BYTES: usize = 256 << 20;
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let started = std::thread::Builder::new()
+        .name("extract".into())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            // Nobody waits any more when the receiver is gone.
+            let _ = sender.send(read());
+        });
+    if let Err(error) = started {
+        return Err(ExtractError::Worker {
+            program: "extract thread".into(),
+            reason: error.to_string(),
+        });
+    }
+    match tokio::time::timeout(wall_time, receiver).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(ExtractError::Crashed {
+            format,
+            reason: "its reader panicked".into(),
+        }),
+        Err(_) => Err(ExtractError::TimedOut {
+            format,
+            seconds: wall_time.as_secs(),
+        }),
+    }
+}

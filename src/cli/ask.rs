@@ -1,0 +1,74 @@
+//! `inglenook ask "..."`: a streamed answer with its sources.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::app::App;
+use crate::config::Settings;
+use crate::engine::SamplingParams;
+use crate::http::NO_CHAT_MODEL;
+use crate::rag::answer::{Answer, AnswerEvent, Citation, Question};
+use crate::rag::generate::{EndReason, GenerationOptions};
+use crate::rag::retrieve::retrieve;
+use crate::store::SearchScope;
+
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The question
+    question: String,
+    /// Longest answer, in tokens
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens: Option<usize>,
+}
+
+pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(!args.question.trim().is_empty(), "the question is empty");
+    let timeout = Duration::from_secs(settings.generation_timeout);
+    let app = App::open_models(settings).await?;
+    let workspace = app.workspace();
+    let Some(chat) = workspace.chat.clone() else { anyhow::bail!(NO_CHAT_MODEL) };
+    let collection = workspace.store.default_vector_store().await?.id;
+    let scope = SearchScope { vector_store_ids: vec![collection], file_ids: None, filter: None };
+    let retrieved = retrieve(workspace, std::slice::from_ref(&args.question), &scope, workspace.top_k).await?;
+    let options = GenerationOptions {
+        max_tokens: args.max_tokens,
+        // The same question gets the same answer.
+        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+        stops: Vec::new(),
+        logprobs: None,
+        user: None,
+        timeout,
+    };
+    let question = Question { text: args.question, earlier: Vec::new(), instructions: None, options };
+    let mut answer = Answer::begin(workspace, &chat, question, &retrieved)?;
+    let mut citations: Vec<Citation> = Vec::new();
+    let mut out = std::io::stdout();
+    while let Some(event) = answer.next().await {
+        match event? {
+            AnswerEvent::Text(text) => write!(out, "{text}")?,
+            AnswerEvent::Citation(citation) => citations.push(citation),
+            AnswerEvent::Finished { reason: EndReason::Length, .. } => write!(out, " ...")?,
+            AnswerEvent::Finished { .. } => {}
+        }
+        out.flush()?;
+    }
+    writeln!(out)?;
+    for citation in &citations {
+        let quote = citation.quote.split_whitespace().collect::<Vec<_>>().join(" ");
+        writeln!(out, "[{}] {}, page {}: \"{quote}\"", citation.number, citation.filename, citation.page_first)?;
+    }
+    if citations.is_empty() && answer.is_found {
+        writeln!(out, "Nothing was cited. Passages that were given to the model:")?;
+        for passage in &retrieved.passages {
+            writeln!(out, "  {}, page {}", passage.chunk.filename, passage.chunk.page_first)?;
+        }
+    }
+    if let Some(dropped) = answer.left_out.sentence() {
+        eprintln!("note: {dropped}");
+    }
+    app.close().await;
+    Ok(ExitCode::SUCCESS)
+}

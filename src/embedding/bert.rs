@@ -1,0 +1,293 @@
+//! The BERT encoder (Devlin et al. 2018; RoBERTa differs in its first position only) in f32. The tokens of all texts lie
+//! side by side, [num_tokens, hidden], without padding; only attention works text by text. So a text's vector cannot
+//! depend on the others, and no work is done for padding.
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use super::config::Architecture;
+use super::fused::{self, Activation};
+use super::weights::Weights;
+use super::{EmbeddingError, EmbeddingModel, Pooling};
+
+pub(super) struct BertModel {
+    /// [vocabulary, hidden]
+    words: Tensor,
+    /// [positions, hidden]: position embeddings with the embedding of token type 0 added.
+    positions: Tensor,
+    /// [3, hidden]: zeros, scale and shift, as [`fused::add_and_norm`] takes them.
+    norm: Tensor,
+    layers: Vec<Layer>,
+    vocab_size: usize,
+    first_position: usize,
+    max_tokens: usize,
+    epsilon: f32,
+    pooling: Pooling,
+    normalize: bool,
+    device: Device,
+}
+
+struct Layer {
+    /// Query, key and value in one: [3 * hidden, hidden]. The query's part is divided by the square root of the head's
+    /// size, which attention would otherwise do to every score.
+    qkv: Tensor,
+    qkv_bias: Tensor,
+    output: Tensor,
+    /// [3, hidden]: the output's bias, the norm's scale and shift.
+    output_norm: Tensor,
+    up: Tensor,
+    up_bias: Tensor,
+    down: Tensor,
+    /// [3, hidden]: the down projection's bias, the norm's scale and shift.
+    down_norm: Tensor,
+    num_heads: usize,
+    activation: Activation,
+    epsilon: f32,
+}
+
+impl BertModel {
+    pub(super) fn load(
+        weights: &Weights<'_>,
+        architecture: &Architecture,
+        pooling: Pooling,
+        normalize: bool,
+        device: &Device,
+    ) -> Result<BertModel, EmbeddingError> {
+        let Architecture {
+            vocab_size,
+            hidden_size,
+            num_positions,
+            num_token_types,
+            ..
+        } = *architecture;
+        let words = weights.tensor(
+            "embeddings.word_embeddings.weight",
+            &[vocab_size, hidden_size],
+            device,
+        )?;
+        let mut positions = weights.values(
+            "embeddings.position_embeddings.weight",
+            &[num_positions, hidden_size],
+        )?;
+        let types = weights.values(
+            "embeddings.token_type_embeddings.weight",
+            &[num_token_types, hidden_size],
+        )?;
+        for row in positions.chunks_exact_mut(hidden_size) {
+            row.iter_mut().zip(&types).for_each(|(p, t)| *p += t);
+        }
+        let mut norm = vec![0.0; hidden_size];
+        norm.extend(weights.values("embeddings.LayerNorm.weight", &[hidden_size])?);
+        norm.extend(weights.values("embeddings.LayerNorm.bias", &[hidden_size])?);
+        let layers = (0..architecture.num_layers)
+            .map(|index| Layer::load(weights, index, architecture, device))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(BertModel {
+            words,
+            positions: Tensor::from_vec(positions, (num_positions, hidden_size), device)?,
+            norm: Tensor::from_vec(norm, (3, hidden_size), device)?,
+            layers,
+            vocab_size,
+            first_position: architecture.first_position,
+            max_tokens: num_positions - architecture.first_position,
+            epsilon: architecture.layer_norm_epsilon,
+            pooling,
+            normalize,
+            device: device.clone(),
+        })
+    }
+
+    fn check(&self, token_ids: &[Vec<u32>]) -> Result<(), EmbeddingError> {
+        for (index, ids) in token_ids.iter().enumerate() {
+            if ids.len() > self.max_tokens {
+                return Err(EmbeddingError::InputTooLong {
+                    index,
+                    num_tokens: ids.len(),
+                    num_max_tokens: self.max_tokens,
+                });
+            }
+            if ids.is_empty() {
+                return Err(EmbeddingError::Compute {
+                    reason: format!("text {index} has no tokens"),
+                });
+            }
+            if let Some(&id) = ids.iter().find(|id| **id as usize >= self.vocab_size) {
+                return Err(EmbeddingError::UnknownToken {
+                    id,
+                    vocab_size: self.vocab_size,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The last layer's output [num_tokens, hidden], texts side by side.
+    fn encode(&self, token_ids: &[Vec<u32>], lengths: &[usize]) -> candle_core::Result<Tensor> {
+        let ids = Tensor::new(token_ids.concat(), &self.device)?;
+        let positions: Vec<u32> = lengths
+            .iter()
+            .flat_map(|length| (0..*length).map(|i| (self.first_position + i) as u32))
+            .collect();
+        let words = self.words.index_select(&ids, 0)?;
+        let positions = self
+            .positions
+            .index_select(&Tensor::new(positions, &self.device)?, 0)?;
+        let mut x = fused::add_and_norm(words, &positions, &self.norm, self.epsilon)?;
+        for layer in &self.layers {
+            x = layer.forward(x, lengths)?;
+        }
+        Ok(x)
+    }
+
+    /// One vector a text, from the encoder's output.
+    fn pool(&self, x: &Tensor, lengths: &[usize]) -> candle_core::Result<Vec<Vec<f32>>> {
+        let starts = starts(lengths);
+        match self.pooling {
+            Pooling::Cls => {
+                let first: Vec<u32> = starts.iter().map(|start| *start as u32).collect();
+                x.index_select(&Tensor::new(first, &self.device)?, 0)?
+                    .to_vec2()
+            }
+            Pooling::Mean => {
+                let hidden = x.dim(1)?;
+                let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
+                let mean = |(start, length): (&usize, &usize)| {
+                    let mut sum = vec![0.0; hidden];
+                    for row in
+                        values[start * hidden..(start + length) * hidden].chunks_exact(hidden)
+                    {
+                        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                    }
+                    sum.iter_mut().for_each(|x| *x /= *length as f32);
+                    sum
+                };
+                Ok(starts.iter().zip(lengths).map(mean).collect())
+            }
+        }
+    }
+}
+
+impl EmbeddingModel for BertModel {
+    fn embed(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        if token_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.check(token_ids)?;
+        let lengths: Vec<usize> = token_ids.iter().map(Vec::len).collect();
+        let x = self.encode(token_ids, &lengths)?;
+        let mut vectors = self.pool(&x, &lengths)?;
+        for vector in &mut vectors {
+            let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            if !norm.is_finite() {
+                return Err(EmbeddingError::NotFinite);
+            }
+            if self.normalize && norm > 0.0 {
+                vector.iter_mut().for_each(|x| *x /= norm);
+            }
+        }
+        Ok(vectors)
+    }
+}
+
+impl Layer {
+    fn load(
+        weights: &Weights<'_>,
+        index: usize,
+        architecture: &Architecture,
+        device: &Device,
+    ) -> Result<Layer, EmbeddingError> {
+        let hidden = architecture.hidden_size;
+        let intermediate = architecture.intermediate_size;
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        let scale = 1.0 / ((hidden / architecture.num_heads) as f32).sqrt();
+        let mut qkv = Vec::with_capacity(3 * hidden * hidden);
+        let mut qkv_bias = Vec::with_capacity(3 * hidden);
+        for (part, scale) in [("query", scale), ("key", 1.0), ("value", 1.0)] {
+            let weight = name(&format!("attention.self.{part}.weight"));
+            let bias = name(&format!("attention.self.{part}.bias"));
+            qkv.extend(
+                weights
+                    .values(&weight, &[hidden, hidden])?
+                    .iter()
+                    .map(|w| w * scale),
+            );
+            qkv_bias.extend(weights.values(&bias, &[hidden])?.iter().map(|b| b * scale));
+        }
+        let bias_and_norm = |part: &str| -> Result<Tensor, EmbeddingError> {
+            let mut values = weights.values(&name(&format!("{part}.dense.bias")), &[hidden])?;
+            for parameter in ["weight", "bias"] {
+                let norm = name(&format!("{part}.LayerNorm.{parameter}"));
+                values.extend(weights.values(&norm, &[hidden])?);
+            }
+            Ok(Tensor::from_vec(values, (3, hidden), device)?)
+        };
+        let tensor = |part: &str, shape: &[usize]| weights.tensor(&name(part), shape, device);
+        Ok(Layer {
+            qkv: Tensor::from_vec(qkv, (3 * hidden, hidden), device)?,
+            qkv_bias: Tensor::from_vec(qkv_bias, 3 * hidden, device)?,
+            output: tensor("attention.output.dense.weight", &[hidden, hidden])?,
+            output_norm: bias_and_norm("attention.output")?,
+            up: tensor("intermediate.dense.weight", &[intermediate, hidden])?,
+            up_bias: tensor("intermediate.dense.bias", &[intermediate])?,
+            down: tensor("output.dense.weight", &[hidden, intermediate])?,
+            down_norm: bias_and_norm("output")?,
+            num_heads: architecture.num_heads,
+            activation: architecture.activation,
+            epsilon: architecture.layer_norm_epsilon,
+        })
+    }
+
+    /// [num_tokens, hidden] to the same.
+    fn forward(&self, x: Tensor, lengths: &[usize]) -> candle_core::Result<Tensor> {
+        let qkv = fused::add_bias(x.matmul(&self.qkv.t()?)?, &self.qkv_bias)?;
+        let attended = self.attend(&qkv, lengths)?.matmul(&self.output.t()?)?;
+        let x = fused::add_and_norm(attended, &x, &self.output_norm, self.epsilon)?;
+        let up = x.matmul(&self.up.t()?)?;
+        let up = fused::add_bias_activate(up, &self.up_bias, self.activation)?;
+        let down = up.matmul(&self.down.t()?)?;
+        fused::add_and_norm(down, &x, &self.down_norm, self.epsilon)
+    }
+
+    /// Attention of each text to itself: [num_tokens, 3 * hidden] to [num_tokens, hidden].
+    fn attend(&self, qkv: &Tensor, lengths: &[usize]) -> candle_core::Result<Tensor> {
+        let attended = starts(lengths)
+            .par_iter()
+            .zip(lengths)
+            .map(|(start, length)| self.attend_one(&qkv.narrow(0, *start, *length)?))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        Tensor::cat(&attended, 0)
+    }
+
+    /// The same for one text, [length, 3 * hidden] to [length, hidden].
+    fn attend_one(&self, qkv: &Tensor) -> candle_core::Result<Tensor> {
+        let (length, width) = qkv.dims2()?;
+        let hidden = width / 3;
+        let parts = qkv
+            .reshape((length, 3, self.num_heads, hidden / self.num_heads))?
+            .permute((1, 2, 0, 3))?;
+        // The CPU multiplies strided matrices as they lie; CUDA wants them in order.
+        let parts = match qkv.device().is_cpu() {
+            true => parts,
+            false => parts.contiguous()?,
+        };
+        let (query, key, value) = (parts.get(0)?, parts.get(1)?, parts.get(2)?);
+        let weights = fused::softmax(query.matmul(&key.t()?)?)?;
+        weights
+            .matmul(&value)?
+            .transpose(0, 1)?
+            .contiguous()?
+            .reshape((length, hidden))
+    }
+}
+
+/// Where each text begins among all tokens.
+fn starts(lengths: &[usize]) -> Vec<usize> {
+    lengths
+        .iter()
+        .scan(0, |next, length| {
+            let start = *next;
+            *next += length;
+            Some(start)
+        })
+        .collect()
+}

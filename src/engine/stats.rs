@@ -1,0 +1,64 @@
+//! Counters that the engine's thread writes and anyone reads. Never a lock: reading them must not slow a step.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use super::scheduler::Scheduler;
+
+/// What the engine is doing and has done since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineStats {
+    /// Requests that hold no blocks: not admitted yet, or preempted.
+    pub num_waiting: usize,
+    pub num_running: usize,
+    /// Blocks that no sequence holds; they may still hold prefixes that can be found again.
+    pub num_free_blocks: usize,
+    pub num_blocks: usize,
+    /// Tokens sent to clients.
+    pub num_generated_tokens: u64,
+    /// Prompt tokens that the model has computed; after a preemption they count again.
+    pub num_computed_prompt_tokens: u64,
+    /// Tokens that were found in the cache and not computed.
+    pub num_cached_tokens: u64,
+    pub num_preemptions: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    num_running: AtomicUsize,
+    num_preempted: AtomicUsize,
+    num_free_blocks: AtomicUsize,
+    num_generated_tokens: AtomicU64,
+    num_computed_prompt_tokens: AtomicU64,
+    num_cached_tokens: AtomicU64,
+    num_preemptions: AtomicU64,
+}
+
+impl Counters {
+    pub fn write(&self, scheduler: &Scheduler, num_generated_tokens: u64) {
+        let totals = scheduler.totals();
+        self.num_running.store(scheduler.num_running(), Relaxed);
+        self.num_preempted.store(scheduler.num_preempted(), Relaxed);
+        self.num_free_blocks
+            .store(scheduler.num_free_blocks(), Relaxed);
+        self.num_generated_tokens
+            .store(num_generated_tokens, Relaxed);
+        self.num_computed_prompt_tokens
+            .store(totals.num_computed_prompt_tokens, Relaxed);
+        self.num_cached_tokens
+            .store(totals.num_cached_tokens, Relaxed);
+        self.num_preemptions.store(totals.num_preemptions, Relaxed);
+    }
+
+    pub fn read(&self, num_not_admitted: usize, num_blocks: usize) -> EngineStats {
+        EngineStats {
+            num_waiting: num_not_admitted + self.num_preempted.load(Relaxed),
+            num_running: self.num_running.load(Relaxed),
+            num_free_blocks: self.num_free_blocks.load(Relaxed),
+            num_blocks,
+            num_generated_tokens: self.num_generated_tokens.load(Relaxed),
+            num_computed_prompt_tokens: self.num_computed_prompt_tokens.load(Relaxed),
+            num_cached_tokens: self.num_cached_tokens.load(Relaxed),
+            num_preemptions: self.num_preemptions.load(Relaxed),
+        }
+    }
+}

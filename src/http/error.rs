@@ -1,0 +1,300 @@
+//! The one place where an error becomes an HTTP answer, in the shape that OpenAI clients read.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::{Value, json};
+
+use crate::embedding::EmbeddingError;
+use crate::engine::{EngineError, SubmitError};
+use crate::rag::answer::AnswerError;
+use crate::rag::generate::GenerateError;
+use crate::rag::prompt::PromptError;
+use crate::rag::retrieve::RetrieveError;
+use crate::store::StoreError;
+
+/// An answer that says what went wrong and what to do about it.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    code: Option<&'static str>,
+    param: Option<String>,
+    message: String,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            code: None,
+            param: None,
+            message: message.into(),
+        }
+    }
+
+    /// 400: the request is wrong, in the parameter `param`.
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            param: Some(param.into()),
+            ..Self::new(StatusCode::BAD_REQUEST, INVALID, message)
+        }
+    }
+
+    /// 400: the request as a whole cannot be read.
+    pub fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message)
+    }
+
+    /// 400: a feature that is not served.
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            code: Some("unsupported_value"),
+            ..Self::invalid(param, message)
+        }
+    }
+
+    /// 404: there is no `what` of this id.
+    pub fn not_found(what: &str, id: &str) -> Self {
+        let message = format!("no {what} found with id '{id}'");
+        Self::new(StatusCode::NOT_FOUND, INVALID, message)
+    }
+
+    pub fn unknown_model(id: &str, served: &[String]) -> Self {
+        let served = if served.is_empty() {
+            "none".to_string()
+        } else {
+            served.join(", ")
+        };
+        let message = format!("the model '{id}' is not served here; served are: {served}");
+        Self {
+            code: Some("model_not_found"),
+            param: Some("model".into()),
+            ..Self::new(StatusCode::NOT_FOUND, INVALID, message)
+        }
+    }
+
+    pub fn unknown_route(method: &str, path: &str) -> Self {
+        let message = format!("unknown request URL: {method} {path}; the API is served under /v1");
+        Self {
+            code: Some("unknown_url"),
+            ..Self::new(StatusCode::NOT_FOUND, INVALID, message)
+        }
+    }
+
+    pub fn method_not_allowed(method: &str, path: &str) -> Self {
+        let message = format!("{method} is not allowed on {path}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message)
+    }
+
+    pub fn too_large(limit_bytes: u64, what: &str) -> Self {
+        let message = format!("{what} is larger than the limit of {limit_bytes} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, message)
+    }
+
+    pub fn unauthorized(message: &str) -> Self {
+        Self {
+            code: Some("invalid_api_key"),
+            ..Self::new(StatusCode::UNAUTHORIZED, INVALID, message)
+        }
+    }
+
+    pub fn previous_response_not_found(id: &str) -> Self {
+        let message = format!("previous response with id '{id}' not found; it may not have been stored");
+        Self {
+            code: Some("previous_response_not_found"),
+            ..Self::invalid("previous_response_id", message)
+        }
+    }
+
+    /// 500: the model's stream ended without saying why.
+    pub fn ended_early() -> Self {
+        Self::internal("the answer ended without a reason".into())
+    }
+
+    pub fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, INVALID, message)
+    }
+
+    /// 503 that no retry mends: something must be installed or configured first.
+    pub fn not_available(message: impl Into<String>) -> Self {
+        Self {
+            code: Some("not_available"),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
+        }
+    }
+
+    fn context_length(param: &str, message: String) -> Self {
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::invalid(param, message)
+        }
+    }
+
+    fn internal(message: String) -> Self {
+        tracing::error!(error = message, "request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, message)
+    }
+
+    /// Names the parameter that the error is about, where the mapping did not know it.
+    pub fn about(mut self, param: &str) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub fn code(&self) -> &str {
+        self.code.unwrap_or(if self.status.is_server_error() {
+            "server_error"
+        } else {
+            "invalid_prompt"
+        })
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The body, `{"error": {...}}` with all four keys.
+    pub fn body(&self) -> Value {
+        json!({
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "param": self.param,
+                "code": self.code,
+            }
+        })
+    }
+}
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status).json(self.body());
+        let headers = response.headers_mut();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        } else if self.status.is_server_error() && self.status != StatusCode::GATEWAY_TIMEOUT {
+            headers.insert(
+                header::HeaderName::from_static("x-should-retry"),
+                HeaderValue::from_static("false"),
+            );
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        let message = error.to_string();
+        match error {
+            SubmitError::QueueFull { .. } => Self {
+                code: Some("rate_limit_exceeded"),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
+            },
+            SubmitError::PromptTooLong { .. } => Self::context_length("messages", message),
+            SubmitError::EmptyPrompt => Self::invalid("messages", message),
+            SubmitError::InvalidParameter { name, .. } => Self::invalid(name, message),
+            SubmitError::Stopped => Self::not_available(message),
+        }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+impl From<GenerateError> for ApiError {
+    fn from(error: GenerateError) -> Self {
+        let message = error.to_string();
+        match error {
+            GenerateError::Submit(error) => error.into(),
+            GenerateError::Engine(error) => error.into(),
+            GenerateError::Template(_) => Self::invalid("messages", message),
+            GenerateError::TimedOut { .. } => Self {
+                code: Some("timeout"),
+                ..Self::new(StatusCode::GATEWAY_TIMEOUT, SERVER, message)
+            },
+        }
+    }
+}
+
+impl From<EmbeddingError> for ApiError {
+    fn from(error: EmbeddingError) -> Self {
+        let message = error.to_string();
+        match error {
+            EmbeddingError::InputTooLong { .. } => Self::context_length("input", message),
+            EmbeddingError::Stopped => Self::not_available(message),
+            EmbeddingError::Tokenize { .. } => Self::invalid("input", message),
+            EmbeddingError::Read { .. }
+            | EmbeddingError::InvalidFile { .. }
+            | EmbeddingError::Unsupported { .. }
+            | EmbeddingError::UnknownToken { .. }
+            | EmbeddingError::NotFinite
+            | EmbeddingError::Compute { .. } => Self::internal(message),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::NotFound { kind, id } => Self::not_found(kind, &id),
+            StoreError::Invalid { what, .. } => Self::invalid(what, message),
+            StoreError::BadSpan { .. } => Self::invalid("start", message),
+            StoreError::Stopped | StoreError::DiskFull { .. } => Self::not_available(message),
+            StoreError::Gone { .. }
+            | StoreError::NewerSchema { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Locked { .. }
+            | StoreError::Io { .. }
+            | StoreError::Sqlite(_)
+            | StoreError::VectorIndex(_)
+            | StoreError::Panicked(_) => Self::internal(message),
+        }
+    }
+}
+
+impl From<RetrieveError> for ApiError {
+    fn from(error: RetrieveError) -> Self {
+        match error {
+            RetrieveError::Store(error) => error.into(),
+            RetrieveError::Embedding(error) => error.into(),
+            RetrieveError::NoEmbedder => Self::not_available(error.to_string()),
+        }
+    }
+}
+
+impl From<AnswerError> for ApiError {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Retrieve(error) => error.into(),
+            AnswerError::Prompt(PromptError::Generate(error)) | AnswerError::Generate(error) => error.into(),
+            AnswerError::Prompt(error @ PromptError::TooLong { .. }) => Self::context_length("input", error.to_string()),
+            AnswerError::Store(error) => error.into(),
+        }
+    }
+}

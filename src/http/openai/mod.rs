@@ -1,0 +1,46 @@
+//! The OpenAI-compatible API, a file a resource.
+
+pub mod attributes;
+pub mod chat;
+pub mod completions;
+pub mod embeddings;
+pub mod filters;
+pub mod files;
+pub mod ids;
+pub mod models;
+pub mod page;
+pub mod parameters;
+pub mod responses;
+pub mod vector_store_files;
+pub mod vector_stores;
+
+use actix_web::web::{self, ServiceConfig};
+
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        .route("/models", web::get().to(models::list))
+        .route("/models/{id:.*}", web::get().to(models::get))
+        .route("/chat/completions", web::post().to(chat::create))
+        .route("/completions", web::post().to(completions::create))
+        .route("/embeddings", web::post().to(embeddings::create))
+        .route("/responses", web::post().to(responses::create))
+        .route("/responses/{id}", web::get().to(responses::get))
+        .route("/responses/{id}", web::delete().to(responses::delete))
+        .route("/files", web::post().to(files::create))
+        .route("/files", web::get().to(files::list))
+        .route("/files/{id}", web::get().to(files::get))
+        .route("/files/{id}", web::delete().to(files::delete))
+        .route("/files/{id}/content", web::get().to(files::content))
+        .route("/vector_stores", web::post().to(vector_stores::create))
+        .route("/vector_stores", web::get().to(vector_stores::list))
+        .route("/vector_stores/{id}", web::get().to(vector_stores::get))
+        .route("/vector_stores/{id}", web::post().to(vector_stores::update))
+        .route("/vector_stores/{id}", web::delete().to(vector_stores::delete))
+        .route("/vector_stores/{id}/search", web::post().to(vector_stores::search))
+        .route("/vector_stores/{id}/files", web::post().to(vector_store_files::attach))
+        .route("/vector_stores/{id}/files", web::get().to(vector_store_files::list))
+        .route("/vector_stores/{id}/files/{file}", web::get().to(vector_store_files::get))
+        .route("/vector_stores/{id}/files/{file}", web::post().to(vector_store_files::update))
+        .route("/vector_stores/{id}/files/{file}", web::delete().to(vector_store_files::detach))
+        .route("/vector_stores/{id}/files/{file}/content", web::get().to(vector_store_files::content));
+}

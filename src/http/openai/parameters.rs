@@ -1,0 +1,100 @@
+//! Generation parameters as OpenAI clients send them, checked and turned into what the engine takes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::engine::SamplingParams;
+use crate::http::error::ApiError;
+use crate::rag::generate::GenerationOptions;
+
+/// Parameters that chat completions, completions and responses share. `null` is the same as absent.
+#[derive(Debug, Default, Deserialize)]
+pub struct SamplingFields {
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub top_k: Option<i64>,
+    pub min_p: Option<f32>,
+    pub seed: Option<i64>,
+    pub frequency_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub repeat_penalty: Option<f32>,
+    pub logit_bias: Option<BTreeMap<String, f32>>,
+    pub stop: Option<OneOrMany>,
+    pub user: Option<String>,
+}
+
+/// `"a"` or `["a", "b"]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    pub fn into_vec(self) -> Vec<String> {
+        match self {
+            OneOrMany::One(one) => vec![one],
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+impl SamplingFields {
+    /// `max_tokens` below 1 stands for no limit, as several clients send it.
+    pub fn options(
+        self,
+        max_tokens: Option<i64>,
+        logprobs: Option<usize>,
+        timeout: Duration,
+    ) -> Result<GenerationOptions, ApiError> {
+        let mut logit_bias = Vec::new();
+        for (token, bias) in self.logit_bias.into_iter().flatten() {
+            let id = token.parse::<u32>().map_err(|_| {
+                ApiError::invalid(
+                    "logit_bias",
+                    format!("logit_bias has the key '{token}', but keys must be token ids"),
+                )
+            })?;
+            logit_bias.push((id, bias));
+        }
+        let stops: Vec<String> = self.stop.map(OneOrMany::into_vec).unwrap_or_default();
+        let defaults = SamplingParams::default();
+        Ok(GenerationOptions {
+            max_tokens: max_tokens
+                .filter(|count| *count > 0)
+                .map(|count| count as usize),
+            sampling: SamplingParams {
+                temperature: self.temperature.unwrap_or(defaults.temperature),
+                top_p: self.top_p.unwrap_or(defaults.top_p),
+                top_k: self.top_k.filter(|k| *k > 0).map(|k| k as usize),
+                min_p: self.min_p.unwrap_or(defaults.min_p),
+                repetition_penalty: self
+                    .repetition_penalty
+                    .or(self.repeat_penalty)
+                    .unwrap_or(defaults.repetition_penalty),
+                presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+                frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+                logit_bias,
+                seed: self.seed.map(|seed| seed as u64),
+            },
+            stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
+            logprobs,
+            user: self.user,
+            timeout,
+        })
+    }
+}
+
+/// Refuses what is not served rather than ignoring it. `value` counts as absent when it is null or empty.
+pub fn refuse(param: &str, value: &Option<Value>, why: &str) -> Result<(), ApiError> {
+    match value {
+        None | Some(Value::Null) | Some(Value::Bool(false)) => Ok(()),
+        Some(Value::Array(items)) if items.is_empty() => Ok(()),
+        Some(_) => Err(ApiError::unsupported(param, why)),
+    }
+}

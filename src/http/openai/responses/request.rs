@@ -1,0 +1,250 @@
+//! Reads a request for a response and checks all of it before anything runs.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::http::Context;
+use crate::http::error::ApiError;
+use crate::http::openai::chat::Content;
+use crate::http::openai::filters;
+use crate::http::openai::parameters::{SamplingFields, refuse};
+use crate::http::openai::vector_stores::{RankingOptions, checked_results};
+use crate::rag::generate::{ChatModel, GenerationOptions};
+use crate::rag::prompt::{Role, Turn};
+use crate::store::{SearchScope, StoreError};
+
+#[derive(Debug, Deserialize)]
+pub struct ResponsesRequest {
+    model: Option<String>,
+    input: Option<Value>,
+    instructions: Option<String>,
+    previous_response_id: Option<String>,
+    conversation: Option<Value>,
+    prompt: Option<Value>,
+    background: Option<Value>,
+    tools: Option<Vec<Value>>,
+    tool_choice: Option<Value>,
+    include: Option<Vec<String>>,
+    max_output_tokens: Option<i64>,
+    metadata: Option<Map<String, Value>>,
+    parallel_tool_calls: Option<bool>,
+    store: Option<bool>,
+    stream: Option<bool>,
+    text: Option<Value>,
+    truncation: Option<String>,
+    safety_identifier: Option<String>,
+    prompt_cache_key: Option<String>,
+    #[serde(flatten)]
+    sampling: SamplingFields,
+}
+
+/// A request that can be run.
+pub struct Checked {
+    pub chat: ChatModel,
+    /// The conversation so far, without the question.
+    pub earlier: Vec<Turn>,
+    pub question: String,
+    pub file_search: Option<FileSearch>,
+    pub options: GenerationOptions,
+    pub with_results: bool,
+    pub is_stored: bool,
+    pub is_streamed: bool,
+    pub echo: Echo,
+}
+
+/// Documents to answer from.
+pub struct FileSearch {
+    pub scope: SearchScope,
+    pub max_num_results: usize,
+    pub score_threshold: f32,
+}
+
+/// What the response object repeats of its request.
+pub struct Echo {
+    pub instructions: Option<String>,
+    pub max_output_tokens: Option<i64>,
+    pub metadata: Map<String, Value>,
+    pub parallel_tool_calls: bool,
+    pub previous_response_id: Option<String>,
+    pub prompt_cache_key: Option<String>,
+    pub safety_identifier: Option<String>,
+    pub temperature: f32,
+    pub tool_choice: Value,
+    pub tools: Vec<Value>,
+    pub top_p: f32,
+    pub truncation: String,
+    pub user: Option<String>,
+}
+
+impl Checked {
+    pub async fn from_request(context: &Context, request: ResponsesRequest) -> Result<Self, ApiError> {
+        refuse("conversation", &request.conversation, "conversations are not served yet; use previous_response_id")?;
+        refuse("prompt", &request.prompt, "stored prompts are not served; send 'input'")?;
+        refuse("background", &request.background, "background responses are not served yet; leave out 'background'")?;
+        check_text_format(request.text.as_ref())?;
+        let chat = context.chat_model(request.model.as_deref())?;
+        let file_search = file_search(context, request.tools.as_deref().unwrap_or_default()).await?;
+
+        let mut turns = match &request.previous_response_id {
+            Some(id) => earlier_turns(context, id).await?,
+            None => Vec::new(),
+        };
+        turns.extend(input_turns(request.input)?);
+        let question = match turns.pop() {
+            Some(Turn { role: Role::User, content }) => content,
+            Some(_) => return Err(ApiError::invalid("input", "the last item of input must be a message of role 'user'")),
+            None => return Err(ApiError::invalid("input", "input is empty, but must have a message")),
+        };
+        let sampling = request.sampling;
+        let echo = Echo {
+            instructions: request.instructions,
+            max_output_tokens: request.max_output_tokens,
+            metadata: request.metadata.unwrap_or_default(),
+            parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
+            previous_response_id: request.previous_response_id,
+            prompt_cache_key: request.prompt_cache_key,
+            safety_identifier: request.safety_identifier,
+            temperature: sampling.temperature.unwrap_or(1.0),
+            tool_choice: request.tool_choice.filter(|choice| !choice.is_null()).unwrap_or(json!("auto")),
+            tools: request.tools.unwrap_or_default(),
+            top_p: sampling.top_p.unwrap_or(1.0),
+            truncation: request.truncation.unwrap_or_else(|| "disabled".into()),
+            user: sampling.user.clone(),
+        };
+        if request.max_output_tokens.is_some_and(|count| count < 1) {
+            return Err(ApiError::invalid("max_output_tokens", "max_output_tokens must be at least 1"));
+        }
+        let include = request.include.unwrap_or_default();
+        Ok(Self {
+            options: sampling.options(request.max_output_tokens, None, context.generation_timeout())?,
+            chat,
+            earlier: turns,
+            question,
+            file_search,
+            with_results: include
+                .iter()
+                .any(|item| item == "file_search_call.results" || item == "output[*].file_search_call.search_results"),
+            is_stored: request.store.unwrap_or(true),
+            is_streamed: request.stream.unwrap_or(false),
+            echo,
+        })
+    }
+}
+
+fn check_text_format(text: Option<&Value>) -> Result<(), ApiError> {
+    match text.and_then(|text| text["format"]["type"].as_str()) {
+        None | Some("text") => Ok(()),
+        Some(other) => Err(ApiError::unsupported(
+            "text.format",
+            format!("text.format '{other}' is not served yet; use 'text'"),
+        )),
+    }
+}
+
+async fn file_search(context: &Context, tools: &[Value]) -> Result<Option<FileSearch>, ApiError> {
+    let mut found = None;
+    for (at, tool) in tools.iter().enumerate() {
+        let param = format!("tools[{at}]");
+        match tool["type"].as_str() {
+            Some("file_search") if found.is_none() => found = Some(read_file_search(context, tool, &param).await?),
+            Some("file_search") => {
+                let message = format!("{param} is a second file_search tool; name all stores in one");
+                return Err(ApiError::invalid(param, message));
+            }
+            Some(other) => {
+                let message = format!("{param} is of type '{other}', which is not served yet; served is 'file_search'");
+                return Err(ApiError::unsupported(param, message));
+            }
+            None => {
+                let message = format!("{param} must be an object with a 'type'");
+                return Err(ApiError::invalid(param, message));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The tool's fields; `file_ids` is an extension that searches only these files.
+#[derive(Debug, Deserialize)]
+struct FileSearchTool {
+    vector_store_ids: Vec<String>,
+    max_num_results: Option<usize>,
+    filters: Option<Value>,
+    ranking_options: Option<RankingOptions>,
+    file_ids: Option<Vec<String>>,
+}
+
+async fn read_file_search(context: &Context, tool: &Value, param: &str) -> Result<FileSearch, ApiError> {
+    let tool: FileSearchTool = serde_json::from_value(tool.clone())
+        .map_err(|error| ApiError::invalid(param, format!("{param} cannot be read: {error}")))?;
+    if tool.vector_store_ids.is_empty() {
+        let param = format!("{param}.vector_store_ids");
+        let message = format!("{param} is empty, but must name at least one vector store");
+        return Err(ApiError::invalid(param, message));
+    }
+    for id in &tool.vector_store_ids {
+        context.workspace.store.vector_store(id).await?;
+    }
+    let max = tool.max_num_results.unwrap_or(context.workspace.top_k);
+    Ok(FileSearch {
+        scope: SearchScope {
+            vector_store_ids: tool.vector_store_ids,
+            file_ids: tool.file_ids,
+            filter: tool.filters.as_ref().filter(|value| !value.is_null()).map(filters::parse).transpose()?,
+        },
+        max_num_results: checked_results(&format!("{param}.max_num_results"), max)?,
+        score_threshold: tool.ranking_options.and_then(|options| options.score_threshold).unwrap_or(0.0),
+    })
+}
+
+/// The turns that a stored response continues, its own answer included.
+async fn earlier_turns(context: &Context, id: &str) -> Result<Vec<Turn>, ApiError> {
+    let stored = match context.workspace.store.response(id).await {
+        Ok(stored) => stored,
+        Err(StoreError::NotFound { .. }) => return Err(ApiError::previous_response_not_found(id)),
+        Err(error) => return Err(error.into()),
+    };
+    input_turns(Some(stored.input))
+}
+
+/// The messages of `input`: text, or items of which searches and reasoning are passed over.
+fn input_turns(input: Option<Value>) -> Result<Vec<Turn>, ApiError> {
+    let items = match input {
+        Some(Value::String(text)) => return Ok(vec![Turn { role: Role::User, content: text }]),
+        Some(Value::Array(items)) => items,
+        None | Some(Value::Null) => {
+            return Err(ApiError::invalid("input", "missing required parameter: 'input'"));
+        }
+        Some(_) => return Err(ApiError::invalid("input", "input must be a string or an array of items")),
+    };
+    let mut turns = Vec::new();
+    for (at, item) in items.into_iter().enumerate() {
+        turns.extend(input_turn(item, &format!("input[{at}]"))?);
+    }
+    Ok(turns)
+}
+
+fn input_turn(item: Value, param: &str) -> Result<Option<Turn>, ApiError> {
+    match item["type"].as_str() {
+        None | Some("message") => {}
+        Some("file_search_call" | "reasoning") => return Ok(None),
+        Some(other) => {
+            let message = format!("{param} is of type '{other}', which is not served yet; served is 'message'");
+            return Err(ApiError::unsupported(param, message));
+        }
+    }
+    let role = match item["role"].as_str() {
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
+        Some("system" | "developer") => Role::System,
+        _ => {
+            let message = format!("{param}.role must be one of user, assistant, system, developer");
+            return Err(ApiError::invalid(format!("{param}.role"), message));
+        }
+    };
+    let content: Content = serde_json::from_value(item["content"].clone()).map_err(|_| {
+        let message = format!("{param}.content must be a string or a list of text parts");
+        ApiError::invalid(format!("{param}.content"), message)
+    })?;
+    Ok(Some(Turn { role, content: content.into_text(&format!("{param}.content"))? }))
+}

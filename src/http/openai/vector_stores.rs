@@ -1,0 +1,241 @@
+//! `/v1/vector_stores`: collections of documents, and search in them.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::http::Context;
+use crate::http::error::ApiError;
+use crate::http::json::JsonBody;
+use crate::http::openai::filters;
+use crate::http::openai::page::{self, PageQuery};
+use crate::http::openai::parameters::OneOrMany;
+use crate::http::openai::vector_store_files::{AttachRequest, ChunkingStrategy, attach_one};
+use crate::rag::retrieve::{Passage, retrieve};
+use crate::store::{NewVectorStore, SearchScope, VectorStore, VectorStoreUpdate};
+
+/// Files that a store may be created with.
+const MAX_FILES: usize = 500;
+const MAX_METADATA: usize = 16;
+
+#[derive(Debug, Deserialize)]
+pub struct CreateRequest {
+    name: Option<String>,
+    description: Option<String>,
+    file_ids: Option<Vec<String>>,
+    chunking_strategy: Option<ChunkingStrategy>,
+    expires_after: Option<ExpiresAfter>,
+    metadata: Option<Map<String, Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExpiresAfter {
+    anchor: String,
+    days: u32,
+}
+
+impl ExpiresAfter {
+    fn checked_days(&self) -> Result<u32, ApiError> {
+        if self.anchor != "last_active_at" {
+            let message = format!("expires_after.anchor is '{}', but must be 'last_active_at'", self.anchor);
+            return Err(ApiError::invalid("expires_after.anchor", message));
+        }
+        if !(1..=365).contains(&self.days) {
+            let message = format!("expires_after.days is {}, but must be between 1 and 365", self.days);
+            return Err(ApiError::invalid("expires_after.days", message));
+        }
+        Ok(self.days)
+    }
+}
+
+pub async fn create(
+    context: web::Data<Context>,
+    body: JsonBody<CreateRequest>,
+) -> Result<HttpResponse, ApiError> {
+    let request = body.0;
+    let file_ids = request.file_ids.unwrap_or_default();
+    if file_ids.len() > MAX_FILES {
+        let message = format!("file_ids has {} files, but may have {MAX_FILES}", file_ids.len());
+        return Err(ApiError::invalid("file_ids", message));
+    }
+    ChunkingStrategy::chunking(request.chunking_strategy.as_ref())?;
+    let store = &context.workspace.store;
+    // All or nothing: an unknown file is refused before the store exists.
+    for id in &file_ids {
+        store.file(id).await?;
+    }
+    let new = NewVectorStore {
+        name: request.name.unwrap_or_default(),
+        description: request.description,
+        metadata: checked_metadata(request.metadata.unwrap_or_default())?,
+        expires_after_days: request.expires_after.map(|after| after.checked_days()).transpose()?,
+    };
+    let created = store.create_vector_store(new).await?;
+    for file_id in file_ids {
+        let chunking_strategy = request.chunking_strategy.clone();
+        let attach = AttachRequest { file_id, attributes: None, chunking_strategy };
+        attach_one(&context, &created.id, attach).await?;
+    }
+    let created = store.vector_store(&created.id).await?;
+    Ok(HttpResponse::Ok().json(store_json(&created)))
+}
+
+fn checked_metadata(metadata: Map<String, Value>) -> Result<BTreeMap<String, String>, ApiError> {
+    if metadata.len() > MAX_METADATA {
+        let message = format!("metadata has {} keys, but may have {MAX_METADATA}", metadata.len());
+        return Err(ApiError::invalid("metadata", message));
+    }
+    let text = |(key, value)| match value {
+        Value::String(text) => Ok((key, text)),
+        _ => Err(ApiError::invalid(format!("metadata.{key}"), format!("metadata.{key} must be a string"))),
+    };
+    metadata.into_iter().map(text).collect()
+}
+
+pub async fn list(context: web::Data<Context>, query: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
+    let page = context.workspace.store.list_vector_stores(query.request(20, 100)?).await?;
+    let data = page.items.iter().map(store_json).collect();
+    Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
+}
+
+pub async fn get(context: web::Data<Context>, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    let found = context.workspace.store.vector_store(&id).await?;
+    Ok(HttpResponse::Ok().json(store_json(&found)))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct UpdateRequest {
+    name: Option<String>,
+    metadata: Option<Map<String, Value>>,
+    expires_after: Option<ExpiresAfter>,
+}
+
+pub async fn update(
+    context: web::Data<Context>,
+    id: web::Path<String>,
+    body: JsonBody<UpdateRequest>,
+) -> Result<HttpResponse, ApiError> {
+    let request = body.0;
+    let update = VectorStoreUpdate {
+        name: request.name,
+        metadata: request.metadata.map(checked_metadata).transpose()?,
+        expires_after_days: request.expires_after.map(|after| after.checked_days()).transpose()?.map(Some),
+        description: None,
+    };
+    let updated = context.workspace.store.update_vector_store(&id, update).await?;
+    Ok(HttpResponse::Ok().json(store_json(&updated)))
+}
+
+pub async fn delete(context: web::Data<Context>, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    context.workspace.store.delete_vector_store(&id).await?;
+    Ok(HttpResponse::Ok().json(json!({ "id": *id, "object": "vector_store.deleted", "deleted": true })))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct SearchRequest {
+    query: OneOrMany,
+    max_num_results: Option<usize>,
+    filters: Option<Value>,
+    ranking_options: Option<RankingOptions>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct RankingOptions {
+    pub score_threshold: Option<f32>,
+}
+
+pub async fn search(
+    context: web::Data<Context>,
+    id: web::Path<String>,
+    body: JsonBody<SearchRequest>,
+) -> Result<HttpResponse, ApiError> {
+    let request = body.0;
+    let queries: Vec<String> = request.query.into_vec();
+    if queries.is_empty() || queries.iter().any(|query| query.trim().is_empty()) {
+        return Err(ApiError::invalid("query", "query is empty, but must have at least one word"));
+    }
+    let max_num_results = checked_results("max_num_results", request.max_num_results.unwrap_or(10))?;
+    context.workspace.store.vector_store(&id).await?;
+    let scope = SearchScope {
+        vector_store_ids: vec![id.into_inner()],
+        file_ids: None,
+        filter: request.filters.as_ref().filter(|value| !value.is_null()).map(filters::parse).transpose()?,
+    };
+    let retrieved = retrieve(&context.workspace, &queries, &scope, max_num_results).await?;
+    let threshold = request.ranking_options.and_then(|options| options.score_threshold).unwrap_or(0.0);
+    let data: Vec<Value> = retrieved
+        .passages
+        .iter()
+        .filter(|passage| passage.score >= threshold)
+        .map(|passage| {
+            let mut result = passage_json(passage);
+            result["content"] = json!([{ "type": "text", "text": passage.chunk.text }]);
+            result
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({
+        "object": "vector_store.search_results.page",
+        "search_query": queries,
+        "data": data,
+        "has_more": false,
+        "next_page": null,
+    })))
+}
+
+pub fn checked_results(param: &str, count: usize) -> Result<usize, ApiError> {
+    match count {
+        1..=50 => Ok(count),
+        _ => Err(ApiError::invalid(param, format!("{param} is {count}, but must be between 1 and 50"))),
+    }
+}
+
+/// What a search result says of its passage, besides the text.
+pub fn passage_json(passage: &Passage) -> Value {
+    let chunk = &passage.chunk;
+    json!({
+        "file_id": chunk.file_id,
+        "filename": chunk.filename,
+        "score": passage.score,
+        "attributes": chunk.attributes,
+        // Extensions: where exactly the passage stands.
+        "number": passage.number,
+        "similarity": passage.similarity,
+        "page_first": chunk.page_first,
+        "page_last": chunk.page_last,
+        "start": chunk.span.start,
+        "end": chunk.span.end,
+        "heading_path": chunk.heading_path,
+    })
+}
+
+fn store_json(store: &VectorStore) -> Value {
+    let counts = &store.file_counts;
+    let status = if counts.in_progress > 0 { "in_progress" } else { "completed" };
+    let mut value = json!({
+        "id": store.id,
+        "object": "vector_store",
+        "created_at": store.created_at,
+        "name": store.name,
+        "usage_bytes": store.usage_bytes,
+        "file_counts": {
+            "in_progress": counts.in_progress,
+            "completed": counts.completed,
+            "failed": counts.failed,
+            "cancelled": counts.cancelled,
+            "total": counts.total,
+        },
+        "status": status,
+        "expires_at": store.expires_at(),
+        "last_active_at": store.last_active_at,
+        "metadata": store.metadata,
+    });
+    if let Some(days) = store.expires_after_days {
+        value["expires_after"] = json!({ "anchor": "last_active_at", "days": days });
+    }
+    if let Some(description) = &store.description {
+        value["description"] = json!(description);
+    }
+    value
+}

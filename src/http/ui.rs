@@ -1,0 +1,59 @@
+//! The browser app, embedded in the binary. It fetches nothing from elsewhere, and the policy it is served with
+//! forbids it to.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use rust_embed::RustEmbed;
+
+#[derive(RustEmbed)]
+#[folder = "web/dist"]
+#[allow_missing = true]
+struct Assets;
+
+const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; \
+     form-action 'self'; frame-ancestors 'none'";
+
+const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Inglenook</title>\
+     <h1>Inglenook is running</h1><p>The browser app is missing from this build: it was built without Node. \
+     The API is served under <code>/v1</code>. Install Node and run <code>make</code> to have the app.</p></html>";
+
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/", web::get().to(index))
+        .route("/", web::head().to(index))
+        .route("/assets/{path:.*}", web::get().to(asset))
+        .route("/favicon.svg", web::get().to(asset));
+}
+
+/// Whether the path is part of the page.
+pub fn is_asset(path: &str) -> bool {
+    path == "/" || path == "/favicon.svg" || path.starts_with("/assets/")
+}
+
+async fn index() -> HttpResponse {
+    let page = Assets::get("index.html").map_or_else(|| MISSING.as_bytes().to_vec(), |file| file.data.into_owned());
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .body(page)
+}
+
+async fn asset(request: HttpRequest) -> HttpResponse {
+    let path = request.path().trim_start_matches('/');
+    let Some(file) = Assets::get(path) else { return HttpResponse::NotFound().finish() };
+    // The names of assets carry a hash of their content.
+    let caching =
+        if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let media_type = mime_guess::from_path(path).first_or_octet_stream();
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, media_type.as_ref()))
+        .insert_header((header::CACHE_CONTROL, caching))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .body(file.data.into_owned())
+}
+
+/// Whether the app was there when the binary was built.
+pub fn is_built() -> bool {
+    Assets::get("index.html").is_some()
+}

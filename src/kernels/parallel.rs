@@ -1,0 +1,38 @@
+//! Spreads work over the threads that candle computes with, so that its kernels and ours never compete for the cores.
+//! What is computed must never depend on which thread does it or on how the work is cut.
+
+use std::sync::Mutex;
+
+/// Calls `work` on every item, on several threads when there are several items; returns when all is done.
+pub fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
+    // Waking the threads up costs more than one item can gain.
+    if items.len() <= 1 {
+        return items.into_iter().for_each(work);
+    }
+    let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|i| Mutex::new(Some(i))).collect();
+    candle_core::utils::barrier_pool().execute_chunked(items.len(), |range| {
+        for slot in &items[range] {
+            // Every slot is taken once, by one thread: the lock is never waited for and never poisoned.
+            let item = slot.lock().ok().and_then(|mut slot| slot.take());
+            if let Some(item) = item {
+                work(item);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_worked_on_once() {
+        for len in [0, 1, 2, 7, 1000] {
+            let mut done = vec![0; len];
+            for_each(done.iter_mut().enumerate().collect(), |(i, slot)| {
+                *slot += i + 1
+            });
+            assert!(done.iter().enumerate().all(|(i, &n)| n == i + 1));
+        }
+    }
+}

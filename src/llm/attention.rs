@@ -1,0 +1,141 @@
+//! Rotation, cache and attention of all layers: our kernel on the CPU, candle's operations elsewhere. The choice is
+//! made once, at load; both give the same numbers.
+
+use candle_core::{DType, Device, Storage, Tensor};
+use half::{bf16, f16};
+
+use super::attention_ops::TensorCache;
+use super::rope::Pairing;
+use super::step::Step;
+use super::{KvDtype, LlmError};
+use crate::kernels::paged_attention::{AttentionShape, CacheElement, LayerCache};
+
+/// The KV cache of all layers, with the way to attend over it.
+#[derive(Debug)]
+pub(crate) enum Attention {
+    F32(Vec<LayerCache<f32>>),
+    F16(Vec<LayerCache<f16>>),
+    Bf16(Vec<LayerCache<bf16>>),
+    Tensors(Vec<TensorCache>),
+}
+
+/// What the cache holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CacheLayout {
+    pub shape: AttentionShape,
+    pub num_layers: usize,
+    pub num_blocks: usize,
+    pub dtype: KvDtype,
+}
+
+impl CacheLayout {
+    /// Bytes of the whole cache, `None` when they cannot be counted in 64 bits.
+    pub fn num_bytes(&self) -> Option<u64> {
+        let per_position = self.shape.num_kv_heads * (self.shape.key_dim + self.shape.value_dim);
+        [
+            self.shape.block_size,
+            self.num_layers,
+            self.num_blocks,
+            self.dtype.num_bytes(),
+        ]
+        .into_iter()
+        .try_fold(per_position as u64, |bytes, n| bytes.checked_mul(n as u64))
+    }
+}
+
+impl Attention {
+    pub fn new(layout: CacheLayout, device: &Device) -> Result<Self, LlmError> {
+        if device.is_cpu() {
+            Ok(Self::with_kernel(layout))
+        } else {
+            Self::with_tensors(layout, device)
+        }
+    }
+
+    fn with_kernel(layout: CacheLayout) -> Self {
+        fn layers<E: CacheElement>(layout: CacheLayout) -> Vec<LayerCache<E>> {
+            (0..layout.num_layers)
+                .map(|_| LayerCache::new(layout.shape, layout.num_blocks))
+                .collect()
+        }
+        match layout.dtype {
+            KvDtype::F32 => Self::F32(layers(layout)),
+            KvDtype::F16 => Self::F16(layers(layout)),
+            KvDtype::Bf16 => Self::Bf16(layers(layout)),
+        }
+    }
+
+    pub fn with_tensors(layout: CacheLayout, device: &Device) -> Result<Self, LlmError> {
+        let dtype = match layout.dtype {
+            KvDtype::F32 => DType::F32,
+            KvDtype::F16 => DType::F16,
+            KvDtype::Bf16 => DType::BF16,
+        };
+        let layers = (0..layout.num_layers)
+            .map(|_| TensorCache::new(layout.shape, layout.num_blocks, dtype, device))
+            .collect::<Result<_, _>>()?;
+        Ok(Self::Tensors(layers))
+    }
+
+    /// Rotates queries and keys, writes keys and values into the cache, and attends.
+    ///
+    /// `query` is `[num_tokens, num_heads * key_dim]`, `key` and `value` are `[num_tokens, num_kv_heads * dim]`, the
+    /// result is `[num_tokens, num_heads * value_dim]`; all of them f32.
+    pub fn forward(
+        &mut self,
+        layer: usize,
+        [query, key, value]: [&Tensor; 3],
+        step: &Step,
+        pairing: Pairing,
+    ) -> Result<Tensor, LlmError> {
+        match self {
+            Self::F32(layers) => {
+                with_kernel(&mut layers[layer], [query, key, value], step, pairing)
+            }
+            Self::F16(layers) => {
+                with_kernel(&mut layers[layer], [query, key, value], step, pairing)
+            }
+            Self::Bf16(layers) => {
+                with_kernel(&mut layers[layer], [query, key, value], step, pairing)
+            }
+            Self::Tensors(layers) => layers[layer].forward([query, key, value], step, pairing),
+        }
+    }
+}
+
+fn with_kernel<E: CacheElement>(
+    cache: &mut LayerCache<E>,
+    [query, key, value]: [&Tensor; 3],
+    step: &Step,
+    pairing: Pairing,
+) -> Result<Tensor, LlmError> {
+    let shape = cache.shape();
+    let mut query = numbers(query, <[f32]>::to_vec)?;
+    let mut key = numbers(key, <[f32]>::to_vec)?;
+    step.angles.rotate(&mut query, shape.key_dim, pairing);
+    step.angles.rotate(&mut key, shape.key_dim, pairing);
+    numbers(value, |value| {
+        let keys = key.chunks_exact(shape.num_kv_heads * shape.key_dim);
+        let values = value.chunks_exact(shape.num_kv_heads * shape.value_dim);
+        for (&(block, slot), (key, value)) in step.slots.iter().zip(keys.zip(values)) {
+            cache.write(block as usize, slot, key, value);
+        }
+    })?;
+    let num_tokens = step.tokens.len();
+    let width = shape.num_heads * shape.value_dim;
+    let mut output = vec![0f32; num_tokens * width];
+    cache.attend(&query, &step.sequences, &mut output);
+    Ok(Tensor::from_vec(output, (num_tokens, width), &Device::Cpu)?)
+}
+
+/// Shows the numbers of a contiguous f32 tensor on the CPU.
+pub(crate) fn numbers<R>(tensor: &Tensor, show: impl FnOnce(&[f32]) -> R) -> Result<R, LlmError> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        return Err(candle_core::Error::Msg("the tensor is not on the CPU".to_owned()).into());
+    };
+    let first = layout.start_offset();
+    let numbers = &storage.as_slice::<f32>()?[first..first + layout.shape().elem_count()];
+    Ok(show(numbers))
+}

@@ -1,0 +1,269 @@
+//! The decoder-only transformer of the llama, qwen2 and qwen3 families, for one flat batch a step. Keeps no state but
+//! the paged cache: what a row gives depends on its own sequence alone.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use candle_nn::ops::{rms_norm, silu};
+
+use super::attention::{Attention, CacheLayout, numbers};
+use super::gguf::GgufFile;
+use super::hyperparameters::Hyperparameters;
+use super::rope::Rope;
+use super::step::Step;
+use super::weights::{LayerWeights, Weights};
+use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
+use crate::device::{ComputeDevice, machine_memory};
+use crate::kernels::activation::swiglu;
+use crate::kernels::paged_attention::AttentionShape;
+
+/// Choices made when a model is loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Positions in one block of the KV cache.
+    pub block_size: usize,
+    pub cache_size: CacheSize,
+    pub kv_dtype: KvDtype,
+    /// Shortens the context that the model was made for.
+    pub max_context: Option<usize>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            block_size: 16,
+            cache_size: CacheSize::Tokens(8192),
+            kv_dtype: KvDtype::F16,
+            max_context: None,
+        }
+    }
+}
+
+/// How much the KV cache holds, over all sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheSize {
+    /// At least this many positions.
+    Tokens(usize),
+    /// As many whole blocks as fit in this many bytes.
+    Bytes(u64),
+    /// This many positions, or fewer when they take more than this many bytes.
+    Within { tokens: usize, bytes: u64 },
+}
+
+/// The type that keys and values are kept in. They are computed with in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvDtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl KvDtype {
+    pub fn num_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+/// A loaded model with its KV cache.
+#[derive(Debug)]
+pub struct Decoder {
+    spec: ModelSpec,
+    model: Hyperparameters,
+    weights: Weights,
+    rope: Rope,
+    attention: Attention,
+    device: Device,
+}
+
+impl Decoder {
+    /// Loads the model in a GGUF file.
+    pub fn open(
+        path: &Path,
+        device: &ComputeDevice,
+        options: &LoadOptions,
+    ) -> Result<Self, LlmError> {
+        Self::load(&GgufFile::open(path)?, device, options)
+    }
+
+    /// Loads the model of a GGUF file that is open already, and allocates its cache.
+    pub fn load(
+        gguf: &GgufFile,
+        device: &ComputeDevice,
+        options: &LoadOptions,
+    ) -> Result<Self, LlmError> {
+        Self::load_with(gguf, device, options, Attention::new)
+    }
+
+    fn load_with(
+        gguf: &GgufFile,
+        device: &ComputeDevice,
+        options: &LoadOptions,
+        attention: impl FnOnce(CacheLayout, &Device) -> Result<Attention, LlmError>,
+    ) -> Result<Self, LlmError> {
+        let device = device.candle();
+        let model = Hyperparameters::read(gguf.metadata())?;
+        let weights = Weights::load(gguf, &model, device)?;
+        let rope = Rope::new(&model.rope, weights.rope_divisors.as_deref())?;
+        let layout = cache_layout(&model, options)?;
+        let cache_bytes = checked_cache_bytes(&layout, device)?;
+        let context_length = model.context_length;
+        let spec = ModelSpec {
+            architecture: model.architecture.name().to_owned(),
+            vocab_size: weights.vocab_size,
+            context_length: context_length.min(options.max_context.unwrap_or(context_length)),
+            block_size: options.block_size,
+            num_blocks: layout.num_blocks,
+            weights_bytes: weights.num_bytes,
+            cache_bytes,
+        };
+        Ok(Self {
+            spec,
+            attention: attention(layout, device)?,
+            model,
+            weights,
+            rope,
+            device: device.clone(),
+        })
+    }
+
+    fn norm(&self, input: &Tensor, weight: &Tensor) -> Result<Tensor, LlmError> {
+        Ok(rms_norm(input, weight, self.model.norm_epsilon)?)
+    }
+
+    /// Attention of one layer, before its output matrix.
+    fn attend(&mut self, index: usize, input: &Tensor, step: &Step) -> Result<Tensor, LlmError> {
+        let layer = &self.weights.layers[index];
+        let normed = self.norm(input, &layer.attention_norm)?;
+        let query = layer.query.forward(&normed)?;
+        let key = layer.key.forward(&normed)?;
+        let value = layer.value.forward(&normed)?;
+        let query = self.norm_heads(query, layer.query_norm.as_ref())?;
+        let key = self.norm_heads(key, layer.key_norm.as_ref())?;
+        let pairing = self.rope.pairing();
+        self.attention
+            .forward(index, [&query, &key, &value], step, pairing)
+    }
+
+    fn norm_heads(&self, heads: Tensor, weight: Option<&Tensor>) -> Result<Tensor, LlmError> {
+        let Some(weight) = weight else {
+            return Ok(heads);
+        };
+        let (num_tokens, width) = heads.dims2()?;
+        let head_dim = self.model.key_dim;
+        let normed = self.norm(
+            &heads.reshape((num_tokens * (width / head_dim), head_dim))?,
+            weight,
+        )?;
+        Ok(normed.reshape((num_tokens, width))?)
+    }
+
+    fn feed_forward(&self, layer: &LayerWeights, input: &Tensor) -> Result<Tensor, LlmError> {
+        let normed = self.norm(input, &layer.feed_forward_norm)?;
+        let gate = layer.gate.forward(&normed)?;
+        let up = layer.up.forward(&normed)?;
+        let activated = if self.device.is_cpu() {
+            let activated = numbers(&gate, |gate| numbers(&up, |up| swiglu(gate, up)))??;
+            Tensor::from_vec(activated, gate.shape(), &self.device)?
+        } else {
+            (silu(&gate)? * up)?
+        };
+        layer.down.forward(&activated)
+    }
+}
+
+impl LanguageModel for Decoder {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
+        let step = Step::new(batch, &self.spec, &self.rope)?;
+        if step.tokens.is_empty() {
+            return Ok(Logits::new(Vec::new(), self.spec.vocab_size));
+        }
+        let mut hidden = self.weights.embedding.forward(&step.tokens)?;
+        let num_layers = self.weights.layers.len();
+        for index in 0..num_layers {
+            let mut attended = self.attend(index, &hidden, &step)?;
+            if index + 1 == num_layers {
+                // Nothing reads the other rows any more.
+                if step.logit_rows.is_empty() {
+                    return Ok(Logits::new(Vec::new(), self.spec.vocab_size));
+                }
+                let rows = Tensor::new(step.logit_rows.as_slice(), &self.device)?;
+                attended = attended.index_select(&rows, 0)?;
+                hidden = hidden.index_select(&rows, 0)?;
+            }
+            let layer = &self.weights.layers[index];
+            hidden = (hidden + layer.attention_output.forward(&attended)?)?;
+            hidden = (&hidden + self.feed_forward(layer, &hidden)?)?;
+        }
+        let normed = self.norm(&hidden, &self.weights.output_norm)?;
+        let logits = self.weights.output.forward(&normed)?;
+        let values = logits.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Logits::new(values, self.spec.vocab_size))
+    }
+}
+
+fn cache_layout(model: &Hyperparameters, options: &LoadOptions) -> Result<CacheLayout, LlmError> {
+    let invalid = |problem: &str| LlmError::InvalidOptions {
+        problem: problem.to_owned(),
+    };
+    if options.block_size == 0 {
+        return Err(invalid("the cache's block size must not be 0"));
+    }
+    if options.max_context == Some(0) {
+        return Err(invalid("the context must not be 0 tokens"));
+    }
+    let mut layout = CacheLayout {
+        shape: AttentionShape {
+            num_heads: model.num_heads,
+            num_kv_heads: model.num_kv_heads,
+            key_dim: model.key_dim,
+            value_dim: model.value_dim,
+            block_size: options.block_size,
+        },
+        num_layers: model.num_layers,
+        num_blocks: 1,
+        dtype: options.kv_dtype,
+    };
+    let too_large = || invalid("the cache's blocks are too large or too many to be counted");
+    let block_bytes = layout.num_bytes().ok_or_else(too_large)?;
+    layout.num_blocks = match options.cache_size {
+        CacheSize::Tokens(tokens) => tokens.div_ceil(options.block_size),
+        CacheSize::Bytes(bytes) => (bytes / block_bytes) as usize,
+        CacheSize::Within { tokens, bytes } => {
+            tokens.div_ceil(options.block_size).min((bytes / block_bytes) as usize)
+        }
+    };
+    if layout.num_blocks == 0 {
+        return Err(LlmError::InvalidOptions {
+            problem: format!("the cache is smaller than one block of {block_bytes} bytes"),
+        });
+    }
+    // Positions in the cache are numbered in 32 bits.
+    match layout.num_blocks.checked_mul(options.block_size) {
+        Some(positions) if u32::try_from(positions).is_ok() => Ok(layout),
+        _ => Err(too_large()),
+    }
+}
+
+/// The size of the cache, when there is room for it.
+fn checked_cache_bytes(layout: &CacheLayout, device: &Device) -> Result<u64, LlmError> {
+    let needed = layout.num_bytes().unwrap_or(u64::MAX);
+    if let (true, Some(memory)) = (device.is_cpu(), machine_memory())
+        && needed > memory.available_bytes
+    {
+        return Err(LlmError::CacheTooLarge {
+            needed_bytes: needed,
+            available_bytes: memory.available_bytes,
+        });
+    }
+    Ok(needed)
+}
+
+#[cfg(test)]
+mod tests;

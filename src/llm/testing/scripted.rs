@@ -1,0 +1,146 @@
+//! A model that says what it is told to, whatever it is asked: a real GGUF file with a real tokenizer and chat template,
+//! for tests of everything above the model. Each token leads to the next, so its weights are one permutation.
+
+use std::io;
+use std::path::Path;
+
+use super::{Tensor, write_gguf};
+use crate::llm::gguf::{Array, Value};
+
+/// What the model says after the last token of a prompt.
+#[derive(Debug, Clone)]
+pub struct Script {
+    words: Vec<String>,
+    is_endless: bool,
+}
+
+impl Script {
+    /// Says `text` and ends.
+    pub fn once(text: &str) -> Self {
+        Self { words: words(text), is_endless: false }
+    }
+
+    /// Says `text` again and again.
+    pub fn endless(text: &str) -> Self {
+        Self { words: words(&format!("{text} ")), is_endless: true }
+    }
+}
+
+/// Text cut after every blank.
+fn words(text: &str) -> Vec<String> {
+    text.split_inclusive(' ').map(str::to_owned).collect()
+}
+
+const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n\
+     {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+const CONTEXT_LENGTH: u32 = 65_536;
+const START: &str = "<|im_start|>";
+const END: &str = "<|im_end|>";
+
+/// Kinds of tokens as GGUF numbers them.
+const NORMAL: i32 = 1;
+const CONTROL: i32 = 3;
+const UNUSED: i32 = 5;
+
+/// Writes the model. Its vocabulary is the 256 bytes, two control tokens, and a token for every word of the script, so
+/// that a word may stand in the script twice.
+pub fn write_scripted_gguf(path: &Path, script: &Script) -> io::Result<()> {
+    let alphabet = byte_alphabet();
+    let mut tokens: Vec<String> = alphabet.iter().map(|letter| letter.to_string()).collect();
+    let mut kinds = vec![NORMAL; tokens.len()];
+    let start = tokens.len();
+    tokens.extend([START.to_owned(), END.to_owned()]);
+    kinds.extend([CONTROL, CONTROL]);
+    let end = start + 1;
+    let first_word = tokens.len();
+    for word in &script.words {
+        tokens.push(word.bytes().map(|byte| alphabet[usize::from(byte)]).collect());
+        kinds.push(NORMAL);
+    }
+    let last_word = tokens.len() - 1;
+    // One number a token: the width must suit the heads.
+    let width = tokens.len().next_multiple_of(64);
+    for number in tokens.len()..width {
+        tokens.push(format!("<|unused{number}|>"));
+        kinds.push(UNUSED);
+    }
+    let next = |token: usize| match token {
+        _ if token == last_word && script.is_endless => first_word,
+        _ if token == last_word => end,
+        _ if token >= first_word && token < last_word => token + 1,
+        // Whatever a prompt ends with.
+        _ => first_word,
+    };
+    let pairs = metadata(&tokens, kinds, end, width);
+    write_gguf(path, &pairs, &tensors(width, next))
+}
+
+fn metadata(tokens: &[String], kinds: Vec<i32>, end: usize, width: usize) -> Vec<(String, Value)> {
+    let text = |text: &str| Value::String(text.to_owned());
+    let size = |size: usize| Value::U32(size as u32);
+    let pairs = [
+        ("general.architecture", text("llama")),
+        ("general.name", text("Scripted test model")),
+        ("llama.context_length", Value::U32(CONTEXT_LENGTH)),
+        ("llama.embedding_length", size(width)),
+        ("llama.block_count", size(1)),
+        ("llama.feed_forward_length", size(32)),
+        ("llama.attention.head_count", size(1)),
+        ("llama.attention.head_count_kv", size(1)),
+        ("llama.attention.key_length", size(16)),
+        ("llama.attention.value_length", size(16)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("llama.rope.freq_base", Value::F32(10_000.0)),
+        ("tokenizer.ggml.model", text("gpt2")),
+        ("tokenizer.ggml.pre", text("qwen2")),
+        ("tokenizer.ggml.tokens", Value::Array(Array::String(tokens.to_vec()))),
+        ("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds))),
+        ("tokenizer.ggml.merges", Value::Array(Array::String(Vec::new()))),
+        ("tokenizer.ggml.eos_token_id", size(end)),
+        ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+        ("tokenizer.chat_template", text(TEMPLATE)),
+    ];
+    pairs.map(|(key, value)| (key.to_owned(), value)).to_vec()
+}
+
+/// The layer adds nothing; the output matrix sends each token to the one after it.
+fn tensors(width: usize, next: impl Fn(usize) -> usize) -> Vec<Tensor> {
+    let zeros = |name: &str, shape: &[usize]| {
+        (format!("blk.0.{name}.weight"), shape.to_vec(), vec![0.0; shape.iter().product()])
+    };
+    let mut identity = vec![0.0; width * width];
+    let mut output = vec![0.0; width * width];
+    for token in 0..width {
+        identity[token * width + token] = 1.0;
+        output[next(token) * width + token] = 1.0;
+    }
+    vec![
+        ("token_embd.weight".to_owned(), vec![width, width], identity),
+        ("blk.0.attn_norm.weight".to_owned(), vec![width], vec![1.0; width]),
+        zeros("attn_q", &[16, width]),
+        zeros("attn_k", &[16, width]),
+        zeros("attn_v", &[16, width]),
+        zeros("attn_output", &[width, 16]),
+        ("blk.0.ffn_norm.weight".to_owned(), vec![width], vec![1.0; width]),
+        zeros("ffn_gate", &[32, width]),
+        zeros("ffn_up", &[32, width]),
+        zeros("ffn_down", &[width, 32]),
+        ("output_norm.weight".to_owned(), vec![width], vec![1.0; width]),
+        ("output.weight".to_owned(), vec![width, width], output),
+    ]
+}
+
+/// The letter that stands for each byte in a byte-level vocabulary, as GPT-2 has it: printable ones for themselves, the
+/// others from 256 on.
+fn byte_alphabet() -> Vec<char> {
+    let is_printable = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    let mut next_free = 256;
+    let letter = |byte: u32| {
+        if is_printable(byte) {
+            return char::from_u32(byte).expect("a byte is a character");
+        }
+        next_free += 1;
+        char::from_u32(next_free - 1).expect("a small number is a character")
+    };
+    (0..256).map(letter).collect()
+}

@@ -1,0 +1,226 @@
+//! From a question to a cited answer: retrieve, build the prompt, generate, check every citation.
+
+use crate::engine::Usage;
+use crate::rag::{Workspace, document};
+use crate::rag::cite::{CitedPiece, MarkerReader, claim_before, supporting_span};
+use crate::rag::generate::{
+    ChatModel, EndReason, GenerateError, Generation, GenerationEvent, GenerationOptions,
+};
+use crate::rag::prompt::{self, LeftOut, PromptError, PromptParts, Turn};
+use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
+use crate::store::StoreError;
+
+/// What is answered when no passage bears on the question.
+pub const NOT_FOUND: &str = "I could not find this in the documents.";
+
+/// A question with everything around it.
+#[derive(Debug, Clone)]
+pub struct Question {
+    pub text: String,
+    pub earlier: Vec<Turn>,
+    pub instructions: Option<String>,
+    pub options: GenerationOptions,
+}
+
+/// A checked citation: the document says `quote` at exactly `start..end` of its extracted text.
+#[derive(Debug, Clone)]
+pub struct Citation {
+    /// The number in the answer, `[number]`.
+    pub number: usize,
+    /// Where the marker starts in the answer, in characters.
+    pub index: usize,
+    pub file_id: String,
+    pub filename: String,
+    pub page_first: u32,
+    pub page_last: u32,
+    /// Bytes of the document's extracted text.
+    pub start: usize,
+    pub end: usize,
+    pub quote: String,
+}
+
+/// One step of an answer.
+#[derive(Debug)]
+pub enum AnswerEvent {
+    Text(String),
+    /// Comes before the text of its marker.
+    Citation(Citation),
+    Finished {
+        reason: EndReason,
+        usage: Usage,
+    },
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    #[error(transparent)]
+    Retrieve(#[from] RetrieveError),
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An answer that is being written.
+pub struct Answer {
+    workspace: Workspace,
+    passages: Vec<Passage>,
+    pub left_out: LeftOut,
+    /// False when the answer is that nothing was found; then no model runs.
+    pub is_found: bool,
+    generation: Option<Generation>,
+    reader: MarkerReader,
+    written: String,
+    queue: std::collections::VecDeque<AnswerEvent>,
+}
+
+impl Answer {
+    /// Starts to answer `question` from what was retrieved for it. Dropping the answer cancels it.
+    pub fn begin(
+        workspace: &Workspace,
+        chat: &ChatModel,
+        question: Question,
+        retrieved: &Retrieved,
+    ) -> Result<Self, AnswerError> {
+        if !retrieved.is_relevant {
+            return Ok(Self::not_found(workspace));
+        }
+        let answer_tokens =
+            prompt::answer_tokens(chat.context_length(), question.options.max_tokens);
+        let built = prompt::build(
+            chat,
+            &PromptParts {
+                instructions: question.instructions.as_deref(),
+                passages: &retrieved.passages,
+                earlier: &question.earlier,
+                question: &question.text,
+                answer_tokens,
+            },
+        )?;
+        let options = GenerationOptions {
+            max_tokens: Some(answer_tokens),
+            ..question.options
+        };
+        let generation = chat.generate(built.tokens, options)?;
+        Ok(Self {
+            workspace: workspace.clone(),
+            reader: MarkerReader::new(built.passages.len()),
+            passages: built.passages,
+            left_out: built.left_out,
+            is_found: true,
+            generation: Some(generation),
+            written: String::new(),
+            queue: Default::default(),
+        })
+    }
+
+    fn not_found(workspace: &Workspace) -> Self {
+        let finished = AnswerEvent::Finished {
+            reason: EndReason::Stop,
+            usage: Usage::default(),
+        };
+        Self {
+            workspace: workspace.clone(),
+            reader: MarkerReader::new(0),
+            passages: Vec::new(),
+            left_out: LeftOut::default(),
+            is_found: false,
+            generation: None,
+            written: String::new(),
+            queue: [AnswerEvent::Text(NOT_FOUND.into()), finished].into(),
+        }
+    }
+
+    /// The next event; `None` after `Finished` or an error.
+    pub async fn next(&mut self) -> Option<Result<AnswerEvent, AnswerError>> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Some(Ok(event));
+            }
+            let event = match self.generation.as_mut()?.next().await? {
+                Ok(event) => event,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let (pieces, last) = match event {
+                GenerationEvent::Text { text, .. } => (self.reader.push(&text), None),
+                GenerationEvent::Finished { reason, usage } => (
+                    self.reader.finish(),
+                    Some(AnswerEvent::Finished { reason, usage }),
+                ),
+            };
+            for piece in pieces {
+                if let Err(error) = self.take(piece).await {
+                    self.generation = None;
+                    return Some(Err(error));
+                }
+            }
+            self.queue.extend(last);
+        }
+    }
+
+    async fn take(&mut self, piece: CitedPiece) -> Result<(), AnswerError> {
+        match piece {
+            CitedPiece::Text(text) => {
+                self.written.push_str(&text);
+                self.queue.push_back(AnswerEvent::Text(text));
+            }
+            CitedPiece::Marker(marker) => {
+                let passage = &self.passages[marker.number - 1];
+                if let Some(citation) = self.verified(passage, marker.index).await? {
+                    self.queue.push_back(AnswerEvent::Citation(citation));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The citation of `passage` for what was written last, with its quote as the stored document has it. `None` when
+    /// the document went away in the meantime.
+    async fn verified(
+        &self,
+        passage: &Passage,
+        index: usize,
+    ) -> Result<Option<Citation>, AnswerError> {
+        let chunk = &passage.chunk;
+        let span = supporting_span(&chunk.text, claim_before(&self.written));
+        let (start, end) = (chunk.span.start + span.start, chunk.span.start + span.end);
+        let stored = match self
+            .workspace
+            .store
+            .text_span(&chunk.file_id, start, end)
+            .await
+        {
+            Ok(stored) => stored,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if stored != chunk.text[span] {
+            tracing::warn!(
+                file = chunk.file_id,
+                start,
+                end,
+                "a passage no longer matches its document, citation dropped"
+            );
+            return Ok(None);
+        }
+        let (page_first, page_last) = if chunk.page_first == chunk.page_last {
+            (chunk.page_first, chunk.page_last)
+        } else {
+            document::pages_of_span(&self.workspace.store, &chunk.file_id, start..end).await?
+        };
+        Ok(Some(Citation {
+            number: passage.number,
+            index,
+            file_id: chunk.file_id.clone(),
+            filename: chunk.filename.clone(),
+            page_first,
+            page_last,
+            start,
+            end,
+            quote: stored,
+        }))
+    }
+}

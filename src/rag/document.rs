@@ -1,0 +1,82 @@
+//! Shows a document's extracted text: exact spans with their pages and what stands around them.
+
+use std::ops::Range;
+
+use crate::rag::extract::{ExtractedText, PageSpan};
+use crate::store::{Store, StoreError};
+
+/// A span of a document and its surroundings.
+#[derive(Debug, Clone)]
+pub struct PassageView {
+    pub filename: String,
+    pub title: Option<String>,
+    pub page_first: u32,
+    pub page_last: u32,
+    pub before: String,
+    pub text: String,
+    pub after: String,
+}
+
+/// Bytes `span` of the text of `file_id`, with up to `around` bytes on each side, cut at blanks.
+pub async fn passage(
+    store: &Store,
+    file_id: &str,
+    span: Range<usize>,
+    around: usize,
+) -> Result<PassageView, StoreError> {
+    let file = store.file(file_id).await?;
+    let text = store.text_span(file_id, span.start, span.end).await?;
+    let document = document(store, file_id).await?;
+    let (page_first, page_last) = pages_of(&document.pages, &span);
+    Ok(PassageView {
+        filename: file.filename,
+        before: before(&document.text, span.start, around).to_string(),
+        after: after(&document.text, span.end, around).to_string(),
+        title: document.title,
+        page_first,
+        page_last,
+        text,
+    })
+}
+
+/// The first and last page of bytes `span` of the text of `file_id`.
+pub async fn pages_of_span(store: &Store, file_id: &str, span: Range<usize>) -> Result<(u32, u32), StoreError> {
+    let document = document(store, file_id).await?;
+    Ok(pages_of(&document.pages, &span))
+}
+
+async fn document(store: &Store, file_id: &str) -> Result<ExtractedText, StoreError> {
+    let missing = || StoreError::NotFound { kind: "extracted text of file", id: file_id.to_string() };
+    let stored = store.extraction(file_id).await?.ok_or_else(missing)?;
+    crate::rag::ingest::decode(stored).ok_or_else(missing)
+}
+
+fn pages_of(pages: &[PageSpan], span: &Range<usize>) -> (u32, u32) {
+    let mut touched = pages.iter().filter(|page| page.span.start < span.end && span.start < page.span.end);
+    let first = touched.next().map_or(1, |page| page.number);
+    (first, touched.next_back().map_or(first, |page| page.number))
+}
+
+fn before(text: &str, end: usize, around: usize) -> &str {
+    let mut start = end.saturating_sub(around);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    let piece = &text[start..end];
+    match piece.find(char::is_whitespace).filter(|_| start > 0) {
+        Some(blank) => &piece[blank..],
+        None => piece,
+    }
+}
+
+fn after(text: &str, start: usize, around: usize) -> &str {
+    let mut end = (start + around).min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let piece = &text[start..end];
+    match piece.rfind(char::is_whitespace).filter(|_| end < text.len()) {
+        Some(blank) => &piece[..blank],
+        None => piece,
+    }
+}

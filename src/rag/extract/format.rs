@@ -1,0 +1,293 @@
+//! Decides what a file is: by its content first, by its name second. Never guesses: what is not known to be
+//! readable is refused by the name of what it is.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ExtractError, text};
+
+/// The formats that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    Pdf,
+    Html,
+    Markdown,
+    Text,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pdf => "PDF",
+            Self::Html => "HTML page",
+            Self::Markdown => "Markdown file",
+            Self::Text => "text file",
+        })
+    }
+}
+
+/// The supported formats, for messages.
+pub const SUPPORTED: &str =
+    "PDF, HTML, Markdown and plain text (also source code, CSV, JSON and logs)";
+
+/// What `bytes` named `filename` is, or the refusal that names it.
+pub fn detect(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
+    let extension = extension(filename);
+    let extension = extension.as_str();
+    let refuse = |found: &str| {
+        let filename = filename.to_owned();
+        Err(ExtractError::UnsupportedFormat {
+            filename,
+            found: found.to_owned(),
+        })
+    };
+
+    if let Some(found) = known_binary(bytes) {
+        return refuse(found);
+    }
+    if is_pdf(bytes, extension) {
+        return Ok(Format::Pdf);
+    }
+    let is_binary = text::is_binary(bytes);
+    if extension == "pdf" && (is_binary || !looks_like_html(bytes)) {
+        let reason = "it has no %PDF header at its beginning".to_owned();
+        return Err(ExtractError::Invalid {
+            format: Format::Pdf,
+            reason,
+        });
+    }
+    if is_binary {
+        return refuse(named_by(extension).unwrap_or("a binary file of an unknown kind"));
+    }
+    match extension {
+        "md" | "markdown" | "mdown" | "mkd" => return Ok(Format::Markdown),
+        "html" | "htm" | "xhtml" => return Ok(Format::Html),
+        _ => {}
+    }
+    if matches!(
+        extension,
+        "" | "pdf" | "txt" | "asp" | "aspx" | "jsp" | "cgi"
+    ) && looks_like_html(bytes)
+    {
+        return Ok(Format::Html);
+    }
+    match named_by(extension) {
+        Some(found) => refuse(found),
+        None => Ok(Format::Text),
+    }
+}
+
+fn extension(filename: &str) -> String {
+    let name = filename.rsplit(['/', '\\']).next().unwrap_or(filename);
+    name.rsplit_once('.')
+        .map(|(_, extension)| extension.to_ascii_lowercase())
+        .unwrap_or_default()
+}
+
+/// The header may stand anywhere in the first 1,024 bytes (ISO 32000-1, annex H), but a text that only mentions it
+/// there is a text.
+fn is_pdf(bytes: &[u8], extension: &str) -> bool {
+    let head = &bytes[..bytes.len().min(1024)];
+    match head.windows(5).position(|window| window == b"%PDF-") {
+        None => false,
+        Some(at) => {
+            extension == "pdf"
+                || head[..at]
+                    .iter()
+                    .all(|byte| byte.is_ascii_whitespace() || !byte.is_ascii())
+                || text::is_binary(bytes)
+        }
+    }
+}
+
+fn looks_like_html(bytes: &[u8]) -> bool {
+    let head = text::decode(&bytes[..bytes.len().min(2048)]);
+    let mut head = head.trim_start();
+    loop {
+        let skipped = if head.starts_with("<!--") {
+            head.split_once("-->").map(|(_, rest)| rest)
+        } else if head.starts_with("<?xml") {
+            head.split_once("?>").map(|(_, rest)| rest)
+        } else {
+            None
+        };
+        match skipped {
+            Some(rest) => head = rest.trim_start(),
+            None => break,
+        }
+    }
+    let head: String = head
+        .chars()
+        .take(14)
+        .collect::<String>()
+        .to_ascii_lowercase();
+    head.starts_with("<!doctype html") || head.starts_with("<html")
+}
+
+/// Signatures at the start of a file. Those that are also plausible text stand in `BINARY_SIGNATURES`.
+const SIGNATURES: &[(&[u8], &str)] = &[
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF87a", "a GIF image"),
+    (b"GIF89a", "a GIF image"),
+    (b"II*\0", "a TIFF image"),
+    (b"MM\0*", "a TIFF image"),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an old or encrypted Office document (OLE)",
+    ),
+    (b"{\\rtf", "an RTF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\xfd7zXZ\0", "an XZ archive"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"\x7fELF", "a program (ELF)"),
+    (b"\xca\xfe\xba\xbe", "a program (Java class or Mach-O)"),
+    (b"\xcf\xfa\xed\xfe", "a program (Mach-O)"),
+    (b"\0asm", "a program (WebAssembly)"),
+    (b"SQLite format 3\0", "a SQLite database"),
+    (b"OggS", "an Ogg recording"),
+    (b"fLaC", "a FLAC recording"),
+    (b"ID3\x03", "an MP3 recording"),
+    (b"ID3\x04", "an MP3 recording"),
+    (b"\x1a\x45\xdf\xa3", "a Matroska or WebM film"),
+];
+
+/// Signatures that count only in a file that is no text.
+const BINARY_SIGNATURES: &[(&[u8], &str)] = &[
+    (b"BM", "a BMP image"),
+    (b"MZ", "a program (Windows)"),
+    (b"BZh", "a bzip2 archive"),
+    (b"PAR1", "a Parquet table"),
+    (b"GGUF", "a model file (GGUF)"),
+    (b"\0\0\x01\0", "an icon"),
+];
+
+fn known_binary(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
+        return Some(zip_kind(bytes));
+    }
+    if bytes.starts_with(b"RIFF") && bytes.len() >= 12 {
+        match &bytes[8..12] {
+            b"WEBP" => return Some("a WebP image"),
+            b"WAVE" => return Some("a WAV recording"),
+            b"AVI " => return Some("an AVI film"),
+            _ => {}
+        }
+    }
+    if bytes.get(4..8) == Some(b"ftyp") {
+        return Some("an MP4 or HEIC file");
+    }
+    let signed = |signatures: &[(&[u8], &'static str)]| {
+        signatures
+            .iter()
+            .find(|(signature, _)| bytes.starts_with(signature))
+            .map(|(_, name)| *name)
+    };
+    signed(SIGNATURES).or_else(|| {
+        if text::is_binary(bytes) {
+            signed(BINARY_SIGNATURES)
+        } else {
+            None
+        }
+    })
+}
+
+/// The names of a ZIP file's members stand before each member and again at its end.
+fn zip_kind(bytes: &[u8]) -> &'static str {
+    let head = &bytes[..bytes.len().min(8 << 10)];
+    let tail = &bytes[bytes.len().saturating_sub(64 << 10)..];
+    let contains = |needle: &[u8]| {
+        [head, tail]
+            .iter()
+            .any(|part| part.windows(needle.len()).any(|w| w == needle))
+    };
+    if contains(b"application/epub+zip") {
+        "an EPUB book"
+    } else if contains(b"application/vnd.oasis.opendocument") {
+        "an OpenDocument file"
+    } else if contains(b"word/") {
+        "a Word document (DOCX)"
+    } else if contains(b"ppt/") {
+        "a PowerPoint presentation (PPTX)"
+    } else if contains(b"xl/") {
+        "an Excel workbook (XLSX)"
+    } else {
+        "a ZIP archive"
+    }
+}
+
+/// Kinds that a name announces and that are refused even when the content says nothing.
+fn named_by(extension: &str) -> Option<&'static str> {
+    Some(match extension {
+        "doc" | "docx" | "docm" | "dot" | "dotx" => "a Word document",
+        "ppt" | "pptx" | "pptm" => "a PowerPoint presentation",
+        "xls" | "xlsx" | "xlsm" | "xlsb" => "an Excel workbook",
+        "odt" | "ods" | "odp" => "an OpenDocument file",
+        "epub" | "mobi" | "azw3" => "an e-book",
+        "pages" | "numbers" | "key" => "an iWork document",
+        "png" | "jpg" | "jpeg" | "gif" | "webp" | "bmp" | "tif" | "tiff" | "heic" | "ico" => {
+            "an image"
+        }
+        "mp3" | "wav" | "ogg" | "flac" | "m4a" => "a recording",
+        "mp4" | "mov" | "avi" | "mkv" | "webm" => "a film",
+        "zip" | "gz" | "tgz" | "bz2" | "xz" | "7z" | "rar" | "tar" | "zst" => "an archive",
+        "exe" | "dll" | "so" | "dylib" | "class" | "wasm" => "a program",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(bytes: &[u8], filename: &str) -> String {
+        detect(bytes, filename).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn content_is_believed_before_the_name() {
+        assert!(
+            refusal(b"\x89PNG\r\n\x1a\n....", "report.pdf")
+                .contains("\"report.pdf\" is a PNG image")
+        );
+        assert_eq!(detect(b"%PDF-1.4\n", "notes.txt"), Ok(Format::Pdf));
+        assert_eq!(
+            detect(b"\n<!-- hi --><!DOCTYPE HTML><p>x", "page"),
+            Ok(Format::Html)
+        );
+        assert_eq!(detect(b"<html><p>x", "report.pdf"), Ok(Format::Html));
+        assert!(refusal(b"PK\x03\x04..........word/document.xml", "a.pdf").contains("DOCX"));
+    }
+
+    #[test]
+    fn a_text_that_mentions_pdf_stays_a_text() {
+        assert_eq!(
+            detect(b"The header is %PDF-1.4.", "pdf-format.md"),
+            Ok(Format::Markdown)
+        );
+        assert_eq!(detect(b"junk before %PDF-1.4", "a.pdf"), Ok(Format::Pdf));
+    }
+
+    #[test]
+    fn the_name_decides_between_text_formats() {
+        assert_eq!(detect(b"# Title", "README.MD"), Ok(Format::Markdown));
+        assert_eq!(detect(b"fn main() {}", "src/main.rs"), Ok(Format::Text));
+        assert_eq!(detect(b"<p>fragment", "a.htm"), Ok(Format::Html));
+        assert_eq!(detect(b"BMW is a car maker", "cars.txt"), Ok(Format::Text));
+    }
+
+    #[test]
+    fn binary_is_refused_by_name() {
+        assert!(refusal(b"\0\x01\x02\x03\x04\xfe\xfd\0\0", "data.dat").contains("unknown kind"));
+        assert!(refusal(b"not really", "a.docx").contains("a Word document"));
+        assert_eq!(
+            detect(b"no header", "a.pdf").expect_err("invalid").code(),
+            "invalid_file"
+        );
+    }
+}

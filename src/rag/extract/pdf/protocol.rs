@@ -1,0 +1,89 @@
+//! What the reading child process and its parent say to each other. Parsers print to the standard output as they
+//! like, and a hostile file may make them: a message counts only behind a mark that the file cannot know.
+
+use std::io::{self, BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+
+/// The first line of the child's standard input; the PDF follows it until the end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Request {
+    pub mark: String,
+    /// Pages before this one were read by an earlier child.
+    pub first_page: u32,
+    pub memory_bytes: u64,
+    pub cpu_seconds: u64,
+}
+
+/// The child's messages, in this order: `Opened`, a `Page` for each page, `Done`; or `Refused` alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    Opened {
+        num_pages: u32,
+        title: Option<String>,
+    },
+    Page(Page),
+    Refused(Refusal),
+    Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    pub number: u32,
+    pub content: Result<PageContent, String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageContent {
+    pub text: String,
+    pub has_images: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    Encrypted,
+    Invalid(String),
+}
+
+pub fn write_request(out: &mut Vec<u8>, request: &Request) {
+    serde_json::to_writer(&mut *out, request).expect("a request is plain data");
+    out.push(b'\n');
+}
+
+pub fn read_request(input: &mut impl BufRead) -> io::Result<Request> {
+    let mut line = String::new();
+    input.read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(io::Error::from)
+}
+
+/// Writes one message on a line of its own and flushes it: what was said survives a crash.
+pub fn write_message(out: &mut impl Write, mark: &str, message: &Message) -> io::Result<()> {
+    let json = serde_json::to_string(message)?;
+    out.write_all(format!("\n{mark}{json}\n").as_bytes())?;
+    out.flush()
+}
+
+/// The message on a line, or `None` for noise.
+pub fn parse_message(line: &[u8], mark: &str) -> Option<Message> {
+    serde_json::from_slice(line.strip_prefix(mark.as_bytes())?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_not_taken_for_a_message() {
+        let mut out = b"no line end".to_vec();
+        write_message(&mut out, "mark", &Message::Done).expect("written");
+        let lines: Vec<_> = out
+            .split(|byte| *byte == b'\n')
+            .map(|line| parse_message(line, "mark"))
+            .collect();
+        assert_eq!(lines, [None, Some(Message::Done), None]);
+        assert_eq!(parse_message(b"other\"done\"", "mark"), None);
+        assert_eq!(parse_message(b"mark\"do", "mark"), None);
+    }
+}

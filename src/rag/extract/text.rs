@@ -1,0 +1,158 @@
+//! Bytes to clean text: finds the encoding, unifies line ends, drops control characters. Never fails and never
+//! panics: what cannot be decoded becomes U+FFFD.
+
+use chardetng::EncodingDetector;
+use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
+
+/// Decodes text of any usual encoding and cleans it.
+pub fn decode(bytes: &[u8]) -> String {
+    decode_as(bytes, None)
+}
+
+/// As `decode`, believing that the encoding is `declared` unless the bytes say otherwise.
+pub fn decode_as(bytes: &[u8], declared: Option<&'static Encoding>) -> String {
+    let (decoded, _) = encoding_of(bytes, declared).decode_with_bom_removal(bytes);
+    clean(&decoded)
+}
+
+/// Whether the bytes are no text in any encoding: too many control characters, and not UTF-16.
+pub fn is_binary(bytes: &[u8]) -> bool {
+    const SAMPLE: usize = 64 << 10;
+    const MAX_CONTROL_PERCENT: usize = 2;
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    if Encoding::for_bom(sample).is_some() || unmarked_utf16(sample).is_some() {
+        return false;
+    }
+    let is_control = |byte: &&u8| matches!(**byte, 0..=8 | 14..=26 | 28..=31 | 127);
+    let num_control = sample.iter().filter(is_control).count();
+    num_control * 100 > sample.len() * MAX_CONTROL_PERCENT
+}
+
+fn encoding_of(bytes: &[u8], declared: Option<&'static Encoding>) -> &'static Encoding {
+    if let Some((encoding, _)) = Encoding::for_bom(bytes) {
+        return encoding;
+    }
+    if is_nearly_utf8(bytes) {
+        return UTF_8;
+    }
+    if let Some(encoding) = unmarked_utf16(bytes) {
+        return encoding;
+    }
+    if let Some(encoding) = declared
+        && encoding
+            .decode_without_bom_handling_and_without_replacement(bytes)
+            .is_some()
+    {
+        return encoding;
+    }
+    let mut detector = EncodingDetector::new();
+    detector.feed(bytes, true);
+    detector.guess(None, true)
+}
+
+/// Valid UTF-8, or UTF-8 with a few damaged characters: a wrong byte should not turn the rest into mojibake.
+fn is_nearly_utf8(bytes: &[u8]) -> bool {
+    let (mut num_invalid, mut num_valid) = (0usize, 0usize);
+    for chunk in bytes.utf8_chunks() {
+        num_invalid += usize::from(!chunk.invalid().is_empty());
+        num_valid += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+    }
+    // NULs are valid UTF-8, but text with many of them is UTF-16.
+    let num_nul = bytes.iter().take(4096).filter(|byte| **byte == 0).count();
+    num_invalid * 20 <= num_valid && num_nul * 5 <= bytes.len().min(4096)
+}
+
+/// UTF-16 without a mark, known by the zero byte in most Latin letters, spaces and line ends.
+fn unmarked_utf16(bytes: &[u8]) -> Option<&'static Encoding> {
+    let sample = &bytes[..bytes.len().min(4096) & !1];
+    let num_pairs = sample.len() / 2;
+    if num_pairs < 4 {
+        return None;
+    }
+    let nul_at = |offset: usize| {
+        sample
+            .iter()
+            .skip(offset)
+            .step_by(2)
+            .filter(|byte| **byte == 0)
+            .count()
+    };
+    let (even, odd) = (nul_at(0), nul_at(1));
+    let (most, few) = (num_pairs * 2 / 5, num_pairs / 20);
+    if odd > most && even <= few {
+        Some(UTF_16LE)
+    } else if even > most && odd <= few {
+        Some(UTF_16BE)
+    } else {
+        None
+    }
+}
+
+/// One kind of line end, no control characters, no byte order marks inside.
+fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => {
+                chars.next_if_eq(&'\n');
+                out.push('\n');
+            }
+            '\n' | '\t' => out.push(c),
+            '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => out.push('\n'),
+            '\u{feff}' => {}
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_usual_encoding_gives_the_same_text() {
+        let text = "Grüße aus Köln, schöne Straße über Brücken. Ärger mit Umlauten: äöüß.";
+        let utf16 =
+            |unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        assert_eq!(decode(text.as_bytes()), text);
+        assert_eq!(decode(&[b"\xef\xbb\xbf", text.as_bytes()].concat()), text);
+        assert_eq!(
+            decode(&[&b"\xff\xfe"[..], &utf16(u16::to_le_bytes)].concat()),
+            text
+        );
+        assert_eq!(
+            decode(&[&b"\xfe\xff"[..], &utf16(u16::to_be_bytes)].concat()),
+            text
+        );
+        assert_eq!(decode(&utf16(u16::to_le_bytes)), text);
+        assert_eq!(decode(&utf16(u16::to_be_bytes)), text);
+        assert_eq!(decode(&encoding_rs::WINDOWS_1252.encode(text).0), text);
+    }
+
+    #[test]
+    fn line_ends_are_unified_and_controls_dropped() {
+        assert_eq!(
+            decode(b"a\r\nb\rc\x0cd\x0be\0f\x07\tg"),
+            "a\nb\nc\nd\nef\tg"
+        );
+    }
+
+    #[test]
+    fn a_damaged_character_does_not_change_the_encoding() {
+        let mut bytes = "Füße ".repeat(30).into_bytes();
+        bytes[61] = 0xff;
+        let text = decode(&bytes);
+        assert!(text.contains('\u{fffd}') && text.contains("Füße"), "{text}");
+    }
+
+    #[test]
+    fn text_is_told_from_binary() {
+        assert!(!is_binary("Привет, мир".as_bytes()));
+        assert!(!is_binary(b"\x1b[31mred\x1b[0m log line"));
+        assert!(!is_binary(b"t\0e\0x\0t\0 \0a\0s\0 \0U\0"));
+        assert!(is_binary(&[0, 1, 2, 3, 200, 201, 0, 0, 0]));
+    }
+}

@@ -1,0 +1,309 @@
+//! A chat model in words: messages in, text out. Joins tokenizer and engine, which do not know each other.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::StreamExt;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::engine::{
+    Engine, EngineError, FinishReason, GeneratedToken, GenerationRequest, SamplingParams,
+    SubmitError, TokenEvent, TokenStream, Usage,
+};
+use crate::tokenizer::{ChatTemplate, SpecialTokens, StreamDecoder, TemplateError, Tokenizer};
+
+/// For a model whose file has no chat template, as base models have none.
+const PLAIN_TEMPLATE: &str = "{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}\n\n\
+     {% elif message.role == 'user' %}Question: {{ message.content }}\n\
+     {% else %}Answer: {{ message.content }}\n{% endif %}{% endfor %}\
+     {% if add_generation_prompt %}Answer:{% endif %}";
+
+/// A chat model that is loaded and served. Cheap to clone.
+#[derive(Clone)]
+pub struct ChatModel {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: String,
+    created: u64,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+}
+
+/// How one text is to be generated.
+#[derive(Debug, Clone)]
+pub struct GenerationOptions {
+    /// Without it, as much as the context leaves.
+    pub max_tokens: Option<usize>,
+    pub sampling: SamplingParams,
+    /// Generation ends before any of these.
+    pub stops: Vec<String>,
+    /// Log-probabilities with this many alternatives.
+    pub logprobs: Option<usize>,
+    /// For fairness between callers.
+    pub user: Option<String>,
+    /// Longest time that the whole generation may take.
+    pub timeout: Duration,
+}
+
+/// One step of a generation.
+#[derive(Debug)]
+pub enum GenerationEvent {
+    /// New text, never a split character; `tokens` are those that have been sampled since the last event.
+    Text {
+        text: String,
+        tokens: Vec<GeneratedToken>,
+    },
+    /// The last event.
+    Finished { reason: EndReason, usage: Usage },
+}
+
+/// Why a text ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The model ended it, or a stop string did.
+    Stop,
+    /// The token limit did.
+    Length,
+}
+
+/// Why a text could not be generated.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the messages do not fit this model's chat template: {0}")]
+    Template(#[from] TemplateError),
+    #[error(
+        "the answer was not finished within {seconds} s; ask for fewer tokens or raise generation_timeout"
+    )]
+    TimedOut { seconds: u64 },
+}
+
+impl ChatModel {
+    /// Serves `engine` under the name `id`.
+    pub fn new(id: String, engine: Engine, tokenizer: Tokenizer) -> Result<Self, TemplateError> {
+        let template = match tokenizer.chat_template() {
+            Some(template) => template.clone(),
+            None => {
+                tracing::warn!(
+                    model = id,
+                    "no chat template in the model's files, using a plain one"
+                );
+                ChatTemplate::new(PLAIN_TEMPLATE, "", "")?
+            }
+        };
+        let created = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |age| age.as_secs());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                id,
+                created,
+                engine,
+                tokenizer,
+                template,
+            }),
+        })
+    }
+
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// When it was loaded, in Unix seconds.
+    pub fn created(&self) -> u64 {
+        self.inner.created
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.inner.tokenizer
+    }
+
+    /// Longest prompt and answer together, in tokens.
+    pub fn context_length(&self) -> usize {
+        self.inner.engine.context_length()
+    }
+
+    /// The tokens of a conversation, ending where the assistant is to speak.
+    pub fn prompt(
+        &self,
+        messages: &[Value],
+        extra: &serde_json::Map<String, Value>,
+    ) -> Result<Vec<u32>, GenerateError> {
+        let messages = self.defused(messages);
+        let text = self.inner.template.render(&messages, None, true, extra)?;
+        Ok(self.encode(&text, SpecialTokens::Parse))
+    }
+
+    /// The tokens of plain text as a prompt for completion.
+    pub fn plain_prompt(&self, text: &str) -> Vec<u32> {
+        self.encode(text, SpecialTokens::Parse)
+    }
+
+    /// Messages whose text cannot act as control tokens: what a user or a document writes stays text, so that nobody
+    /// can end a turn or speak as the system.
+    fn defused(&self, messages: &[Value]) -> Vec<Value> {
+        let mut messages = messages.to_vec();
+        for message in &mut messages {
+            if let Some(Value::String(content)) = message.get_mut("content") {
+                *content = self.inner.tokenizer.defuse(content);
+            }
+        }
+        messages
+    }
+
+    fn encode(&self, text: &str, special: SpecialTokens) -> Vec<u32> {
+        let tokenizer = &self.inner.tokenizer;
+        let mut ids = tokenizer.encode(text, special);
+        if let Some(bos) = tokenizer.bos()
+            && tokenizer.adds_bos()
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        ids
+    }
+
+    /// Starts to generate after `prompt`. Dropping the result cancels.
+    pub fn generate(
+        &self,
+        prompt: Vec<u32>,
+        options: GenerationOptions,
+    ) -> Result<Generation, GenerateError> {
+        let num_prompt_tokens = prompt.len();
+        let room = self
+            .context_length()
+            .saturating_sub(num_prompt_tokens)
+            .max(1);
+        let stream = self.inner.engine.submit(GenerationRequest {
+            prompt,
+            max_tokens: options.max_tokens.unwrap_or(room),
+            end_tokens: self.inner.tokenizer.end_tokens().to_vec(),
+            sampling: options.sampling,
+            logprobs: options.logprobs,
+            user: options.user,
+        })?;
+        Ok(Generation {
+            stream: Some(stream),
+            decoder: StreamDecoder::new(&self.inner.tokenizer, options.stops),
+            deadline: Instant::now() + options.timeout,
+            timeout: options.timeout,
+            pending: Vec::new(),
+            usage: Usage {
+                num_prompt_tokens,
+                ..Usage::default()
+            },
+            finished: None,
+        })
+    }
+}
+
+/// A text that is being generated.
+pub struct Generation {
+    /// `None` once nothing more is wanted from the engine.
+    stream: Option<TokenStream>,
+    decoder: StreamDecoder,
+    deadline: Instant,
+    timeout: Duration,
+    pending: Vec<GeneratedToken>,
+    usage: Usage,
+    /// Set when the text has ended and only the last event is still to be given.
+    finished: Option<EndReason>,
+}
+
+impl Generation {
+    /// The next event; `None` after `Finished` or an error.
+    pub async fn next(&mut self) -> Option<Result<GenerationEvent, GenerateError>> {
+        loop {
+            if let Some(reason) = self.finished.take() {
+                self.stream = None;
+                return Some(Ok(GenerationEvent::Finished {
+                    reason,
+                    usage: self.usage.clone(),
+                }));
+            }
+            let stream = self.stream.as_mut()?;
+            let event = match tokio::time::timeout_at(self.deadline, stream.next()).await {
+                Ok(event) => event?,
+                Err(_) => {
+                    self.stream = None;
+                    let seconds = self.timeout.as_secs();
+                    return Some(Err(GenerateError::TimedOut { seconds }));
+                }
+            };
+            match event {
+                Ok(TokenEvent::Token(token)) => {
+                    self.usage.num_completion_tokens += 1;
+                    let piece = self.decoder.push(token.id);
+                    self.pending.push(token);
+                    if piece.stopped.is_some() {
+                        self.usage.num_cached_tokens = stream.num_cached_tokens();
+                        self.finished = Some(EndReason::Stop);
+                    }
+                    if !piece.text.is_empty() {
+                        return Some(Ok(self.text(piece.text)));
+                    }
+                }
+                Ok(TokenEvent::Finished { reason, usage }) => {
+                    self.usage = usage;
+                    self.finished = Some(match reason {
+                        FinishReason::EndToken => EndReason::Stop,
+                        FinishReason::MaxTokens => EndReason::Length,
+                    });
+                    let rest = self.decoder.finish();
+                    if !rest.is_empty() || !self.pending.is_empty() {
+                        return Some(Ok(self.text(rest)));
+                    }
+                }
+                Err(error) => {
+                    self.stream = None;
+                    return Some(Err(error.into()));
+                }
+            }
+        }
+    }
+
+    fn text(&mut self, text: String) -> GenerationEvent {
+        GenerationEvent::Text {
+            text,
+            tokens: std::mem::take(&mut self.pending),
+        }
+    }
+
+    /// Runs to the end: the whole text, its tokens, why it ended and what it took.
+    pub async fn collect(mut self) -> Result<Generated, GenerateError> {
+        let mut generated = Generated::default();
+        while let Some(event) = self.next().await {
+            match event? {
+                GenerationEvent::Text { text, tokens } => {
+                    generated.text.push_str(&text);
+                    generated.tokens.extend(tokens);
+                }
+                GenerationEvent::Finished { reason, usage } => {
+                    generated.reason = Some(reason);
+                    generated.usage = usage;
+                }
+            }
+        }
+        Ok(generated)
+    }
+}
+
+/// A finished text.
+#[derive(Debug, Default)]
+pub struct Generated {
+    pub text: String,
+    pub tokens: Vec<GeneratedToken>,
+    pub reason: Option<EndReason>,
+    pub usage: Usage,
+}

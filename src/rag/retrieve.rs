@@ -1,0 +1,200 @@
+//! Finds the passages that a question is about: by meaning and by words, fused. What the caller may see is decided
+//! inside the search, by its scope.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::embedding::{EmbeddingError, InputKind, Priority};
+use crate::rag::Workspace;
+use crate::rag::sentence::content_words;
+use crate::store::{ChunkRecord, Hit, SearchScope, StoreError};
+
+/// The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
+const RANK_CONSTANT: f32 = 60.0;
+/// Candidates taken from each kind of search for every passage that is wanted.
+const CANDIDATES_PER_PASSAGE: usize = 8;
+/// Share of the question's words that makes a passage relevant by its words alone.
+const MIN_WORD_COVERAGE: f32 = 0.6;
+
+/// A passage that was found.
+#[derive(Debug, Clone)]
+pub struct Passage {
+    /// From 1, as it is cited.
+    pub number: usize,
+    /// From 0 to 1; 1 is first in every kind of search.
+    pub score: f32,
+    /// Cosine similarity to the question; `None` when only its words were found.
+    pub similarity: Option<f32>,
+    pub chunk: ChunkRecord,
+}
+
+/// What a search gave.
+#[derive(Debug, Clone)]
+pub struct Retrieved {
+    pub passages: Vec<Passage>,
+    /// Whether anything found bears on the question at all.
+    pub is_relevant: bool,
+}
+
+/// Why a search failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RetrieveError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Embedding(#[from] EmbeddingError),
+    #[error(
+        "no embedding model is loaded, so documents cannot be searched; pull one with: inglenook models pull bge-small-en-v1.5"
+    )]
+    NoEmbedder,
+}
+
+/// The `top_k` passages within `scope` for `queries`, best first.
+pub async fn retrieve(
+    workspace: &Workspace,
+    queries: &[String],
+    scope: &SearchScope,
+    top_k: usize,
+) -> Result<Retrieved, RetrieveError> {
+    let embedder = workspace
+        .embedder
+        .as_ref()
+        .ok_or(RetrieveError::NoEmbedder)?;
+    let num_candidates = (top_k * CANDIDATES_PER_PASSAGE).max(50);
+    let queries: Vec<String> = queries
+        .iter()
+        .map(|query| shortened(query, embedder))
+        .collect();
+    let embedded = embedder
+        .embed(queries.clone(), InputKind::Query, Priority::Interactive)
+        .await?;
+
+    let mut rankings = Vec::new();
+    let mut similarities: HashMap<i64, f32> = HashMap::new();
+    for (query, vector) in queries.iter().zip(embedded.vectors) {
+        let by_meaning = workspace
+            .store
+            .vector_search(vector, scope.clone(), num_candidates)
+            .await?;
+        let by_words = workspace
+            .store
+            .keyword_search(query, scope.clone(), num_candidates)
+            .await?;
+        for hit in &by_meaning {
+            let best = similarities.entry(hit.chunk_id).or_insert(hit.score);
+            *best = best.max(hit.score);
+        }
+        rankings.push(by_meaning);
+        rankings.push(by_words);
+    }
+    let fused = fuse(&rankings);
+    // Some more than asked for, since equal texts are shown once.
+    let ids: Vec<i64> = fused.iter().take(top_k * 2).map(|(id, _)| *id).collect();
+    let scores: HashMap<i64, f32> = fused.into_iter().collect();
+    let mut seen = HashSet::new();
+    let chunks = workspace.store.chunks(ids).await?;
+    let distinct = chunks
+        .into_iter()
+        .filter(|chunk| seen.insert(chunk.text.clone()))
+        .take(top_k);
+    let passages: Vec<Passage> = distinct
+        .enumerate()
+        .map(|(at, chunk)| Passage {
+            number: at + 1,
+            score: scores.get(&chunk.id).copied().unwrap_or(0.0),
+            similarity: similarities.get(&chunk.id).copied(),
+            chunk,
+        })
+        .collect();
+    let is_relevant = is_relevant(&queries, &passages, workspace.min_similarity);
+    Ok(Retrieved {
+        passages,
+        is_relevant,
+    })
+}
+
+/// Reciprocal rank fusion of several rankings, scaled so that first place in all of them is 1. Ties go to the older
+/// passage.
+fn fuse(rankings: &[Vec<Hit>]) -> Vec<(i64, f32)> {
+    let mut scores: HashMap<i64, f32> = HashMap::new();
+    for ranking in rankings {
+        for (rank, hit) in ranking.iter().enumerate() {
+            *scores.entry(hit.chunk_id).or_default() += 1.0 / (RANK_CONSTANT + 1.0 + rank as f32);
+        }
+    }
+    let best_possible = rankings.len().max(1) as f32 / (RANK_CONSTANT + 1.0);
+    let mut fused: Vec<(i64, f32)> = scores
+        .into_iter()
+        .map(|(id, score)| (id, score / best_possible))
+        .collect();
+    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    fused
+}
+
+/// A question bears on the documents when one passage is close in meaning, or has most of its words.
+fn is_relevant(queries: &[String], passages: &[Passage], min_similarity: f32) -> bool {
+    let close = |passage: &Passage| {
+        passage
+            .similarity
+            .is_some_and(|value| value >= min_similarity)
+    };
+    if passages.iter().any(close) {
+        return true;
+    }
+    queries.iter().any(|query| {
+        let wanted: HashSet<String> = content_words(query).collect();
+        wanted.len() >= 2
+            && passages.iter().any(|passage| {
+                let found: HashSet<String> = content_words(&passage.chunk.text).collect();
+                wanted.intersection(&found).count() as f32
+                    >= MIN_WORD_COVERAGE * wanted.len() as f32
+            })
+    })
+}
+
+/// A question longer than the embedder's window is searched by its end, where the question itself usually stands. Only
+/// the search sees the shorter text; the prompt keeps the whole.
+fn shortened(query: &str, embedder: &crate::embedding::Embedder) -> String {
+    let limit = embedder.max_query_tokens();
+    if embedder.count_tokens(query) <= limit {
+        return query.to_string();
+    }
+    let words: Vec<&str> = query.split_whitespace().collect();
+    let fits = |num_words: usize| {
+        embedder.count_tokens(&words[words.len() - num_words..].join(" ")) <= limit
+    };
+    let (mut low, mut high) = (0, words.len());
+    while low < high {
+        let middle = (low + high).div_ceil(2);
+        if fits(middle) {
+            low = middle
+        } else {
+            high = middle - 1
+        }
+    }
+    words[words.len() - low..].join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranking(ids: &[i64]) -> Vec<Hit> {
+        ids.iter()
+            .map(|id| Hit {
+                chunk_id: *id,
+                score: 0.5,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_both_searches_find_comes_first() {
+        let fused = fuse(&[ranking(&[1, 2, 3]), ranking(&[3, 4])]);
+        assert_eq!(
+            fused.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+            [3, 1, 2, 4]
+        );
+        let alone = fuse(&[ranking(&[7]), ranking(&[7])]);
+        assert!((alone[0].1 - 1.0).abs() < 1e-6);
+    }
+}

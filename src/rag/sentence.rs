@@ -1,0 +1,112 @@
+//! Finds sentences and content words in text. Never changes the text: everything is a byte range of it.
+
+use std::ops::Range;
+
+/// Words that say nothing about a text's subject.
+const STOP_WORDS: &[&str] = &[
+    "a", "about", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been",
+    "but", "by", "can", "could", "did", "do", "does", "for", "from", "had", "has", "have", "he",
+    "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "may", "more", "most", "no",
+    "not", "of", "on", "one", "or", "other", "our", "she", "so", "some", "such", "than", "that",
+    "the", "their", "them", "then", "there", "these", "they", "this", "those", "to", "two",
+    "under", "up", "was", "we", "were", "what", "when", "where", "which", "who", "whom", "why",
+    "will", "with", "would", "you", "your",
+];
+
+/// Abbreviations whose full stop ends no sentence.
+const ABBREVIATIONS: &[&str] = &[
+    "mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "cf", "fig",
+    "no", "vol", "pp", "approx", "inc", "ltd", "co", "al", "u.s", "u.k",
+];
+
+/// The sentences of `text`, in order, without the blanks around them. A line that is followed by an empty line ends
+/// one too, as headings and list items do.
+pub fn sentences(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let end = at + character.len_utf8();
+        let ends = match character {
+            '.' | '!' | '?' => {
+                let next = characters.peek().map(|(_, next)| *next);
+                let closes = next.is_none_or(|next| {
+                    next.is_whitespace() || matches!(next, '"' | '\'' | ')' | '”' | '’')
+                });
+                closes && !(character == '.' && ends_with_abbreviation(&text[start..at]))
+            }
+            '。' | '！' | '？' => true,
+            '\n' => text[end..].starts_with('\n'),
+            _ => false,
+        };
+        if !ends {
+            continue;
+        }
+        let mut end = end;
+        while let Some((at, closing)) = characters.peek().copied() {
+            if !matches!(closing, '"' | '\'' | ')' | '”' | '’') {
+                break;
+            }
+            end = at + closing.len_utf8();
+            characters.next();
+        }
+        found.extend(trimmed(text, start..end));
+        start = end;
+    }
+    found.extend(trimmed(text, start..text.len()));
+    found
+}
+
+/// Lower-case words of `text` that carry meaning, in order.
+pub fn content_words(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .filter(|word| STOP_WORDS.binary_search(&word.as_str()).is_err())
+}
+
+fn ends_with_abbreviation(text: &str) -> bool {
+    let word = text
+        .rsplit(|c: char| c.is_whitespace() || c == '(')
+        .next()
+        .unwrap_or("");
+    let lower = word.to_lowercase();
+    ABBREVIATIONS.contains(&lower.as_str())
+        || (word.chars().count() == 1 && word.chars().all(char::is_uppercase))
+}
+
+fn trimmed(text: &str, range: Range<usize>) -> Option<Range<usize>> {
+    let piece = &text[range.clone()];
+    let start = range.start + (piece.len() - piece.trim_start().len());
+    let end = start + piece.trim().len();
+    (start < end).then_some(start..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_words_are_sorted_as_the_search_needs() {
+        assert!(STOP_WORDS.is_sorted());
+    }
+
+    #[test]
+    fn sentences_are_exact_ranges() {
+        let text = "Title\n\nDr. Smith paid 3.5 euros. \"Why?\" he asked.\nThe end";
+        let found: Vec<&str> = sentences(text)
+            .into_iter()
+            .map(|range| &text[range])
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "Title",
+                "Dr. Smith paid 3.5 euros.",
+                "\"Why?\"",
+                "he asked.",
+                "The end"
+            ]
+        );
+    }
+}

@@ -1,0 +1,376 @@
+//! Documents: the membership of a file in a vector store, and how far its ingestion is.
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params, params_from_iter};
+use serde::{Deserialize, Serialize};
+
+use super::error::{Result, StoreError};
+use super::files::file_row;
+use super::filter::AttributeValue;
+use super::json::Json;
+use super::listing::{ListOptions, Page};
+use super::vector_stores::{touch, vector_store_row};
+use super::{Store, jobs, unix_now};
+
+pub type Attributes = BTreeMap<String, AttributeValue>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DocumentStatus {
+    InProgress,
+    Completed,
+    Cancelled,
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DocumentErrorCode {
+    ServerError,
+    UnsupportedFile,
+    InvalidFile,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentError {
+    pub code: DocumentErrorCode,
+    pub message: String,
+}
+
+/// How a document's text is cut, in the embedder's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunking {
+    pub max_tokens: u32,
+    pub overlap_tokens: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    pub pages_read: u32,
+    pub pages_total: u32,
+    pub chunks_done: u32,
+    pub chunks_total: u32,
+}
+
+/// A page whose text could not be read, in a document whose other pages could.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageWarning {
+    pub page: u32,
+    pub error: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    pub vector_store_id: String,
+    pub file_id: String,
+    pub status: DocumentStatus,
+    pub last_error: Option<DocumentError>,
+    pub attributes: Attributes,
+    pub chunking: Chunking,
+    /// Seconds since 1970.
+    pub created_at: i64,
+    pub usage_bytes: u64,
+    pub num_chunks: u32,
+    /// The embedder of its chunks; `None` before ingestion began.
+    pub embedder_hash: Option<String>,
+    pub progress: Progress,
+    pub page_warnings: Vec<PageWarning>,
+}
+
+const SELECT: &str = "
+    SELECT v.id, f.id, d.status, d.error_code, d.error_message, d.attributes, d.max_chunk_tokens, d.chunk_overlap_tokens,
+           d.created_at, d.usage_bytes, d.num_chunks, d.embedder_hash, d.pages_read, d.pages_total, d.chunks_done,
+           d.chunks_total, d.page_warnings
+    FROM documents d JOIN vector_stores v ON v.row = d.vector_store_row JOIN files f ON f.row = d.file_row";
+
+impl Store {
+    /// Puts a file into a vector store and queues its ingestion. A document that is there already is given back
+    /// unchanged, unless it failed or was cancelled: then it is queued anew, with these attributes and this chunking.
+    pub async fn attach(
+        &self,
+        vector_store_id: &str,
+        file_id: &str,
+        attributes: Attributes,
+        chunking: Chunking,
+    ) -> Result<Document> {
+        let (vector_store_id, file_id) = (vector_store_id.to_owned(), file_id.to_owned());
+        let write =
+            move |tx: &Transaction| attach(tx, &vector_store_id, &file_id, attributes, chunking);
+        let document = self.database().write(write).await?;
+        self.notify_jobs_changed();
+        Ok(document)
+    }
+
+    /// Takes a file out of a vector store, with the chunks it has there. The file stays.
+    pub async fn detach(&self, vector_store_id: &str, file_id: &str) -> Result<()> {
+        let (vector_store_id, file_id) = (vector_store_id.to_owned(), file_id.to_owned());
+        let delete = move |tx: &Transaction| {
+            let id = document_id(tx, &vector_store_id, &file_id)?;
+            tx.execute("DELETE FROM documents WHERE id = ?", [id])?;
+            Ok(())
+        };
+        self.database().write(delete).await
+    }
+
+    pub async fn document(&self, vector_store_id: &str, file_id: &str) -> Result<Document> {
+        let (vector_store_id, file_id) = (vector_store_id.to_owned(), file_id.to_owned());
+        self.database()
+            .read(move |tx| get(tx, document_id(tx, &vector_store_id, &file_id)?))
+            .await
+    }
+
+    /// Documents of a vector store in order of attachment; cursors are file ids.
+    pub async fn list_documents(
+        &self,
+        vector_store_id: &str,
+        status: Option<DocumentStatus>,
+        list: ListOptions,
+    ) -> Result<Page<Document>> {
+        let vector_store_id = vector_store_id.to_owned();
+        let read = move |tx: &Transaction| {
+            let mut values = vec![vector_store_row(tx, &vector_store_id)?.into()];
+            let window =
+                list.window("d.id", |file_id| document_id(tx, &vector_store_id, file_id))?;
+            let mut condition = "d.vector_store_row = ?";
+            if let Some(status) = status {
+                condition = "d.vector_store_row = ? AND d.status = ?";
+                values.push(status.as_str().to_owned().into());
+            }
+            values.extend(window.params.iter().cloned());
+            let sql = format!(
+                "{SELECT} WHERE {condition}{}{}",
+                window.conditions, window.order_and_limit
+            );
+            let mut statement = tx.prepare_cached(&sql)?;
+            let found = statement.query_map(params_from_iter(values), from_row)?;
+            Ok(window.page(found.collect::<rusqlite::Result<_>>()?))
+        };
+        self.database().read(read).await
+    }
+
+    pub async fn update_attributes(
+        &self,
+        vector_store_id: &str,
+        file_id: &str,
+        attributes: Attributes,
+    ) -> Result<Document> {
+        let (vector_store_id, file_id) = (vector_store_id.to_owned(), file_id.to_owned());
+        let write = move |tx: &Transaction| {
+            let id = document_id(tx, &vector_store_id, &file_id)?;
+            tx.execute(
+                "UPDATE documents SET attributes = ? WHERE id = ?",
+                params![Json(attributes), id],
+            )?;
+            get(tx, id)
+        };
+        self.database().write(write).await
+    }
+
+    /// Stops the ingestion of a document; a finished one is left as it is.
+    pub async fn cancel_document(&self, vector_store_id: &str, file_id: &str) -> Result<Document> {
+        let (vector_store_id, file_id) = (vector_store_id.to_owned(), file_id.to_owned());
+        let write = move |tx: &Transaction| {
+            let id = document_id(tx, &vector_store_id, &file_id)?;
+            if get(tx, id)?.status == DocumentStatus::InProgress {
+                jobs::end_without_result(tx, id, DocumentStatus::Cancelled, None)?;
+            }
+            get(tx, id)
+        };
+        self.database().write(write).await
+    }
+
+    /// How many documents are completed but cannot be searched, as another embedder made their vectors.
+    pub async fn documents_of_other_embedders(&self) -> Result<u64> {
+        let hash = self.embedder().hash.clone();
+        let sql =
+            "SELECT count(*) FROM documents WHERE status = 'completed' AND embedder_hash IS NOT ?";
+        let read = move |tx: &Transaction| {
+            Ok(tx.query_row(sql, [hash], |row| row.get::<_, i64>(0))? as u64)
+        };
+        self.database().read(read).await
+    }
+
+    /// Queues the documents of other embedders anew, and says how many.
+    pub async fn requeue_documents_of_other_embedders(&self) -> Result<u64> {
+        let mut num_queued = 0;
+        // One transaction a document: deleting all chunks of a large collection at once would hold up every writer.
+        loop {
+            let hash = self.embedder().hash.clone();
+            let requeue_one = move |tx: &Transaction| {
+                let sql = "SELECT id FROM documents WHERE status = 'completed' AND embedder_hash IS NOT ? LIMIT 1";
+                let Some(id) = tx.query_row(sql, [hash], |row| row.get(0)).optional()? else {
+                    return Ok(false);
+                };
+                jobs::clear_chunks(tx, id)?;
+                jobs::enqueue(tx, id)?;
+                Ok(true)
+            };
+            if !self.database().write(requeue_one).await? {
+                return Ok(num_queued);
+            }
+            num_queued += 1;
+            self.notify_jobs_changed();
+        }
+    }
+}
+
+pub(super) fn document_id(tx: &Transaction, vector_store_id: &str, file_id: &str) -> Result<i64> {
+    let sql = "SELECT id FROM documents WHERE vector_store_row = ?
+               AND file_row = (SELECT row FROM files WHERE id = ?)";
+    let values = params![vector_store_row(tx, vector_store_id)?, file_id];
+    let id = tx
+        .prepare_cached(sql)?
+        .query_row(values, |row| row.get(0))
+        .optional()?;
+    id.ok_or_else(|| StoreError::not_found("vector store file", file_id))
+}
+
+fn attach(
+    tx: &Transaction,
+    vector_store_id: &str,
+    file_id: &str,
+    attributes: Attributes,
+    chunking: Chunking,
+) -> Result<Document> {
+    if chunking.max_tokens == 0 || chunking.overlap_tokens >= chunking.max_tokens {
+        let why = format!(
+            "chunks of at most {} tokens cannot overlap by {}; the overlap must be smaller",
+            chunking.max_tokens, chunking.overlap_tokens
+        );
+        return Err(StoreError::invalid("chunking", why));
+    }
+    let vector_store = vector_store_row(tx, vector_store_id)?;
+    let file = file_row(tx, file_id)?;
+    let existing: Option<(i64, DocumentStatus)> = tx
+        .prepare_cached(
+            "SELECT id, status FROM documents WHERE vector_store_row = ? AND file_row = ?",
+        )?
+        .query_row([vector_store, file], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let id = match existing {
+        Some((id, DocumentStatus::InProgress | DocumentStatus::Completed)) => return get(tx, id),
+        Some((id, DocumentStatus::Failed | DocumentStatus::Cancelled)) => {
+            tx.prepare_cached(
+                "UPDATE documents SET attributes = ?, max_chunk_tokens = ?, chunk_overlap_tokens = ? WHERE id = ?",
+            )?
+            .execute(params![Json(attributes), chunking.max_tokens, chunking.overlap_tokens, id])?;
+            id
+        }
+        None => {
+            tx.prepare_cached(
+                "INSERT INTO documents
+                     (vector_store_row, file_row, status, attributes, max_chunk_tokens, chunk_overlap_tokens, created_at)
+                 VALUES (?, ?, 'in_progress', ?, ?, ?, ?)",
+            )?
+            .execute(params![
+                vector_store,
+                file,
+                Json(attributes),
+                chunking.max_tokens,
+                chunking.overlap_tokens,
+                unix_now()
+            ])?;
+            tx.last_insert_rowid()
+        }
+    };
+    jobs::enqueue(tx, id)?;
+    touch(tx, vector_store)?;
+    get(tx, id)
+}
+
+fn get(tx: &Transaction, id: i64) -> Result<Document> {
+    let sql = format!("{SELECT} WHERE d.id = ?");
+    Ok(tx.prepare_cached(&sql)?.query_row([id], from_row)?)
+}
+
+fn from_row(row: &Row) -> rusqlite::Result<Document> {
+    let last_error = match row.get(3)? {
+        Some(code) => Some(DocumentError {
+            code,
+            message: row.get(4)?,
+        }),
+        None => None,
+    };
+    Ok(Document {
+        vector_store_id: row.get(0)?,
+        file_id: row.get(1)?,
+        status: row.get(2)?,
+        last_error,
+        attributes: row.get::<_, Json<_>>(5)?.0,
+        chunking: Chunking {
+            max_tokens: row.get(6)?,
+            overlap_tokens: row.get(7)?,
+        },
+        created_at: row.get(8)?,
+        usage_bytes: row.get::<_, i64>(9)? as u64,
+        num_chunks: row.get(10)?,
+        embedder_hash: row.get(11)?,
+        progress: Progress {
+            pages_read: row.get(12)?,
+            pages_total: row.get(13)?,
+            chunks_done: row.get(14)?,
+            chunks_total: row.get(15)?,
+        },
+        page_warnings: row.get::<_, Json<_>>(16)?.0,
+    })
+}
+
+impl DocumentStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl DocumentErrorCode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerError => "server_error",
+            Self::UnsupportedFile => "unsupported_file",
+            Self::InvalidFile => "invalid_file",
+        }
+    }
+}
+
+impl ToSql for DocumentStatus {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for DocumentStatus {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let all = [
+            Self::InProgress,
+            Self::Completed,
+            Self::Cancelled,
+            Self::Failed,
+        ];
+        let text = value.as_str()?;
+        all.into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(FromSqlError::InvalidType)
+    }
+}
+
+impl ToSql for DocumentErrorCode {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for DocumentErrorCode {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let all = [Self::ServerError, Self::UnsupportedFile, Self::InvalidFile];
+        let text = value.as_str()?;
+        all.into_iter()
+            .find(|code| code.as_str() == text)
+            .ok_or(FromSqlError::InvalidType)
+    }
+}

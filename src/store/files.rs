@@ -1,0 +1,211 @@
+//! Uploaded originals. Their bytes are kept in the database in segments, so that no file is in memory as a whole
+//! unless the caller asks for that.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use rusqlite::{OptionalExtension, Row, Transaction, params, params_from_iter};
+use sha2::{Digest, Sha256};
+
+use super::error::{Result, StoreError};
+use super::listing::{ListOptions, Page};
+use super::{Store, new_id, unix_now};
+
+const SEGMENT_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    pub filename: String,
+    pub purpose: String,
+    pub media_type: String,
+}
+
+pub enum Content {
+    Bytes(Vec<u8>),
+    /// A file to copy from; it is not changed.
+    Path(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    pub id: String,
+    pub filename: String,
+    pub purpose: String,
+    pub media_type: String,
+    pub num_bytes: u64,
+    /// Of the content, in hexadecimal.
+    pub sha256: String,
+    /// Seconds since 1970.
+    pub created_at: i64,
+}
+
+const COLUMNS: &str = "id, filename, purpose, media_type, num_bytes, sha256, created_at";
+
+impl Store {
+    /// Keeps a file. When this returns, it survives the end of the process and of the power.
+    pub async fn create_file(&self, file: NewFile, content: Content) -> Result<StoredFile> {
+        let create = move |tx: &Transaction| match content {
+            Content::Bytes(bytes) => insert(tx, file, bytes.as_slice(), "the uploaded bytes"),
+            Content::Path(path) => {
+                let name = path.display().to_string();
+                let opened = File::open(&path)
+                    .map_err(|source| StoreError::io(format!("open {name}"), source))?;
+                insert(tx, file, opened, &name)
+            }
+        };
+        self.database().write(create).await
+    }
+
+    pub async fn file(&self, id: &str) -> Result<StoredFile> {
+        let id = id.to_owned();
+        self.database().read(move |tx| get(tx, &id)).await
+    }
+
+    /// Files in order of creation; with `purpose`, only those.
+    pub async fn list_files(
+        &self,
+        purpose: Option<String>,
+        list: ListOptions,
+    ) -> Result<Page<StoredFile>> {
+        let read = move |tx: &Transaction| {
+            let window = list.window("row", |id| file_row(tx, id))?;
+            let (condition, mut values) = match purpose {
+                Some(purpose) => ("purpose = ?", vec![purpose.into()]),
+                None => ("true", Vec::new()),
+            };
+            values.extend(window.params.iter().cloned());
+            let sql = format!(
+                "SELECT {COLUMNS} FROM files WHERE {condition}{}{}",
+                window.conditions, window.order_and_limit
+            );
+            let mut statement = tx.prepare_cached(&sql)?;
+            let files = statement
+                .query_map(params_from_iter(values), from_row)?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(window.page(files))
+        };
+        self.database().read(read).await
+    }
+
+    /// Deletes a file with all that came from it: text, documents, jobs, chunks, full-text rows, vectors. The next
+    /// search cannot find it.
+    pub async fn delete_file(&self, id: &str) -> Result<()> {
+        let id = id.to_owned();
+        let delete =
+            move |tx: &Transaction| match tx.execute("DELETE FROM files WHERE id = ?", [&id])? {
+                0 => Err(StoreError::not_found("file", &id)),
+                _ => Ok(()),
+            };
+        self.database().write(delete).await
+    }
+
+    pub async fn file_content(&self, id: &str) -> Result<Vec<u8>> {
+        let id = id.to_owned();
+        let read = move |tx: &Transaction| {
+            let mut content = Vec::with_capacity(get(tx, &id)?.num_bytes as usize);
+            copy_content(tx, &id, &mut content)?;
+            Ok(content)
+        };
+        self.database().read(read).await
+    }
+
+    /// Writes the content piece by piece and gives the writer back. It should be as quick as a local file: it occupies
+    /// a reading thread.
+    pub async fn write_file_content<W>(&self, id: &str, mut writer: W) -> Result<W>
+    where
+        W: Write + Send + 'static,
+    {
+        let id = id.to_owned();
+        let read = move |tx: &Transaction| {
+            copy_content(tx, &id, &mut writer)?;
+            Ok(writer)
+        };
+        self.database().read(read).await
+    }
+}
+
+pub(super) fn file_row(tx: &Transaction, id: &str) -> Result<i64> {
+    let row = tx
+        .prepare_cached("SELECT row FROM files WHERE id = ?")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    row.ok_or_else(|| StoreError::not_found("file", id))
+}
+
+fn get(tx: &Transaction, id: &str) -> Result<StoredFile> {
+    let sql = format!("SELECT {COLUMNS} FROM files WHERE id = ?");
+    let found = tx
+        .prepare_cached(&sql)?
+        .query_row([id], from_row)
+        .optional()?;
+    found.ok_or_else(|| StoreError::not_found("file", id))
+}
+
+fn insert(
+    tx: &Transaction,
+    file: NewFile,
+    mut content: impl Read,
+    content_name: &str,
+) -> Result<StoredFile> {
+    let id = new_id("file-");
+    tx.execute(
+        "INSERT INTO files (id, filename, purpose, media_type, num_bytes, sha256, created_at) VALUES (?, ?, ?, ?, 0, '', ?)",
+        params![id, file.filename, file.purpose, file.media_type, unix_now()],
+    )?;
+    let file_row = tx.last_insert_rowid();
+    let mut statement =
+        tx.prepare_cached("INSERT INTO file_segments (file_row, ordinal, bytes) VALUES (?, ?, ?)")?;
+    let mut hash = Sha256::new();
+    let mut num_bytes = 0;
+    let mut segment = Vec::with_capacity(SEGMENT_BYTES);
+    for ordinal in 0_i64.. {
+        segment.clear();
+        (&mut content)
+            .take(SEGMENT_BYTES as u64)
+            .read_to_end(&mut segment)
+            .map_err(|source| StoreError::io(format!("read {content_name}"), source))?;
+        if segment.is_empty() {
+            break;
+        }
+        hash.update(&segment);
+        num_bytes += segment.len() as i64;
+        statement.execute(params![file_row, ordinal, segment])?;
+    }
+    let sha256: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    tx.execute(
+        "UPDATE files SET num_bytes = ?, sha256 = ? WHERE row = ?",
+        params![num_bytes, sha256, file_row],
+    )?;
+    get(tx, &id)
+}
+
+fn copy_content(tx: &Transaction, id: &str, writer: &mut impl Write) -> Result<()> {
+    let file_row = file_row(tx, id)?;
+    let mut statement =
+        tx.prepare_cached("SELECT bytes FROM file_segments WHERE file_row = ? ORDER BY ordinal")?;
+    let mut rows = statement.query([file_row])?;
+    while let Some(row) = rows.next()? {
+        let bytes = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+        writer
+            .write_all(bytes)
+            .map_err(|source| StoreError::io(format!("write out the content of {id}"), source))?;
+    }
+    Ok(())
+}
+
+fn from_row(row: &Row) -> rusqlite::Result<StoredFile> {
+    Ok(StoredFile {
+        id: row.get(0)?,
+        filename: row.get(1)?,
+        purpose: row.get(2)?,
+        media_type: row.get(3)?,
+        num_bytes: row.get::<_, i64>(4)? as u64,
+        sha256: row.get(5)?,
+        created_at: row.get(6)?,
+    })
+}

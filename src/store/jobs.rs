@@ -1,0 +1,360 @@
+//! Durable ingestion jobs. A worker's proof that a job is still its own is the claim it was given: when the document
+//! was deleted, cancelled or queued anew meanwhile, every further step fails with `Gone` and changes nothing.
+
+use std::ops::Range;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::documents::{Chunking, DocumentErrorCode, DocumentStatus, PageWarning, Progress};
+use super::error::{Result, StoreError};
+use super::json::Json;
+use super::vector_index::vector_to_bytes;
+use super::vector_stores::touch;
+use super::{EmbedderId, Store};
+
+/// Starts of a job without anything stored before it is given up.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// A claimed job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: i64,
+    pub vector_store_id: String,
+    pub file_id: String,
+    pub chunking: Chunking,
+    /// Starts since something was last stored, this one included.
+    pub attempt: u32,
+    claim: i64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewChunk {
+    /// From 0, without gaps.
+    pub ordinal: u32,
+    /// Bytes of the file's text.
+    pub span: Range<usize>,
+    pub page_first: u32,
+    pub page_last: u32,
+    pub heading_path: Vec<String>,
+    pub text: String,
+    pub num_tokens: u32,
+    pub vector: Vec<f32>,
+}
+
+impl Store {
+    /// Completes when jobs may have been queued through this handle or its clones. Other processes must be asked.
+    pub async fn jobs_changed(&self) {
+        self.parts.jobs_changed.notified().await;
+    }
+
+    pub(super) fn notify_jobs_changed(&self) {
+        // The permit of notify_one makes sure that a worker that is just about to wait is not missed.
+        self.parts.jobs_changed.notify_waiters();
+        self.parts.jobs_changed.notify_one();
+    }
+
+    /// Queues the jobs that were running when their process ended. Only the holder of the worker lock may call this,
+    /// before it claims any.
+    pub async fn requeue_interrupted_jobs(&self) -> Result<u64> {
+        let sql = "UPDATE jobs SET state = 'queued' WHERE state = 'running'";
+        let num_queued = self
+            .database()
+            .write(move |tx| Ok(tx.execute(sql, [])?))
+            .await?;
+        self.notify_jobs_changed();
+        Ok(num_queued as u64)
+    }
+
+    /// Takes the oldest queued job. A job that was started three times without storing anything has most likely ended
+    /// the process each time: its document is marked as failed instead.
+    pub async fn claim_next_job(&self) -> Result<Option<Job>> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')";
+        let is_any_queued: bool = self
+            .database()
+            .read(move |tx| Ok(tx.query_row(sql, [], |row| row.get(0))?))
+            .await?;
+        if !is_any_queued {
+            return Ok(None);
+        }
+        let embedder = self.parts.embedder.clone();
+        self.database()
+            .write(move |tx| claim_next(tx, &embedder))
+            .await
+    }
+
+    /// Gives a job back unfinished, for a worker that stops in good order; it does not count as an attempt.
+    pub async fn release_job(&self, job: &Job) -> Result<()> {
+        let job = job.clone();
+        let release = move |tx: &Transaction| {
+            owned_document(tx, &job)?;
+            tx.execute(
+                "UPDATE jobs SET state = 'queued', attempt = max(attempt - 1, 0) WHERE id = ?",
+                [job.id],
+            )?;
+            Ok(())
+        };
+        self.database().write(release).await?;
+        self.notify_jobs_changed();
+        Ok(())
+    }
+
+    pub async fn job_progress(&self, job: &Job, progress: Progress) -> Result<()> {
+        let job = job.clone();
+        let write = move |tx: &Transaction| {
+            let Progress {
+                pages_read,
+                pages_total,
+                chunks_done,
+                chunks_total,
+            } = progress;
+            tx.prepare_cached(
+                "UPDATE documents SET pages_read = ?, pages_total = ?, chunks_done = ?, chunks_total = ? WHERE id = ?",
+            )?
+            .execute(params![pages_read, pages_total, chunks_done, chunks_total, owned_document(tx, &job)?])?;
+            Ok(())
+        };
+        self.database().write(write).await
+    }
+
+    /// How many chunks an earlier attempt left; the next one to append has this ordinal.
+    pub async fn num_stored_chunks(&self, job: &Job) -> Result<u32> {
+        let job = job.clone();
+        self.database()
+            .read(move |tx| num_chunks(tx, owned_document(tx, &job)?))
+            .await
+    }
+
+    /// Stores the next chunks, all or none. They cannot be found before the job is completed.
+    pub async fn append_chunks(&self, job: &Job, chunks: Vec<NewChunk>) -> Result<()> {
+        let job = job.clone();
+        let dimensions = self.embedder().dimensions;
+        self.database()
+            .write(move |tx| append(tx, &job, &chunks, dimensions))
+            .await
+    }
+
+    /// Marks the document as completed: from now on its chunks are found. `total` is how many it must have.
+    pub async fn complete_job(
+        &self,
+        job: &Job,
+        total: u32,
+        page_warnings: Vec<PageWarning>,
+    ) -> Result<()> {
+        let job = job.clone();
+        self.database()
+            .write(move |tx| complete(tx, &job, total, &page_warnings))
+            .await?;
+        if self.has_vector_index() {
+            self.refresh_vector_index();
+        }
+        Ok(())
+    }
+
+    /// Marks the document as failed and deletes what was stored of it.
+    pub async fn fail_job(&self, job: &Job, code: DocumentErrorCode, message: &str) -> Result<()> {
+        let (job, message) = (job.clone(), message.to_owned());
+        let fail = move |tx: &Transaction| {
+            let document_id = owned_document(tx, &job)?;
+            end_without_result(
+                tx,
+                document_id,
+                DocumentStatus::Failed,
+                Some((code, &message)),
+            )
+        };
+        self.database().write(fail).await
+    }
+}
+
+/// Puts a document in progress and queues its ingestion from the beginning.
+pub(super) fn enqueue(tx: &Transaction, document_id: i64) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE documents SET status = 'in_progress', error_code = NULL, error_message = NULL, page_warnings = '[]',
+             pages_read = 0, pages_total = 0, chunks_done = 0, chunks_total = 0
+         WHERE id = ?",
+    )?
+    .execute([document_id])?;
+    tx.prepare_cached("INSERT INTO jobs (document_id, state) VALUES (?, 'queued')")?
+        .execute([document_id])?;
+    Ok(())
+}
+
+pub(super) fn clear_chunks(tx: &Transaction, document_id: i64) -> Result<()> {
+    tx.prepare_cached("DELETE FROM chunks WHERE document_id = ?")?
+        .execute([document_id])?;
+    tx.prepare_cached(
+        "UPDATE documents SET num_chunks = 0, usage_bytes = 0, chunks_done = 0 WHERE id = ?",
+    )?
+    .execute([document_id])?;
+    Ok(())
+}
+
+/// Ends a document's ingestion as failed or cancelled: its job and its chunks go.
+pub(super) fn end_without_result(
+    tx: &Transaction,
+    document_id: i64,
+    status: DocumentStatus,
+    error: Option<(DocumentErrorCode, &str)>,
+) -> Result<()> {
+    clear_chunks(tx, document_id)?;
+    tx.execute("DELETE FROM jobs WHERE document_id = ?", [document_id])?;
+    tx.execute(
+        "UPDATE documents SET status = ?, error_code = ?, error_message = ? WHERE id = ?",
+        params![
+            status,
+            error.map(|(code, _)| code),
+            error.map(|(_, message)| message),
+            document_id
+        ],
+    )?;
+    Ok(())
+}
+
+fn claim_next(tx: &Transaction, embedder: &EmbedderId) -> Result<Option<Job>> {
+    let oldest = "
+        SELECT j.id, j.document_id, j.attempt, j.claim, v.id, f.id, d.max_chunk_tokens, d.chunk_overlap_tokens
+        FROM jobs j JOIN documents d ON d.id = j.document_id JOIN vector_stores v ON v.row = d.vector_store_row
+             JOIN files f ON f.row = d.file_row
+        WHERE j.state = 'queued' ORDER BY j.id LIMIT 1";
+    loop {
+        let found = tx.prepare_cached(oldest)?.query_row([], |row| {
+            let job = Job {
+                id: row.get(0)?,
+                attempt: row.get::<_, u32>(2)? + 1,
+                claim: row.get::<_, i64>(3)? + 1,
+                vector_store_id: row.get(4)?,
+                file_id: row.get(5)?,
+                chunking: Chunking {
+                    max_tokens: row.get(6)?,
+                    overlap_tokens: row.get(7)?,
+                },
+            };
+            Ok((job, row.get(1)?))
+        });
+        let Some((job, document_id)) = found.optional()? else {
+            return Ok(None);
+        };
+        if job.attempt > MAX_ATTEMPTS {
+            let message = format!(
+                "reading this file stopped the program {MAX_ATTEMPTS} times; it is not tried again unless the file is \
+                 added anew"
+            );
+            let error = Some((DocumentErrorCode::ServerError, message.as_str()));
+            end_without_result(tx, document_id, DocumentStatus::Failed, error)?;
+            continue;
+        }
+        tx.execute(
+            "UPDATE jobs SET state = 'running', claim = ?, attempt = ? WHERE id = ?",
+            params![job.claim, job.attempt, job.id],
+        )?;
+        let sql = "SELECT embedder_hash IS ? FROM documents WHERE id = ?";
+        let is_same_embedder: bool =
+            tx.query_row(sql, params![embedder.hash, document_id], |row| row.get(0))?;
+        if !is_same_embedder {
+            // What another embedder left unfinished cannot be continued with this one.
+            clear_chunks(tx, document_id)?;
+            tx.execute(
+                "UPDATE documents SET embedder_hash = ? WHERE id = ?",
+                params![embedder.hash, document_id],
+            )?;
+        }
+        return Ok(Some(job));
+    }
+}
+
+/// The document of a job that is still this worker's.
+fn owned_document(tx: &Transaction, job: &Job) -> Result<i64> {
+    let sql = "SELECT document_id FROM jobs WHERE id = ? AND claim = ? AND state = 'running'";
+    let id = tx
+        .prepare_cached(sql)?
+        .query_row([job.id, job.claim], |row| row.get(0))
+        .optional()?;
+    id.ok_or_else(|| StoreError::Gone {
+        job_id: job.id,
+        file_id: job.file_id.clone(),
+    })
+}
+
+fn num_chunks(tx: &Transaction, document_id: i64) -> Result<u32> {
+    let sql = "SELECT num_chunks FROM documents WHERE id = ?";
+    Ok(tx
+        .prepare_cached(sql)?
+        .query_row([document_id], |row| row.get(0))?)
+}
+
+fn append(tx: &Transaction, job: &Job, chunks: &[NewChunk], dimensions: usize) -> Result<()> {
+    let document_id = owned_document(tx, job)?;
+    let first = num_chunks(tx, document_id)?;
+    let mut usage_bytes = 0;
+    let mut statement = tx.prepare_cached(
+        "INSERT INTO chunks (document_id, ordinal, span_start, span_end, page_first, page_last, num_tokens, heading_path,
+                             text, vector)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    for (chunk, expected) in chunks.iter().zip(first..) {
+        check(chunk, expected, dimensions)?;
+        let vector = vector_to_bytes(&chunk.vector);
+        usage_bytes += (chunk.text.len() + vector.len()) as i64;
+        statement.execute(params![
+            document_id,
+            chunk.ordinal,
+            chunk.span.start as i64,
+            chunk.span.end as i64,
+            chunk.page_first,
+            chunk.page_last,
+            chunk.num_tokens,
+            Json(&chunk.heading_path),
+            chunk.text,
+            vector
+        ])?;
+    }
+    tx.prepare_cached(
+        "UPDATE documents SET num_chunks = num_chunks + ?1, chunks_done = num_chunks + ?1, usage_bytes = usage_bytes + ?2
+         WHERE id = ?3",
+    )?
+    .execute(params![chunks.len() as i64, usage_bytes, document_id])?;
+    // This attempt got somewhere: the next one, should there be one, is again the first.
+    tx.prepare_cached("UPDATE jobs SET attempt = 0 WHERE id = ?")?
+        .execute([job.id])?;
+    Ok(())
+}
+
+fn check(chunk: &NewChunk, expected_ordinal: u32, dimensions: usize) -> Result<()> {
+    let why = if chunk.ordinal != expected_ordinal {
+        format!(
+            "it has ordinal {} where {expected_ordinal} is next",
+            chunk.ordinal
+        )
+    } else if chunk.vector.len() != dimensions {
+        format!(
+            "its vector has {} dimensions where the embedder has {dimensions}",
+            chunk.vector.len()
+        )
+    } else if !super::vector_index::has_direction(&chunk.vector) {
+        "its vector has no direction (all zeros, or values that are not finite)".to_owned()
+    } else if chunk.span.start > chunk.span.end {
+        format!(
+            "its span {}..{} ends before it begins",
+            chunk.span.start, chunk.span.end
+        )
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::invalid("chunk", why))
+}
+
+fn complete(tx: &Transaction, job: &Job, total: u32, page_warnings: &[PageWarning]) -> Result<()> {
+    let document_id = owned_document(tx, job)?;
+    let stored = num_chunks(tx, document_id)?;
+    if stored != total {
+        let why = format!("the document has {stored} chunks stored where {total} are expected");
+        return Err(StoreError::invalid("completion", why));
+    }
+    tx.execute(
+        "UPDATE documents SET status = 'completed', chunks_done = ?1, chunks_total = ?1, page_warnings = ?2 WHERE id = ?3",
+        params![total, Json(page_warnings), document_id],
+    )?;
+    tx.execute("DELETE FROM jobs WHERE id = ?", [job.id])?;
+    let sql = "SELECT vector_store_row FROM documents WHERE id = ?";
+    touch(tx, tx.query_row(sql, [document_id], |row| row.get(0))?)
+}

@@ -1,0 +1,60 @@
+//! What a search may see, as SQL that the search itself contains.
+
+use rusqlite::Transaction;
+use rusqlite::types::Value;
+
+use super::error::Result;
+use super::filter::AttributeFilter;
+
+#[derive(Debug, Clone, Default)]
+pub struct SearchScope {
+    /// None listed, nothing seen.
+    pub vector_store_ids: Vec<String>,
+    /// When given, only these files.
+    pub file_ids: Option<Vec<String>>,
+    pub filter: Option<AttributeFilter>,
+}
+
+/// A subquery that gives the ids of the documents that may be seen.
+pub(super) struct AllowedDocuments {
+    pub sql: String,
+    pub params: Vec<Value>,
+}
+
+impl SearchScope {
+    /// Only completed documents whose vectors the current embedder made are ever allowed.
+    pub(super) fn allowed_documents(&self, embedder_hash: &str) -> Result<AllowedDocuments> {
+        let mut sql =
+            "SELECT d.id FROM documents d WHERE d.status = 'completed' AND d.embedder_hash = ?
+             AND d.vector_store_row IN
+                 (SELECT row FROM vector_stores WHERE id IN (SELECT value FROM json_each(?)))"
+                .to_owned();
+        let mut params = vec![
+            Value::Text(embedder_hash.to_owned()),
+            json_list(&self.vector_store_ids),
+        ];
+        if let Some(file_ids) = &self.file_ids {
+            sql += " AND d.file_row IN (SELECT row FROM files WHERE id IN (SELECT value FROM json_each(?)))";
+            params.push(json_list(file_ids));
+        }
+        if let Some(filter) = &self.filter {
+            sql += " AND ";
+            filter.compile(&mut sql, &mut params)?;
+        }
+        Ok(AllowedDocuments { sql, params })
+    }
+}
+
+impl AllowedDocuments {
+    pub(super) fn ids(&self, tx: &Transaction) -> Result<Vec<i64>> {
+        let mut statement = tx.prepare_cached(&self.sql)?;
+        let ids =
+            statement.query_map(rusqlite::params_from_iter(&self.params), |row| row.get(0))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+/// One parameter, whatever the number of ids.
+fn json_list(ids: &[String]) -> Value {
+    Value::Text(serde_json::Value::from(ids).to_string())
+}

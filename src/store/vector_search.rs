@@ -1,0 +1,69 @@
+//! Vector search within a scope. What may be seen is decided first, by SQL, and goes into the search; what is found is
+//! looked up in SQLite again, so that a stale index can miss a chunk but never bring back a deleted one.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rusqlite::{Transaction, params};
+
+use super::Store;
+use super::error::{Result, StoreError};
+use super::json::Json;
+use super::scope::SearchScope;
+use super::vector_index::has_direction;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    pub chunk_id: i64,
+    /// Higher is better.
+    pub score: f32,
+}
+
+impl Store {
+    /// The chunks most similar to `query`, best first; scores are cosine similarities. Exact up to 20,000 chunks in scope,
+    /// approximate (HNSW) beyond.
+    pub async fn vector_search(
+        &self,
+        query: Vec<f32>,
+        scope: SearchScope,
+        limit: usize,
+    ) -> Result<Vec<Hit>> {
+        let dimensions = self.embedder().dimensions;
+        if query.len() != dimensions {
+            let why = format!(
+                "it has {} dimensions where the embedder has {dimensions}",
+                query.len()
+            );
+            return Err(StoreError::invalid("query vector", why));
+        }
+        if !has_direction(&query) {
+            let why = "it has no direction (all zeros, or values that are not finite)";
+            return Err(StoreError::invalid("query vector", why));
+        }
+        let allowed = scope.allowed_documents(&self.embedder().hash)?;
+        let index = Arc::clone(&self.parts.index);
+        let embedder = Arc::clone(&self.parts.embedder);
+        let search = move |tx: &Transaction| {
+            let allowed = allowed.ids(tx)?;
+            let mut found = index.search(tx, &query, allowed, limit)?;
+            let searchable = searchable(tx, &found.hits, &embedder.hash)?;
+            found.hits.retain(|hit| searchable.contains(&hit.chunk_id));
+            Ok(found)
+        };
+        let found = self.database().search(search).await?;
+        if found.is_index_behind {
+            self.refresh_vector_index();
+        }
+        Ok(found.hits)
+    }
+}
+
+fn searchable(tx: &Transaction, hits: &[Hit], embedder_hash: &str) -> Result<HashSet<i64>> {
+    let ids: Vec<i64> = hits.iter().map(|hit| hit.chunk_id).collect();
+    let mut statement = tx.prepare_cached(
+        "SELECT c.id FROM chunks c JOIN documents d ON d.id = c.document_id
+         WHERE c.id IN (SELECT value FROM json_each(?)) AND d.status = 'completed' AND d.embedder_hash = ?",
+    )?;
+    let found = statement.query_map(params![Json(ids), embedder_hash], |row| row.get(0))?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}

@@ -1,0 +1,236 @@
+// Requests to the server that served this page, and to no other. The API key stays in this tab and is never put in a URL.
+import { readEvents } from "./sse";
+import type { ErrorBody, FileObject, Page, Passage, ResponseEvent, Status, StoreFile } from "./wire";
+
+export class ApiError extends Error {
+  readonly status: number;
+  readonly retryAfterSeconds: number | null;
+
+  constructor(status: number, message: string, retryAfterSeconds: number | null = null) {
+    super(message);
+    this.status = status;
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+/** Asks the reader for a key; null when they would rather not. */
+export type AskForKey = (wasRefused: boolean) => Promise<string | null>;
+
+export interface Question {
+  model: string;
+  input: { role: "user" | "assistant"; content: string }[];
+  storeId: string;
+  /** Only these documents; null means all of them. */
+  fileIds: string[] | null;
+}
+
+const KEY = "inglenook-api-key";
+const UNREACHABLE = "The server could not be reached. Is Inglenook still running?";
+const MAX_RESULTS = 6;
+const DEFAULT_POLL_MS = 500;
+
+export class Api {
+  readonly #askForKey: AskForKey;
+  #asking: Promise<string | null> | null = null;
+
+  constructor(askForKey: AskForKey) {
+    this.#askForKey = askForKey;
+  }
+
+  get hasKey(): boolean {
+    return this.#key !== null;
+  }
+
+  status(): Promise<Status> {
+    return this.#json("/api/status");
+  }
+
+  /** Every uploaded file's name and size, by id. */
+  async files(): Promise<Map<string, FileObject>> {
+    const files = await this.#all<FileObject>("/v1/files?limit=10000");
+    return new Map(files.map((file) => [file.id, file]));
+  }
+
+  storeFiles(storeId: string): Promise<StoreFile[]> {
+    return this.#all(`/v1/vector_stores/${storeId}/files?limit=100`);
+  }
+
+  addToStore(storeId: string, fileId: string): Promise<StoreFile> {
+    return this.#json(`/v1/vector_stores/${storeId}/files`, post({ file_id: fileId }));
+  }
+
+  /** How far a document has come, and when the server wants to be asked again. */
+  async pollStoreFile(storeId: string, fileId: string): Promise<{ file: StoreFile; pollAfterMs: number }> {
+    const response = await this.#send(`/v1/vector_stores/${storeId}/files/${fileId}`);
+    const asked = Number(response.headers.get("openai-poll-after-ms"));
+    return { file: (await response.json()) as StoreFile, pollAfterMs: asked > 0 ? asked : DEFAULT_POLL_MS };
+  }
+
+  /** Removes a document from the store and then the file itself; what is already gone counts as removed. */
+  async deleteDocument(storeId: string, fileId: string): Promise<void> {
+    await this.#delete(`/v1/vector_stores/${storeId}/files/${fileId}`);
+    await this.#delete(`/v1/files/${fileId}`);
+  }
+
+  passage(fileId: string, start: number, end: number, signal: AbortSignal): Promise<Passage> {
+    return this.#json(`/api/files/${fileId}/passage?start=${start}&end=${end}&context=600`, { signal });
+  }
+
+  contentUrl(fileId: string): string {
+    return `/v1/files/${fileId}/content`;
+  }
+
+  async content(fileId: string): Promise<Blob> {
+    return (await this.#send(this.contentUrl(fileId))).blob();
+  }
+
+  /** The events of a streamed answer. Aborting the signal ends the generation on the server too. */
+  async *ask(question: Question, signal: AbortSignal): AsyncGenerator<ResponseEvent> {
+    const search = {
+      type: "file_search",
+      vector_store_ids: [question.storeId],
+      max_num_results: MAX_RESULTS,
+      ...(question.fileIds && { file_ids: question.fileIds }),
+    };
+    const body = {
+      model: question.model,
+      input: question.input,
+      stream: true,
+      include: ["file_search_call.results"],
+      tools: [search],
+    };
+    const response = await this.#send("/v1/responses", { ...post(body), signal });
+    if (!response.body) throw new ApiError(response.status, "The server sent an empty answer.");
+    for await (const { data } of readEvents(response.body)) {
+      if (data === "[DONE]") return;
+      yield JSON.parse(data) as ResponseEvent;
+    }
+  }
+
+  /** Uploads with XMLHttpRequest, because fetch cannot tell how much has been sent. */
+  async upload(file: File, signal: AbortSignal, sent: (fraction: number) => void): Promise<FileObject> {
+    for (;;) {
+      const key = this.#key;
+      const { status, body, retryAfter } = await this.#uploadOnce(file, signal, sent);
+      if (status === 401) await this.#renewKey(key);
+      else if (status >= 200 && status < 300) return JSON.parse(body) as FileObject;
+      else throw errorFrom(status, body, retryAfter);
+    }
+  }
+
+  #uploadOnce(file: File, signal: AbortSignal, sent: (fraction: number) => void) {
+    const form = new FormData();
+    form.append("purpose", "assistants");
+    form.append("file", file, file.name);
+    return new Promise<{ status: number; body: string; retryAfter: string | null }>((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      request.open("POST", "/v1/files");
+      for (const [name, value] of Object.entries(this.#authorization())) request.setRequestHeader(name, value);
+      request.upload.onprogress = (event) => {
+        if (event.lengthComputable && event.total > 0) sent(event.loaded / event.total);
+      };
+      request.onload = () =>
+        resolve({
+          status: request.status,
+          body: request.responseText,
+          retryAfter: request.getResponseHeader("retry-after"),
+        });
+      request.onerror = () => reject(new ApiError(0, UNREACHABLE));
+      request.onabort = () => reject(new DOMException("The upload was stopped.", "AbortError"));
+      signal.addEventListener("abort", () => request.abort(), { once: true });
+      if (signal.aborted) request.onabort(new ProgressEvent("abort"));
+      else request.send(form);
+    });
+  }
+
+  async #all<T extends { id: string }>(path: string): Promise<T[]> {
+    const all: T[] = [];
+    let after = "";
+    for (;;) {
+      const page = await this.#json<Page<T>>(path + after);
+      all.push(...page.data);
+      const last = page.last_id || page.data.at(-1)?.id;
+      if (!page.has_more || !last) return all;
+      after = `&after=${encodeURIComponent(last)}`;
+    }
+  }
+
+  async #delete(path: string): Promise<void> {
+    try {
+      await this.#send(path, { method: "DELETE" });
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 404)) throw error;
+    }
+  }
+
+  async #json<T>(path: string, init: RequestInit = {}): Promise<T> {
+    return (await this.#send(path, init)).json() as Promise<T>;
+  }
+
+  /** Sends, asks for a key as often as the server refuses, and turns every other failure into an ApiError. */
+  async #send(path: string, init: RequestInit = {}): Promise<Response> {
+    for (;;) {
+      const key = this.#key;
+      const response = await this.#fetch(path, init);
+      if (response.ok) return response;
+      if (response.status !== 401) {
+        throw errorFrom(response.status, await response.text(), response.headers.get("retry-after"));
+      }
+      await this.#renewKey(key);
+    }
+  }
+
+  async #fetch(path: string, init: RequestInit): Promise<Response> {
+    try {
+      return await fetch(path, { ...init, headers: { ...init.headers, ...this.#authorization() } });
+    } catch (error) {
+      if (init.signal?.aborted) throw error;
+      throw new ApiError(0, UNREACHABLE);
+    }
+  }
+
+  /** Many requests may be refused at once; the reader is asked once for all of them. */
+  async #renewKey(refused: string | null): Promise<void> {
+    if (this.#key !== refused) return;
+    this.#asking ??= this.#askForKey(refused !== null).finally(() => (this.#asking = null));
+    const key = await this.#asking;
+    if (key === null) throw new ApiError(401, "This server needs an API key.");
+    sessionStorage.setItem(KEY, key);
+  }
+
+  #authorization(): Record<string, string> {
+    const key = this.#key;
+    return key === null ? {} : { Authorization: `Bearer ${key}` };
+  }
+
+  get #key(): string | null {
+    return sessionStorage.getItem(KEY);
+  }
+}
+
+/** What went wrong in words for a reader; null when the reader stopped it. */
+export function describe(error: unknown): string | null {
+  if (error instanceof DOMException && error.name === "AbortError") return null;
+  if (error instanceof ApiError) {
+    const wait = error.retryAfterSeconds;
+    return error.status === 429 && wait !== null
+      ? `${error.message} Try again in ${wait} ${wait === 1 ? "second" : "seconds"}.`
+      : error.message;
+  }
+  return error instanceof TypeError ? "The connection to the server was lost." : String(error);
+}
+
+function post(body: unknown): RequestInit & { headers: Record<string, string> } {
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
+function errorFrom(status: number, body: string, retryAfter: string | null): ApiError {
+  let message = `The server answered with status ${status}.`;
+  try {
+    message = (JSON.parse(body) as ErrorBody).error?.message ?? message;
+  } catch {
+    // A proxy's error page is not JSON; the status says enough.
+  }
+  const seconds = retryAfter === null ? NaN : Number(retryAfter);
+  return new ApiError(status, message, Number.isFinite(seconds) ? seconds : null);
+}

@@ -1,0 +1,225 @@
+// The conversation: asks, streams, stops, retries. It lives in this tab's memory and nowhere else.
+import { advance, fail, finish, isRunning, newAnswer, type Answer } from "./answer";
+import { describe, type Api } from "./api";
+import { announce, el, find, setText } from "./dom";
+import type { Documents } from "./documents";
+import { count } from "./progress";
+import { TurnView } from "./turn";
+import type { PassageSpan } from "./wire";
+
+interface Turn {
+  question: string;
+  answer: Answer;
+  view: TurnView;
+}
+
+export interface ChatSetting {
+  api: Api;
+  documents: Documents;
+  /** Null when the server runs without a chat model. */
+  model: string | null;
+  storeId: string;
+  openPassage: (span: PassageSpan, opener: HTMLElement) => void;
+}
+
+const STARTERS_BEFORE = ["What are the main points?", "Which deadlines are mentioned?", "Who is responsible for what?"];
+const STARTERS_AFTER = ["What are these documents about?", "What are the main points?", "Which dates and deadlines are mentioned?"];
+/** Closer to the end than this, in pixels, the page follows the answer. */
+const FOLLOW_DISTANCE = 80;
+
+export class Chat {
+  readonly #setting: ChatSetting;
+  readonly #thread = find("thread");
+  readonly #turns = find("turns");
+  readonly #question = find<HTMLTextAreaElement>("question");
+  readonly #send = find<HTMLButtonElement>("send");
+  readonly #stop = find<HTMLButtonElement>("stop");
+  #history: Turn[] = [];
+  #running: AbortController | null = null;
+
+  constructor(setting: ChatSetting) {
+    this.#setting = setting;
+    find("ask-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#question.addEventListener("keydown", (event) => {
+      // Enter also ends the input of a character; that one is not for us.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#question.addEventListener("input", () => this.updateControls());
+    this.#stop.addEventListener("click", () => {
+      this.#running?.abort();
+      this.#question.focus();
+    });
+    find("new-conversation").addEventListener("click", () => this.#startOver());
+    this.updateControls();
+  }
+
+  /** Brings buttons and hints in line with the documents and the running answer. */
+  updateControls(): void {
+    const { documents, model } = this.#setting;
+    const scope = documents.scope();
+    const isBlocked = model === null || scope.kind === "none";
+    this.#send.hidden = this.#running !== null;
+    this.#stop.hidden = this.#running === null;
+    this.#send.disabled = isBlocked || this.#question.value.trim() === "";
+    this.#question.disabled = model === null;
+    setText(find("scope"), this.#scopeText());
+    find("new-conversation").hidden = this.#history.length === 0;
+    find("welcome").hidden = this.#history.length > 0;
+    this.#updateWelcome();
+  }
+
+  #scopeText(): string {
+    const { documents, model } = this.#setting;
+    if (model === null) return "No chat model is loaded: documents can be added, but not asked.";
+    const scope = documents.scope();
+    const numReady = documents.ready.length;
+    if (scope.kind === "none") return "No document is chosen: tick at least one to ask.";
+    if (scope.kind === "some") return `Asking ${scope.fileIds.length} of ${count(numReady, "document")}`;
+    if (numReady === 0) return documents.list.length > 0 ? "No document is ready yet" : "No documents yet";
+    return numReady === 1 ? "Asking your document" : `Asking all ${numReady} documents`;
+  }
+
+  #updateWelcome(): void {
+    const { documents, model } = this.#setting;
+    const hasDocuments = documents.ready.length > 0;
+    const isReading = !hasDocuments && documents.list.some(({ phase }) => phase !== "failed");
+    const title = hasDocuments ? "Ask your documents." : isReading ? "Reading your documents…" : "Drop a file to begin.";
+    setText(find("welcome-title"), model === null ? "No chat model is loaded." : title);
+    find("examples").hidden = model === null;
+    find("welcome-files").hidden = hasDocuments || isReading;
+    setText(find("starters-title"), hasDocuments ? "For example" : "Then ask, for example");
+    const list = find("starters");
+    const starters = hasDocuments ? STARTERS_AFTER : STARTERS_BEFORE;
+    if (list.dataset["shown"] === starters.join()) return;
+    list.dataset["shown"] = starters.join();
+    list.replaceChildren(
+      ...starters.map((text) =>
+        el("li", {}, el("button", { type: "button", onclick: () => this.#propose(text) }, text)),
+      ),
+    );
+  }
+
+  /** Puts a question in the box for the reader to change or send. */
+  #propose(text: string): void {
+    this.#question.value = text;
+    this.#question.focus();
+    this.updateControls();
+  }
+
+  #submit(): void {
+    const question = this.#question.value.trim();
+    if (question === "" || this.#running || this.#send.disabled) return;
+    this.#question.value = "";
+    void this.#ask(question);
+  }
+
+  async #ask(question: string): Promise<void> {
+    const { api, documents, model, storeId } = this.#setting;
+    const turn: Turn = {
+      question,
+      answer: newAnswer(),
+      view: new TurnView(question, {
+        openPassage: (span, opener) => this.#setting.openPassage(span, opener),
+        retry: () => this.#retry(turn),
+      }),
+    };
+    const input = this.#input(question);
+    const scope = documents.scope();
+    const running = new AbortController();
+    this.#running = running;
+    this.#history.push(turn);
+    this.#turns.append(turn.view.element);
+    this.updateControls();
+    const painter = new Painter(() => this.#paint(turn));
+    painter.now();
+    this.#thread.scrollTop = this.#thread.scrollHeight;
+    announce("Searching your documents.");
+
+    try {
+      const fileIds = scope.kind === "some" ? scope.fileIds : null;
+      const events = api.ask({ model: model!, input, storeId, fileIds }, running.signal);
+      for await (const event of events) {
+        turn.answer = advance(turn.answer, event);
+        painter.soon();
+      }
+      turn.answer = finish(turn.answer);
+    } catch (error) {
+      const reason = describe(error);
+      turn.answer = reason === null ? { ...turn.answer, phase: "stopped" } : fail(turn.answer, reason);
+    }
+    painter.now();
+    if (this.#running === running) this.#running = null;
+    this.updateControls();
+    if (this.#history.includes(turn)) announceAnswer(turn);
+  }
+
+  /** Earlier turns that have an answer, then the question. */
+  #input(question: string): { role: "user" | "assistant"; content: string }[] {
+    const earlier = this.#history
+      .filter(({ answer }) => answer.text !== "" && answer.phase !== "failed")
+      .flatMap((turn) => [
+        { role: "user" as const, content: turn.question },
+        { role: "assistant" as const, content: turn.answer.text },
+      ]);
+    return [...earlier, { role: "user", content: question }];
+  }
+
+  #retry(turn: Turn): void {
+    if (this.#running) return;
+    this.#history = this.#history.filter((other) => other !== turn);
+    turn.view.element.remove();
+    this.#question.focus();
+    void this.#ask(turn.question);
+  }
+
+  #startOver(): void {
+    this.#running?.abort();
+    this.#running = null;
+    this.#history = [];
+    this.#turns.replaceChildren();
+    this.updateControls();
+    this.#question.focus();
+    announce("New conversation.");
+  }
+
+  #paint(turn: Turn): void {
+    const { scrollTop, scrollHeight, clientHeight } = this.#thread;
+    const isAtEnd = scrollHeight - scrollTop - clientHeight < FOLLOW_DISTANCE;
+    turn.view.update(turn.answer);
+    if (isAtEnd) this.#thread.scrollTop = this.#thread.scrollHeight;
+  }
+}
+
+/** Tokens may come faster than frames; the page is touched once a frame. */
+class Painter {
+  readonly #paint: () => void;
+  #frame = 0;
+
+  constructor(paint: () => void) {
+    this.#paint = paint;
+  }
+
+  soon(): void {
+    if (this.#frame !== 0) return;
+    this.#frame = requestAnimationFrame(() => this.now());
+  }
+
+  now(): void {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    this.#paint();
+  }
+}
+
+/** A screen reader hears the answer once, when it is whole. */
+function announceAnswer({ answer, view }: Turn): void {
+  if (isRunning(answer) || answer.phase === "failed") return;
+  const text = view.element.querySelector(".prose")?.textContent ?? "";
+  const verdict = answer.isNotFound ? "Not found in your documents. " : answer.phase === "stopped" ? "Stopped. " : "";
+  announce(`${verdict}${text} ${answer.sources.length > 0 ? count(answer.sources.length, "source") : ""}`);
+}

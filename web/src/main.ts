@@ -1,0 +1,75 @@
+// Joins the parts once the server has said what it is. Holds no state of its own.
+import "./style.css";
+import { Api, describe } from "./api";
+import { Chat } from "./chat";
+import { askForKey } from "./dialogs";
+import { Documents } from "./documents";
+import { DocumentsPanel } from "./documents_panel";
+import { el, find } from "./dom";
+import { PassageViewer } from "./passage";
+import type { Status } from "./wire";
+
+const api = new Api(askForKey);
+
+async function start(): Promise<void> {
+  try {
+    const status = await api.status();
+    showStatus(status);
+    await run(status);
+  } catch (error) {
+    showFailure(describe(error) ?? "");
+  }
+}
+
+async function run(status: Status): Promise<void> {
+  const storeId = status.default_vector_store_id;
+  const documents: Documents = new Documents(api, storeId, (changed) => {
+    panel.update(changed);
+    chat.updateControls();
+  });
+  const panel = new DocumentsPanel(documents);
+  const viewer = new PassageViewer(api);
+  const model = status.chat_model?.id ?? null;
+  const openPassage = viewer.open.bind(viewer);
+  const chat = new Chat({ api, documents, model, storeId, openPassage: (span, opener) => void openPassage(span, opener) });
+  find("new-conversation").addEventListener("click", () => viewer.close());
+  await documents.load();
+  document.body.dataset["ready"] = "";
+  if (model !== null) find("question").focus();
+}
+
+function showStatus(status: Status): void {
+  const part = (name: string, value: string, className = "") =>
+    el("span", { class: className, title: value }, el("span", { class: "muted" }, `${name} `), value);
+  find("status").replaceChildren(
+    part("chat", status.chat_model?.id ?? "none"),
+    part("search", status.embedding_model?.id ?? "none", "lesser"),
+    part("on", status.device),
+    part("version", status.version, "lesser"),
+  );
+  const notices = find("notices");
+  notices.replaceChildren(...status.notices.map((notice) => el("p", {}, notice)));
+  notices.hidden = status.notices.length === 0;
+}
+
+function showFailure(reason: string): void {
+  const failure = find("failure");
+  failure.replaceChildren(
+    el("p", {}, reason),
+    el("button", { type: "button", class: "primary", onclick: () => location.reload() }, "Try again"),
+  );
+  failure.hidden = false;
+  find("app").hidden = true;
+}
+
+/** On a narrow screen the documents lie behind a button. */
+function toggleDocuments(): void {
+  const toggle = find("documents-toggle");
+  toggle.addEventListener("click", () => {
+    const isOpen = document.body.toggleAttribute("data-documents-open");
+    toggle.setAttribute("aria-expanded", String(isOpen));
+  });
+}
+
+toggleDocuments();
+void start();
