@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::defuse::Defuser;
 use super::huggingface::HuggingFace;
 use super::vocabulary::Vocabulary;
 use super::{ChatTemplate, Encoder, Inner, TokenizerError, end_tokens};
@@ -48,8 +49,10 @@ pub(super) fn load(dir: &Path) -> Result<Inner, TokenizerError> {
             .extend(ids(&config["eos_token_id"]).filter(|&id| (id as usize) < tokens.len()));
     }
     let end_tokens = end_tokens::find(&tokens, declared_ends);
+    let vocabulary = Vocabulary::new(tokens, |token| encoder.bytes_of(token));
     Ok(Inner {
-        vocabulary: Vocabulary::new(tokens, |token| encoder.bytes_of(token)),
+        defuser: Defuser::new(vocabulary.control_spellings())?,
+        vocabulary,
         bos,
         adds_bos: bos.is_some_and(|bos| encoder.adds_bos(bos)),
         end_tokens,

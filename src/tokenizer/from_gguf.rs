@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::bpe::Bpe;
+use super::defuse::Defuser;
 use super::huggingface::HuggingFace;
 use super::pretokenizer::Pretokenizer;
 use super::special::SpecialSplitter;
@@ -194,6 +195,7 @@ fn inner(
     let splitter = SpecialSplitter::new(&vocabulary, swallowing_tokens(metadata, &vocabulary))?;
     Ok(Inner {
         encoder: encoder(&vocabulary, splitter)?,
+        defuser: Defuser::new(vocabulary.control_spellings())?,
         vocabulary,
         bos: ids.bos,
         adds_bos: ids.bos.is_some() && metadata.bool(ADDS_BOS).unwrap_or(adds_bos_by_default),

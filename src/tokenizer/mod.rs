@@ -4,6 +4,7 @@
 mod bpe;
 mod byte_alphabet;
 mod chat_template;
+mod defuse;
 mod end_tokens;
 mod from_dir;
 mod from_gguf;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use crate::llm::gguf::GgufFile;
 use bpe::Bpe;
+use defuse::Defuser;
 use huggingface::HuggingFace;
 use special::{Fragment, SpecialSplitter};
 use spm::Spm;
@@ -42,6 +44,7 @@ struct Inner {
     adds_bos: bool,
     end_tokens: Vec<u32>,
     chat_template: Option<ChatTemplate>,
+    defuser: Defuser,
 }
 
 /// How text becomes tokens.
@@ -99,6 +102,12 @@ impl Tokenizer {
             }
         }
         ids
+    }
+
+    /// The text with the power taken from what spells control tokens, such as `<|im_end|>`: for what users and documents
+    /// say, before it goes into a chat template.
+    pub fn defuse(&self, text: &str) -> String {
+        self.0.defuser.defuse(text)
     }
 
     /// The text of tokens: the bytes of all of them, with U+FFFD for what is not UTF-8. SentencePiece models say the

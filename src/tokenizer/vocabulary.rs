@@ -92,6 +92,14 @@ impl Vocabulary {
         self.kinds[id as usize]
     }
 
+    /// The spellings of tokens that steer the model.
+    pub fn control_spellings(&self) -> impl Iterator<Item = &str> {
+        let is_control = |id: u32| matches!(self.kind(id), TokenKind::Control | TokenKind::Unknown);
+        self.iter()
+            .filter(move |(_, id)| is_control(*id))
+            .map(|(text, _)| text)
+    }
+
     /// What the token adds to decoded text; `None` for an id outside the vocabulary.
     pub fn bytes(&self, id: u32) -> Option<&[u8]> {
         let id = id as usize;
