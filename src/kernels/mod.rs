@@ -1,1 +1,4 @@
 //! kernels
+
+/// Read-only memory maps of files.
+pub mod mapped_file;
