@@ -23,8 +23,8 @@ use crate::store::{
 const EXTRACTOR_VERSION: &str = "1";
 /// Passages embedded and stored at a time: what a kill can cost at most.
 const BATCH: usize = 32;
-/// Jobs run side by side, so that one is read while another is embedded.
-const MAX_JOBS: usize = 2;
+/// Jobs run side by side, so that one is read while another is embedded, and short ones share a batch.
+const MAX_JOBS: usize = 4;
 /// How often the queue is looked at for jobs that another process added.
 const POLL: Duration = Duration::from_secs(1);
 
