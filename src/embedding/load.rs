@@ -2,6 +2,7 @@
 //! they leave open.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::Device;
 use sha2::{Digest, Sha256};
@@ -11,6 +12,7 @@ use super::config::{Architecture, SentenceSettings, read};
 use super::tokenizer::FileTokenizer;
 use super::weights::Weights;
 use super::{EmbedderOptions, EmbedderSpec, EmbeddingError, EmbeddingTokenizer, Pooling};
+use crate::kernels::mapped_file::MappedFile;
 
 pub(super) struct Loaded {
     pub model: BertModel,
@@ -47,7 +49,10 @@ pub(super) fn load(dir: &Path, options: EmbedderOptions) -> Result<Loaded, Embed
     }
 
     let weights_path = dir.join("model.safetensors");
-    let weights_bytes = read(&weights_path)?;
+    let weights_bytes = MappedFile::open(&weights_path).map_err(|error| EmbeddingError::Read {
+        path: weights_path.clone(),
+        source: Arc::new(error),
+    })?;
     let weights = Weights::new(&weights_bytes, &weights_path)?;
     let device = options.device.unwrap_or(Device::Cpu);
     let model = BertModel::load(&weights, &architecture, pooling, normalize, &device)?;

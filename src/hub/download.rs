@@ -67,7 +67,14 @@ pub(super) struct Download<'a> {
 
 /// Where a blob grows until it is complete.
 pub(super) fn incomplete_path(blob: &Path) -> PathBuf {
-    blob.with_added_extension("incomplete")
+    with_suffix(blob, ".incomplete")
+}
+
+/// The path with something added to its last part.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 impl Download<'_> {

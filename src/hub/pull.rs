@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::catalog::CatalogEntry;
-use super::download::{Download, Patience, incomplete_path};
+use super::download::{Download, Patience, incomplete_path, with_suffix};
 use super::remote::{Hub, RemoteFile, RequestError};
 use super::{HubError, ModelCache, ResolvedModel, repo};
 
@@ -245,7 +245,7 @@ fn symlink(target: &str, path: &Path) -> std::io::Result<()> {
 
 /// A copy that is there completely or not at all.
 fn copy(blob: &Path, path: &Path) -> std::io::Result<()> {
-    let part = path.with_added_extension("part");
+    let part = with_suffix(path, ".part");
     std::fs::copy(blob, &part)?;
     std::fs::rename(part, path)
 }

@@ -250,18 +250,17 @@ fn measure_throughput() {
             .collect()
     };
     let texts: Vec<Vec<u32>> = (0..32).map(text).collect();
-    for num_texts in [1, 2, 4, 8, 16, 32] {
+    for num_texts in [1, 4, 8, 16, 32] {
+        // The best single batch: what the machine can do when nobody else uses it.
         let mut best = f64::INFINITY;
-        for _ in 0..6 {
+        for batch in texts.chunks(num_texts).cycle().take(12.max(64 / num_texts)) {
             let started = Instant::now();
-            for batch in texts.chunks(num_texts) {
-                minilm.model.embed(batch).unwrap();
-            }
+            minilm.model.embed(batch).unwrap();
             best = best.min(started.elapsed().as_secs_f64());
         }
         println!(
             "batches of {num_texts:2} x 128 tokens: {:.0} tokens/s",
-            32.0 * 128.0 / best
+            (num_texts * 128) as f64 / best
         );
     }
 }

@@ -82,8 +82,8 @@ async fn settle() {
 #[tokio::test]
 async fn an_interactive_request_goes_ahead_of_waiting_background_texts() {
     let (embedder, gate) = start_gated();
-    // 300 words a text: three fill a batch.
-    let long = |i: usize| format!("background{i} ").repeat(300);
+    // 150 words a text: three fill a batch.
+    let long = |i: usize| format!("background{i} ").repeat(150);
     let background = spawn(&embedder, (0..9).map(long).collect(), Priority::Background);
     settle().await;
     assert_eq!(gate.next().len(), 3);
@@ -104,7 +104,7 @@ async fn an_interactive_request_goes_ahead_of_waiting_background_texts() {
 #[tokio::test]
 async fn a_short_request_does_not_wait_behind_a_long_one() {
     let (embedder, gate) = start_gated();
-    let long = |i: usize| format!("long{i} ").repeat(300);
+    let long = |i: usize| format!("long{i} ").repeat(150);
     let first = spawn(
         &embedder,
         (0..12).map(long).collect(),
@@ -176,7 +176,7 @@ async fn a_full_queue_makes_callers_wait_and_loses_none() {
     let mut num_seen = 0;
     while num_seen < 400 {
         let batch = gate.next();
-        assert!(batch.iter().map(Vec::len).sum::<usize>() <= 1024);
+        assert!(batch.iter().map(Vec::len).sum::<usize>() <= 512);
         num_seen += batch.len();
         gate.open();
         settle().await;
