@@ -10,7 +10,9 @@ use serde_json::json;
 
 #[test]
 fn every_document_is_ingested_or_refused_with_a_reason() {
-    let Some(docs) = test_data::require("docs") else { return };
+    let Some(docs) = test_data::require("docs") else {
+        return;
+    };
     let mut files: Vec<PathBuf> = Vec::new();
     let mut folders = vec![docs];
     while let Some(folder) = folders.pop() {
@@ -41,9 +43,14 @@ fn every_document_is_ingested_or_refused_with_a_reason() {
         let document = server.wait_for(&collection, id);
         if document["status"] == "completed" {
             num_completed += 1;
-            assert!(document["num_chunks"].as_u64().unwrap() > 0, "{name}: {document}");
+            assert!(
+                document["num_chunks"].as_u64().unwrap() > 0,
+                "{name}: {document}"
+            );
         } else {
-            let reason = document["last_error"]["message"].as_str().unwrap_or_default();
+            let reason = document["last_error"]["message"]
+                .as_str()
+                .unwrap_or_default();
             assert!(!reason.is_empty(), "{name}: {document}");
             println!("refused {name}: {reason}");
         }

@@ -13,8 +13,12 @@ use serde_json::{Value, json};
 /// Lines of a compressed JSON file.
 fn lines(path: &Path) -> Vec<Value> {
     let mut text = String::new();
-    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap())
+        .read_to_string(&mut text)
+        .unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// Relevant documents of each query.
@@ -23,7 +27,10 @@ fn judgments(path: &Path) -> HashMap<String, HashSet<String>> {
     for line in std::fs::read_to_string(path).unwrap().lines().skip(1) {
         let fields: Vec<&str> = line.split('\t').collect();
         if fields[2].trim() != "0" {
-            relevant.entry(fields[0].into()).or_default().insert(fields[1].into());
+            relevant
+                .entry(fields[0].into())
+                .or_default()
+                .insert(fields[1].into());
         }
     }
     relevant
@@ -32,8 +39,13 @@ fn judgments(path: &Path) -> HashMap<String, HashSet<String>> {
 /// Normalised discounted cumulative gain of the first ten, with binary gains (Järvelin and Kekäläinen, 2002).
 fn ndcg_at_10(ranking: &[String], relevant: &HashSet<String>) -> f64 {
     let discount = |rank: usize| 1.0 / ((rank + 2) as f64).log2();
-    let gained: f64 =
-        ranking.iter().take(10).enumerate().filter(|(_, id)| relevant.contains(*id)).map(|(rank, _)| discount(rank)).sum();
+    let gained: f64 = ranking
+        .iter()
+        .take(10)
+        .enumerate()
+        .filter(|(_, id)| relevant.contains(*id))
+        .map(|(rank, _)| discount(rank))
+        .sum();
     let best: f64 = (0..relevant.len().min(10)).map(discount).sum();
     gained / best
 }
@@ -46,7 +58,9 @@ fn id(value: &Value) -> String {
 /// Uploads the collection document by document and asks every query. Returns the mean nDCG@10.
 fn measure(server: &TestServer, name: &str) -> f64 {
     let dir = test_data::dir().unwrap().join("retrieval").join(name);
-    let store = server.post("/v1/vector_stores", json!({ "name": name })).ok();
+    let store = server
+        .post("/v1/vector_stores", json!({ "name": name }))
+        .ok();
     let store = store["id"].as_str().unwrap();
     let mut ids: HashMap<String, String> = HashMap::new();
     for document in lines(&dir.join("corpus.jsonl.gz")) {
@@ -58,8 +72,16 @@ fn measure(server: &TestServer, name: &str) -> f64 {
         if text.trim().is_empty() {
             continue;
         }
-        let file = server.upload("document.txt", text.trim().as_bytes()).ok()["id"].as_str().unwrap().to_string();
-        server.post(&format!("/v1/vector_stores/{store}/files"), json!({ "file_id": file })).ok();
+        let file = server.upload("document.txt", text.trim().as_bytes()).ok()["id"]
+            .as_str()
+            .unwrap()
+            .to_string();
+        server
+            .post(
+                &format!("/v1/vector_stores/{store}/files"),
+                json!({ "file_id": file }),
+            )
+            .ok();
         ids.insert(file, id(&document));
     }
     for file in ids.keys() {
@@ -69,35 +91,57 @@ fn measure(server: &TestServer, name: &str) -> f64 {
     let relevant = judgments(&dir.join("qrels.tsv"));
     let mut gains = Vec::new();
     for query in lines(&dir.join("queries.jsonl.gz")) {
-        let Some(relevant) = relevant.get(&id(&query)) else { continue };
+        let Some(relevant) = relevant.get(&id(&query)) else {
+            continue;
+        };
         let body = json!({ "query": query["text"], "max_num_results": 30 });
-        let found = server.post(&format!("/v1/vector_stores/{store}/search"), body).ok();
+        let found = server
+            .post(&format!("/v1/vector_stores/{store}/search"), body)
+            .ok();
         let mut seen = HashSet::new();
-        let ranking = found["data"].as_array().unwrap().iter().map(|hit| ids[hit["file_id"].as_str().unwrap()].clone());
+        let ranking = found["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|hit| ids[hit["file_id"].as_str().unwrap()].clone());
         let ranking: Vec<String> = ranking.filter(|id| seen.insert(id.clone())).collect();
         gains.push(ndcg_at_10(&ranking, relevant));
     }
     let mean = gains.iter().sum::<f64>() / gains.len() as f64;
-    println!("{name}: nDCG@10 {mean:.4} over {} queries and {} documents", gains.len(), ids.len());
+    println!(
+        "{name}: nDCG@10 {mean:.4} over {} queries and {} documents",
+        gains.len(),
+        ids.len()
+    );
     mean
 }
 
 fn server_with_minilm() -> Option<TestServer> {
     test_data::require("retrieval/xquad_en")?;
     let model = test_data::require("embed/all-MiniLM-L6-v2")?;
-    Some(Setup { embedding_model: Some(model), ..Setup::default() }.start())
+    Some(
+        Setup {
+            embedding_model: Some(model),
+            ..Setup::default()
+        }
+        .start(),
+    )
 }
 
 #[test]
 fn xquad_passages_are_found_as_well_as_promised() {
-    let Some(server) = server_with_minilm() else { return };
+    let Some(server) = server_with_minilm() else {
+        return;
+    };
     let ndcg = measure(&server, "xquad_en");
     assert!(ndcg >= 0.94, "{ndcg}");
 }
 
 #[test]
 fn cranfield_abstracts_are_found_as_well_as_promised() {
-    let Some(server) = server_with_minilm() else { return };
+    let Some(server) = server_with_minilm() else {
+        return;
+    };
     let ndcg = measure(&server, "cranfield");
     assert!(ndcg >= 0.39, "{ndcg}");
 }

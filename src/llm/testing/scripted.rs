@@ -48,7 +48,7 @@ const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const UNUSED: i32 = 5;
 
-/// Writes the model. Its vocabulary is the 256 bytes, two control tokens, and a token for every word of the script, so
+/// Writes the model. Its vocabulary is the 256 bytes, two control tokens, one merge, and a token for every word of the script, so
 /// that a word may stand in the script twice.
 pub fn write_scripted_gguf(path: &Path, script: &Script) -> io::Result<()> {
     let alphabet = byte_alphabet();
@@ -58,6 +58,9 @@ pub fn write_scripted_gguf(path: &Path, script: &Script) -> io::Result<()> {
     tokens.extend([START.to_owned(), END.to_owned()]);
     kinds.extend([CONTROL, CONTROL]);
     let end = start + 1;
+    // A vocabulary of this kind has merges; this one joins two letters that no English word has side by side.
+    tokens.push("qz".to_owned());
+    kinds.push(NORMAL);
     let first_word = tokens.len();
     for word in &script.words {
         tokens.push(
@@ -110,7 +113,7 @@ fn metadata(tokens: &[String], kinds: Vec<i32>, end: usize, width: usize) -> Vec
         ("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds))),
         (
             "tokenizer.ggml.merges",
-            Value::Array(Array::String(Vec::new())),
+            Value::Array(Array::String(vec!["q z".to_owned()])),
         ),
         ("tokenizer.ggml.eos_token_id", size(end)),
         ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
