@@ -418,10 +418,11 @@ fn bad_files_are_refused_with_a_reason_and_the_server_goes_on() {
     server
         .post_bytes("/v1/files", b"nonsense", "multipart/form-data; boundary=x")
         .error(400);
+    let no_pages = pdf_without_pages();
     let cases: [(&str, &[u8], &str); 4] = [
         ("picture.pdf", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "PNG"),
         ("broken.pdf", b"%PDF-1.7\nnothing follows", ""),
-        ("no-pages.pdf", NO_PAGES, "page"),
+        ("no-pages.pdf", &no_pages, "page"),
         ("data.bin", &[0, 1, 2, 3, 0, 0, 255, 254], ""),
     ];
     for (name, content, reason) in cases {
@@ -439,8 +440,27 @@ fn bad_files_are_refused_with_a_reason_and_the_server_goes_on() {
     assert_eq!(server.get("/health").ok()["status"], "ok");
 }
 
-const NO_PAGES: &[u8] = b"%PDF-1.4\n1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n2 0 obj\n<</Type/Pages/Kids[]/Count 0>>\nendobj\n\
-    xref\n0 3\n0000000000 65535 f \n0000000009 00000 n \n0000000056 00000 n \ntrailer\n<</Size 3/Root 1 0 R>>\nstartxref\n105\n%%EOF\n";
+/// A PDF that is whole but for its pages.
+fn pdf_without_pages() -> Vec<u8> {
+    let mut pdf = b"%PDF-1.4\n".to_vec();
+    let mut offsets = Vec::new();
+    for object in [
+        "1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n",
+        "2 0 obj\n<</Type/Pages/Kids[]/Count 0>>\nendobj\n",
+    ] {
+        offsets.push(pdf.len());
+        pdf.extend_from_slice(object.as_bytes());
+    }
+    let start = pdf.len();
+    pdf.extend_from_slice(b"xref\n0 3\n0000000000 65535 f \n");
+    for offset in offsets {
+        pdf.extend_from_slice(format!("{offset:010} 00000 n \n").as_bytes());
+    }
+    pdf.extend_from_slice(
+        format!("trailer\n<</Size 3/Root 1 0 R>>\nstartxref\n{start}\n%%EOF\n").as_bytes(),
+    );
+    pdf
+}
 
 #[test]
 fn an_encrypted_pdf_is_refused_by_name() {

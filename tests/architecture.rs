@@ -64,16 +64,27 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("anyhow", &["app", "cli", "telemetry", "main"]),
 ];
 
+/// Files that only tests are made of.
+fn is_test(path: &Path) -> bool {
+    path.components()
+        .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+}
+
 fn sources() -> Vec<(String, PathBuf)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+        if is_test(folder.strip_prefix(&root).unwrap()) {
+            continue;
+        }
+        for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !is_test(path.strip_prefix(&root).unwrap())
+            {
                 let first = path
                     .strip_prefix(&root)
                     .unwrap()

@@ -1,13 +1,14 @@
 //! Makes attached files searchable, as durable jobs: extract, chunk, embed, store. Killed at any moment, a job goes on
 //! where its last stored batch ended.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{Id, JoinHandle, JoinSet};
 
 use crate::embedding::{Embedder, EmbeddingError, InputKind, Priority};
 use crate::rag::chunk::{Chunk, ChunkOptions, chunk};
@@ -169,12 +170,14 @@ enum IngestError {
 impl Worker {
     async fn run(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
         let mut running = JoinSet::new();
+        let mut jobs: HashMap<Id, Job> = HashMap::new();
         loop {
             while running.len() < MAX_JOBS {
                 match self.store.claim_next_job().await {
                     Ok(Some(job)) => {
-                        let worker = Arc::clone(&self);
-                        running.spawn(async move { worker.finish(job).await });
+                        let (worker, claimed) = (Arc::clone(&self), job.clone());
+                        let task = running.spawn(async move { worker.finish(claimed).await });
+                        jobs.insert(task.id(), job);
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -186,11 +189,21 @@ impl Worker {
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 _ = self.store.jobs_changed() => {}
-                Some(_) = running.join_next(), if !running.is_empty() => {}
+                Some(ended) = running.join_next_with_id(), if !running.is_empty() => {
+                    let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                    jobs.remove(&id);
+                }
                 _ = tokio::time::sleep(POLL) => {}
             }
         }
         running.shutdown().await;
+        // A stop in good order is nothing that a file has done.
+        for job in jobs.values() {
+            match self.store.release_job(job).await {
+                Ok(()) | Err(StoreError::Gone { .. }) => {}
+                Err(error) => tracing::warn!(%error, "an unfinished job could not be given back"),
+            }
+        }
     }
 
     async fn finish(&self, job: Job) {

@@ -12,8 +12,9 @@ use super::vector_index::vector_to_bytes;
 use super::vector_stores::touch;
 use super::{EmbedderId, Store};
 
-/// Starts of a job without anything stored before it is given up.
-const MAX_ATTEMPTS: u32 = 3;
+/// Starts of a job without anything stored before it is given up. Many, because a program that is killed from outside
+/// looks the same as one that a file has killed; few enough that such a file does not stop the others for long.
+const MAX_ATTEMPTS: u32 = 30;
 
 /// A claimed job.
 #[derive(Debug, Clone, PartialEq, Eq)]

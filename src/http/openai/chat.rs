@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::engine::{GeneratedToken, Usage};
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::json::JsonBody;
+use crate::http::json::JsonParts;
 use crate::http::openai::ids::{new_id, unix_seconds};
 use crate::http::openai::parameters::{SamplingFields, refuse};
 use crate::http::sse::{self, ClientGone, Frame, Frames};
@@ -38,8 +38,6 @@ pub struct ChatRequest {
     response_format: Option<ResponseFormat>,
     chat_template_kwargs: Option<Map<String, Value>>,
     reasoning_effort: Option<String>,
-    #[serde(flatten)]
-    sampling: SamplingFields,
 }
 
 #[derive(Debug, Deserialize)]
@@ -161,9 +159,9 @@ struct Envelope {
 
 pub async fn create(
     context: web::Data<Context>,
-    body: JsonBody<ChatRequest>,
+    body: JsonParts<ChatRequest, SamplingFields>,
 ) -> Result<HttpResponse, ApiError> {
-    let request = body.0;
+    let JsonParts(request, sampling) = body;
     refuse_unserved(&request)?;
     let chat = context.chat_model(request.model.as_deref())?;
     let num_choices = request.n.unwrap_or(1);
@@ -175,10 +173,8 @@ pub async fn create(
     }
     let logprobs = wanted_logprobs(request.logprobs, request.top_logprobs)?;
     let max_tokens = request.max_completion_tokens.or(request.max_tokens);
-    let seed = request.sampling.seed;
-    let options = request
-        .sampling
-        .options(max_tokens, logprobs, context.generation_timeout())?;
+    let seed = sampling.seed;
+    let options = sampling.options(max_tokens, logprobs, context.generation_timeout())?;
     let mut extra = request.chat_template_kwargs.unwrap_or_default();
     if let Some(effort) = request.reasoning_effort {
         extra

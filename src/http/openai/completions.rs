@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::engine::Usage;
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::json::JsonBody;
+use crate::http::json::JsonParts;
 use crate::http::openai::chat::{finish_reason, usage_json};
 use crate::http::openai::ids::{new_id, unix_seconds};
 use crate::http::openai::parameters::{SamplingFields, refuse};
@@ -31,15 +31,13 @@ pub struct CompletionRequest {
     logprobs: Option<Value>,
     stream: Option<bool>,
     stream_options: Option<Value>,
-    #[serde(flatten)]
-    sampling: SamplingFields,
 }
 
 pub async fn create(
     context: web::Data<Context>,
-    body: JsonBody<CompletionRequest>,
+    body: JsonParts<CompletionRequest, SamplingFields>,
 ) -> Result<HttpResponse, ApiError> {
-    let request = body.0;
+    let JsonParts(request, sampling) = body;
     refuse(
         "suffix",
         &request.suffix,
@@ -60,9 +58,7 @@ pub async fn create(
     }
     let chat = context.chat_model(request.model.as_deref())?;
     let max_tokens = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
-    let options = request
-        .sampling
-        .options(Some(max_tokens), None, context.generation_timeout())?;
+    let options = sampling.options(Some(max_tokens), None, context.generation_timeout())?;
     let echo = request.echo.unwrap_or(false);
     let mut generations = Vec::new();
     for prompt in prompts(request.prompt)? {

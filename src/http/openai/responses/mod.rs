@@ -9,15 +9,16 @@ use serde_json::json;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::json::JsonBody;
+use crate::http::json::JsonParts;
+use crate::http::openai::parameters::SamplingFields;
 use crate::http::sse;
 use request::{Checked, ResponsesRequest};
 
 pub async fn create(
     context: web::Data<Context>,
-    body: JsonBody<ResponsesRequest>,
+    body: JsonParts<ResponsesRequest, SamplingFields>,
 ) -> Result<HttpResponse, ApiError> {
-    let checked = Checked::from_request(&context, body.0).await?;
+    let checked = Checked::from_request(&context, body.0, body.1).await?;
     let is_streamed = checked.is_streamed;
     // Searching and fitting the prompt come before the first byte, so that their errors have a status of their own.
     let run = run::prepare(&context, checked).await?;

@@ -34,8 +34,6 @@ pub struct ResponsesRequest {
     truncation: Option<String>,
     safety_identifier: Option<String>,
     prompt_cache_key: Option<String>,
-    #[serde(flatten)]
-    sampling: SamplingFields,
 }
 
 /// A request that can be run.
@@ -80,6 +78,7 @@ impl Checked {
     pub async fn from_request(
         context: &Context,
         request: ResponsesRequest,
+        sampling: SamplingFields,
     ) -> Result<Self, ApiError> {
         refuse(
             "conversation",
@@ -124,7 +123,6 @@ impl Checked {
                 ));
             }
         };
-        let sampling = request.sampling;
         let echo = Echo {
             instructions: request.instructions,
             max_output_tokens: request.max_output_tokens,
