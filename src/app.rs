@@ -138,7 +138,7 @@ impl App {
             if stale > 0 {
                 notices.push(format!(
                     "{stale} documents were embedded by another model and are not searched; embed them anew with: \
-                     inglenook models reembed"
+                     inglenook reembed"
                 ));
             }
         }
@@ -227,7 +227,7 @@ impl App {
             started_at: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |age| age.as_secs()),
-            device: self.device.description().to_string(),
+            device: self.device.name().to_string(),
             notices: self.notices.clone(),
         };
         let server = http::serve(context, listener)?;

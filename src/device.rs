@@ -66,6 +66,7 @@ pub enum DeviceError {
 #[derive(Debug, Clone)]
 pub struct ComputeDevice {
     device: Device,
+    name: String,
     description: String,
 }
 
@@ -74,15 +75,13 @@ impl ComputeDevice {
     pub fn select(choice: DeviceChoice) -> Result<Self, DeviceError> {
         match choice {
             DeviceChoice::Cpu => Ok(Self::cpu("because it was asked for")),
-            DeviceChoice::Cuda(index) => Ok(Self {
-                device: open_cuda(index)?,
-                description: format!("running on CUDA device {index} because it was asked for"),
-            }),
+            DeviceChoice::Cuda(index) => Ok(Self::cuda(
+                open_cuda(index)?,
+                index,
+                "because it was asked for",
+            )),
             DeviceChoice::Auto => Ok(match open_cuda(0) {
-                Ok(device) => Self {
-                    device,
-                    description: "running on CUDA device 0 because it is usable".to_owned(),
-                },
+                Ok(device) => Self::cuda(device, 0, "because it is usable"),
                 Err(DeviceError::BuiltWithoutCuda { .. }) => {
                     Self::cpu("because this program was built without CUDA")
                 }
@@ -95,7 +94,16 @@ impl ComputeDevice {
         let num_threads = candle_core::utils::get_num_threads();
         Self {
             device: Device::Cpu,
+            name: format!("CPU, {num_threads} threads"),
             description: format!("running on the CPU with {num_threads} threads {reason}"),
+        }
+    }
+
+    fn cuda(device: Device, index: usize, reason: &str) -> Self {
+        Self {
+            device,
+            name: format!("CUDA device {index}"),
+            description: format!("running on CUDA device {index} {reason}"),
         }
     }
 
@@ -105,6 +113,11 @@ impl ComputeDevice {
 
     pub fn is_cpu(&self) -> bool {
         self.device.is_cpu()
+    }
+
+    /// A few words for people, such as `CPU, 2 threads`.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// One sentence for people: what was chosen, and why.

@@ -5,8 +5,9 @@ mod common;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use common::{Setup, TestServer};
+use common::{PATIENCE, Setup, TestServer};
 use inglenook::test_data;
 use serde_json::{Value, json};
 
@@ -84,10 +85,7 @@ fn measure(server: &TestServer, name: &str) -> f64 {
             .ok();
         ids.insert(file, id(&document));
     }
-    for file in ids.keys() {
-        let document = server.wait_for(store, file);
-        assert_eq!(document["status"], "completed", "{document}");
-    }
+    wait_until_ingested(server, store, ids.len());
     let relevant = judgments(&dir.join("qrels.tsv"));
     let mut gains = Vec::new();
     for query in lines(&dir.join("queries.jsonl.gz")) {
@@ -114,6 +112,24 @@ fn measure(server: &TestServer, name: &str) -> f64 {
         ids.len()
     );
     mean
+}
+
+/// A whole collection takes its time; only standing still is a failure.
+fn wait_until_ingested(server: &TestServer, store: &str, num_documents: usize) {
+    let (mut num_done, mut last_change) = (0, Instant::now());
+    while num_done < num_documents as u64 {
+        let counts = server.get(&format!("/v1/vector_stores/{store}")).ok()["file_counts"].clone();
+        assert_eq!(counts["failed"], 0, "{counts}");
+        let now_done = counts["completed"].as_u64().unwrap();
+        if now_done > num_done {
+            (num_done, last_change) = (now_done, Instant::now());
+        }
+        assert!(
+            last_change.elapsed() < PATIENCE,
+            "ingestion stands still: {counts}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 fn server_with_minilm() -> Option<TestServer> {

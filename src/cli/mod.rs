@@ -3,6 +3,7 @@
 mod ask;
 mod ingest;
 mod models;
+mod reembed;
 mod serve;
 
 use std::net::IpAddr;
@@ -32,6 +33,8 @@ enum Command {
     Ingest(ingest::IngestArgs),
     /// Ask a question about the documents
     Ask(ask::AskArgs),
+    /// Embed documents anew whose vectors another embedding model made
+    Reembed,
     /// List models, or download one
     Models(models::ModelsArgs),
     /// Read one PDF from standard input (used by Inglenook itself)
@@ -112,6 +115,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve => block_on(serve::run(settings)),
         Command::Ingest(args) => block_on(ingest::run(settings, args)),
         Command::Ask(args) => block_on(ask::run(settings, args)),
+        Command::Reembed => block_on(reembed::run(settings)),
         Command::Models(args) => models::run(&settings, &args),
         Command::ExtractWorker => unreachable!("handled before the settings are read"),
     }

@@ -30,7 +30,7 @@ pub struct Context {
     pub options: HttpOptions,
     /// Unix seconds.
     pub started_at: u64,
-    /// Where models run, in a sentence.
+    /// Where models run, in a few words.
     pub device: String,
     /// What the reader should know about this server, such as that a model is missing.
     pub notices: Vec<String>,

@@ -177,12 +177,20 @@ pub fn supporting_span(passage: &str, claim: &str) -> Range<usize> {
             .filter(|word| wanted.contains(word))
             .collect()
     };
+    // Of equals a sentence goes before a heading, and the first before later ones, so that the result is stable.
+    let is_sentence =
+        |span: &Range<usize>| passage[span.clone()].ends_with(['.', '!', '?', '"', ')']);
     let best = spans
         .iter()
         .enumerate()
         .map(|(at, span)| (at, shared(span)))
-        // The first of equals, so that the result is stable.
-        .max_by(|(at, a), (bt, b)| a.len().cmp(&b.len()).then(bt.cmp(at)));
+        .max_by_key(|(at, words)| {
+            (
+                words.len(),
+                is_sentence(&spans[*at]),
+                std::cmp::Reverse(*at),
+            )
+        });
     let Some((at, words)) = best.filter(|(_, words)| !words.is_empty()) else {
         return 0..passage.len();
     };
@@ -272,6 +280,11 @@ mod tests {
         let span = supporting_span(passage, "The approved budget is four million");
         assert_eq!(&passage[span], "The budget for 2024 is four million euros.");
         assert_eq!(supporting_span(passage, "zzz"), 0..passage.len());
+        let titled = "# The moon\n\nThe moon is far away.";
+        assert_eq!(
+            &titled[supporting_span(titled, "A moon")],
+            "The moon is far away."
+        );
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl Generation {
                 self.stream = None;
                 return Some(Ok(GenerationEvent::Finished {
                     reason,
-                    usage: self.usage.clone(),
+                    usage: self.usage,
                 }));
             }
             let stream = self.stream.as_mut()?;

@@ -66,7 +66,15 @@ impl Store {
         Ok(num_queued as u64)
     }
 
-    /// Takes the oldest queued job. A job that was started three times without storing anything has most likely ended
+    /// Jobs that wait or run, in whichever process.
+    pub async fn num_unfinished_jobs(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM jobs";
+        let read =
+            move |tx: &Transaction| Ok(tx.query_row(sql, [], |row| row.get::<_, i64>(0))? as u64);
+        self.database().read(read).await
+    }
+
+    /// Takes the oldest queued job. A job that was started too often without storing anything has most likely ended
     /// the process each time: its document is marked as failed instead.
     pub async fn claim_next_job(&self) -> Result<Option<Job>> {
         let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')";

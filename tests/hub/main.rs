@@ -596,3 +596,48 @@ fn a_download_that_cannot_fit_is_not_begun() {
     assert!(matches!(error, HubError::DiskFull { .. }), "{error}");
     assert!(server.requests_of("GET").is_empty());
 }
+
+#[test]
+fn the_command_pulls_through_dropped_connections_and_the_server_finds_the_model() {
+    let file = Hosted::large("SmolLM2-135M-Instruct-Q8_0.gguf", 200_000);
+    let expected = file.contents.clone();
+    let num_gets = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        let mut reply = answer(std::slice::from_ref(&file), request);
+        if request.method == "GET" && num_gets.fetch_add(1, Ordering::SeqCst) == 0 {
+            reply.cut_after = Some(70_000);
+        }
+        reply
+    });
+    let cache = Cache::new();
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_inglenook"))
+            .args(args)
+            .env("HOME", cache.dir.path())
+            .env("INGLENOOK_HUB_ENDPOINT", server.url())
+            .env("INGLENOOK_MODEL_CACHE", cache.dir.path())
+            .current_dir(cache.dir.path())
+            .output()
+            .unwrap();
+        let (out, err) = (output.stdout, output.stderr);
+        (
+            output.status.success(),
+            String::from_utf8(out).unwrap(),
+            String::from_utf8(err).unwrap(),
+        )
+    };
+    let (succeeded, out, err) = run(&["models", "pull", "smollm2-135m-instruct"]);
+    assert!(succeeded, "{out}{err}");
+    let path = out.lines().last().unwrap().split_once(": ").unwrap().1;
+    assert_eq!(std::fs::read(path).unwrap(), expected);
+    let (_, out, _) = run(&["models"]);
+    assert!(out.contains(&format!("here: {path}")), "{out}");
+    let (succeeded, _, err) = run(&["models", "pull", "no-such-model"]);
+    assert!(!succeeded && err.contains("qwen3-0.6b"), "{err}");
+    // What came is no model: it is refused by name at start, not guessed at.
+    let (succeeded, _, err) = run(&["ask", "anything", "--device", "cpu"]);
+    assert!(
+        !succeeded && err.contains("SmolLM2-135M-Instruct-Q8_0.gguf"),
+        "{err}"
+    );
+}

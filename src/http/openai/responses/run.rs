@@ -228,7 +228,7 @@ impl Run {
     }
 
     async fn write(&mut self, events: &mut Events) -> Result<Value, Stopped> {
-        let begun = shape::response(&self.head, &self.echo, &Progress::InProgress, &[]);
+        let begun = shape::response(&self.head, &self.echo, &Progress::Running, &[]);
         events
             .send("response.created", json!({ "response": begun }))
             .await?;

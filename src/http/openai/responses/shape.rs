@@ -16,7 +16,7 @@ pub struct Head {
 
 /// How far a response has come.
 pub enum Progress<'a> {
-    InProgress,
+    Running,
     Completed {
         usage: &'a Usage,
         completed_at: u64,
@@ -33,7 +33,7 @@ pub enum Progress<'a> {
 
 pub fn response(head: &Head, echo: &Echo, progress: &Progress<'_>, output: &[Value]) -> Value {
     let (status, completed_at, usage) = match progress {
-        Progress::InProgress => ("in_progress", None, None),
+        Progress::Running => ("in_progress", None, None),
         Progress::Completed {
             usage,
             completed_at,
