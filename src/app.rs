@@ -183,6 +183,7 @@ impl App {
             port: settings.port,
             api_key: settings.api_key.clone(),
             max_upload_bytes: settings.max_upload_mb << 20,
+            upload_dir: settings.data_dir.join("uploads"),
             generation_timeout: Duration::from_secs(settings.generation_timeout),
             shutdown_grace: Duration::from_secs(settings.shutdown_grace),
             cors_origins: settings.cors_origins.clone(),
@@ -221,6 +222,7 @@ impl App {
         listener: TcpListener,
     ) -> anyhow::Result<ExitCode> {
         let grace = options.shutdown_grace;
+        clear_uploads(&options.upload_dir)?;
         let context = Context {
             workspace: self.workspace.clone(),
             options,
@@ -272,6 +274,15 @@ impl App {
             tracing::warn!(%error, "the vector index could not be saved; it is rebuilt at the next start");
         }
     }
+}
+
+/// Uploads that a killed server left half-way are of no use to anyone.
+fn clear_uploads(dir: &Path) -> anyhow::Result<()> {
+    let what = || format!("cannot prepare {}", dir.display());
+    if dir.exists() {
+        std::fs::remove_dir_all(dir).with_context(what)?;
+    }
+    std::fs::create_dir_all(dir).with_context(what)
 }
 
 /// The model that was named, or the first of its kind that was pulled.

@@ -1,6 +1,7 @@
 //! Every setting, from flags, environment, `inglenook.toml` and defaults, in that order of precedence. The only reader
 //! of the environment; checked once, at start.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,20 @@ use serde::{Deserialize, Serialize};
 const ENV_PREFIX: &str = "INGLENOOK_";
 /// The settings file that is read from the current folder when no other is named.
 const DEFAULT_FILE: &str = "inglenook.toml";
+
+/// Settings whose value is text, whatever it looks like: a key of digits is no number.
+const TEXT_KEYS: &[&str] = &[
+    "host",
+    "data_dir",
+    "chat_model",
+    "embedding_model",
+    "api_key",
+    "device",
+    "hub_endpoint",
+    "hub_token",
+    "model_cache",
+    "log",
+];
 
 /// The settings of every command. One field is one flag, one variable and one key of the file, of the same name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -126,9 +141,14 @@ impl Settings {
             None => {}
         }
         let known = known_keys();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let not_text: Vec<&str> = known
+            .iter()
+            .map(String::as_str)
+            .filter(|key| !TEXT_KEYS.contains(key))
+            .collect();
         let mut settings: Settings = figment
-            .merge(Env::prefixed(ENV_PREFIX).only(&known))
+            .merge(Env::prefixed(ENV_PREFIX).only(&not_text))
+            .merge(Serialized::globals(text_from_environment()))
             .merge(Serialized::globals(flags))
             .extract()
             .map_err(|error| ConfigError::Invalid(Box::new(error)))?;
@@ -175,6 +195,14 @@ fn known_keys() -> Vec<String> {
     let defaults = serde_json::to_value(Settings::default()).expect("settings are plain data");
     let keys = defaults.as_object().expect("settings are a struct").keys();
     keys.cloned().collect()
+}
+
+fn text_from_environment() -> BTreeMap<&'static str, String> {
+    let value = |key: &&'static str| {
+        let name = format!("{ENV_PREFIX}{}", key.to_uppercase());
+        Some((*key, variable(&name)?))
+    };
+    TEXT_KEYS.iter().filter_map(value).collect()
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -120,6 +120,26 @@ fn with_a_key_only_the_page_and_health_are_open() {
 }
 
 #[test]
+fn a_key_of_digits_from_the_environment_is_text() {
+    let server = Setup {
+        environment: vec![("INGLENOOK_API_KEY", "0123")],
+        ..Setup::default()
+    }
+    .start();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .build()
+        .into();
+    for (key, status) in [("Bearer 0123", 200), ("Bearer 123", 401)] {
+        let request = agent
+            .get(format!("{}/v1/models", server.base))
+            .header("authorization", key);
+        assert_eq!(request.call().unwrap().status().as_u16(), status, "{key}");
+    }
+}
+
+#[test]
 fn a_foreign_page_cannot_reach_an_open_server() {
     let server = Setup::default().start();
     let agent: ureq::Agent = ureq::Agent::config_builder()

@@ -59,11 +59,23 @@ fn list(settings: &Settings, cache: &ModelCache) -> anyhow::Result<ExitCode> {
         }
     }
     for (kind, named) in [
-        ("embedding", &settings.embedding_model),
-        ("chat", &settings.chat_model),
+        (ModelKind::Embedding, &settings.embedding_model),
+        (ModelKind::Chat, &settings.chat_model),
     ] {
-        if let Some(named) = named {
-            println!("Set as {kind} model: {named}");
+        let served = match named {
+            Some(name) => Some(cache.resolve(name, kind)?),
+            None => pulled
+                .iter()
+                .find(|model| model.catalog.is_some_and(|entry| entry.kind == kind))
+                .cloned(),
+        };
+        match served {
+            Some(model) => println!(
+                "Loaded as {kind} model: {} from {}",
+                model.name,
+                model.path.display()
+            ),
+            None => println!("Loaded as {kind} model: none"),
         }
     }
     println!("Pull one with: inglenook models pull NAME");

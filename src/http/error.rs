@@ -83,11 +83,6 @@ impl ApiError {
         }
     }
 
-    pub fn method_not_allowed(method: &str, path: &str) -> Self {
-        let message = format!("{method} is not allowed on {path}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message)
-    }
-
     pub fn too_large(limit_bytes: u64, what: &str) -> Self {
         let message = format!("{what} is larger than the limit of {limit_bytes} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, message)

@@ -11,6 +11,7 @@ pub mod sse;
 pub mod ui;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_cors::Cors;
@@ -43,6 +44,8 @@ pub struct HttpOptions {
     pub port: u16,
     pub api_key: Option<String>,
     pub max_upload_bytes: u64,
+    /// Where an upload is kept until it is stored: beside the store, which has the room.
+    pub upload_dir: PathBuf,
     pub generation_timeout: Duration,
     pub shutdown_grace: Duration,
     pub cors_origins: Vec<String>,
@@ -146,7 +149,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .configure(openai::routes);
 }
 
-/// A path that exists under another method is 405, anything else 404.
+/// Whatever no route takes.
 async fn fallback(request: HttpRequest) -> HttpResponse {
     ApiError::unknown_route(request.method().as_str(), request.path()).error_response()
 }

@@ -198,7 +198,9 @@ fn render(
     question.push_str("Question: ");
     question.push_str(parts.question);
     messages.push(json!({ "role": "user", "content": question }));
-    chat.prompt(&messages, &Map::<String, Value>::new())
+    // The sources are at hand: thinking aloud about them would only delay the answer, and be shown as part of it.
+    let extra = Map::from_iter([("enable_thinking".to_string(), Value::Bool(false))]);
+    chat.prompt(&messages, &extra)
 }
 
 /// A source between its marks. Its own text cannot contain a mark, so it cannot end its block or open another.

@@ -64,6 +64,7 @@ pub struct Setup {
     pub embedding_model: Option<PathBuf>,
     pub data_dir: Option<PathBuf>,
     pub args: Vec<String>,
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Setup {
@@ -73,6 +74,7 @@ impl Default for Setup {
             embedding_model: Some(models().embedder.clone()),
             data_dir: None,
             args: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -136,6 +138,7 @@ impl TestServer {
         let mut child = command
             .args(["--port", "0", "--log", "warn"])
             .args(&setup.args)
+            .envs(setup.environment)
             .arg("serve")
             .stdout(Stdio::piped())
             .spawn()

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
-use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::page::{self, PageQuery};
+use crate::http::{Context, HttpOptions};
 use crate::store::{Content, NewFile, StoredFile};
 
 /// Purposes that clients send.
@@ -36,7 +36,7 @@ pub async fn create(
     context: web::Data<Context>,
     form: Multipart,
 ) -> Result<HttpResponse, ApiError> {
-    let upload = read_form(form, context.options.max_upload_bytes).await?;
+    let upload = read_form(form, &context.options).await?;
     let missing =
         |param: &str| ApiError::invalid(param, format!("missing required parameter: '{param}'"));
     let purpose = upload.purpose.ok_or_else(|| missing("purpose"))?;
@@ -75,13 +75,13 @@ pub async fn create(
     Ok(HttpResponse::Ok().json(file_json(&file)))
 }
 
-async fn read_form(mut form: Multipart, max_bytes: u64) -> Result<Upload, ApiError> {
+async fn read_form(mut form: Multipart, options: &HttpOptions) -> Result<Upload, ApiError> {
     let mut upload = Upload::default();
     while let Some(field) = form.next().await {
         let field = field
             .map_err(|error| ApiError::malformed(format!("the form cannot be read: {error}")))?;
         match field.name().unwrap_or_default() {
-            "file" => upload.content = Some(read_file(field, max_bytes).await?),
+            "file" => upload.content = Some(read_file(field, options).await?),
             "purpose" => upload.purpose = Some(read_text(field, "purpose").await?),
             // Expiry and whatever clients add next.
             _ => skip(field).await?,
@@ -92,7 +92,7 @@ async fn read_form(mut form: Multipart, max_bytes: u64) -> Result<Upload, ApiErr
 
 async fn read_file(
     mut field: Field,
-    max_bytes: u64,
+    options: &HttpOptions,
 ) -> Result<(NamedTempFile, String, Option<String>), ApiError> {
     let filename = filename(&field);
     if filename.is_empty() {
@@ -104,16 +104,16 @@ async fn read_file(
     let media_type = field
         .content_type()
         .map(|media_type| media_type.essence_str().to_string());
-    let kept = NamedTempFile::new().map_err(unreadable)?;
+    let kept = NamedTempFile::new_in(&options.upload_dir).map_err(unreadable)?;
     let mut writer = tokio::fs::File::from_std(kept.reopen().map_err(unreadable)?);
     let mut num_bytes = 0;
     while let Some(chunk) = field.next().await {
         let chunk =
             chunk.map_err(|error| ApiError::malformed(format!("the upload broke off: {error}")))?;
         num_bytes += chunk.len() as u64;
-        if num_bytes > max_bytes {
+        if num_bytes > options.max_upload_bytes {
             return Err(ApiError::too_large(
-                max_bytes,
+                options.max_upload_bytes,
                 &format!("the file '{filename}'"),
             ));
         }

@@ -13,6 +13,9 @@ use crate::rag::generate::{ChatModel, GenerationOptions};
 use crate::rag::prompt::{Role, Turn};
 use crate::store::{SearchScope, StoreError};
 
+/// The temperature of answers from documents, unless a request says otherwise.
+const DOCUMENT_TEMPERATURE: f32 = 0.2;
+
 #[derive(Debug, Deserialize)]
 pub struct ResponsesRequest {
     model: Option<String>,
@@ -78,7 +81,7 @@ impl Checked {
     pub async fn from_request(
         context: &Context,
         request: ResponsesRequest,
-        sampling: SamplingFields,
+        mut sampling: SamplingFields,
     ) -> Result<Self, ApiError> {
         refuse(
             "conversation",
@@ -99,6 +102,10 @@ impl Checked {
         let chat = context.chat_model(request.model.as_deref())?;
         let file_search =
             file_search(context, request.tools.as_deref().unwrap_or_default()).await?;
+        if file_search.is_some() {
+            // What documents say is not to be varied, unless the caller wants it so.
+            sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
+        }
 
         let mut turns = match &request.previous_response_id {
             Some(id) => earlier_turns(context, id).await?,
