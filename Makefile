@@ -29,7 +29,7 @@ web/node_modules/.package-lock.json: web/package-lock.json
 	cd web && npm ci
 
 test: web
-	cargo test
+	cargo test --no-fail-fast
 	$(MAKE) test-clients
 ifneq ($(HAVE_NPM),)
 	cd web && npm run check && npm test

@@ -55,9 +55,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Text that may only stand in these modules.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("actix_", &["http"]),
+    // Logging names the libraries that it keeps quiet.
+    ("actix_", &["http", "telemetry"]),
     ("candle_", &["llm", "embedding", "kernels", "device"]),
-    ("rusqlite", &["store"]),
+    ("rusqlite", &["store", "telemetry"]),
     ("usearch", &["store"]),
     ("env::var", &["config", "test_data"]),
     ("unsafe ", &["kernels"]),
