@@ -31,6 +31,9 @@ const DEFAULT_FULL_SEQUENCES: usize = 4;
 /// Share of the free memory that the cache takes at most by default.
 const CACHE_SHARE: u64 = 4;
 
+/// Age at which uploads of another process are taken for abandoned.
+const ABANDONED_AFTER: Duration = Duration::from_secs(2 * 24 * 3600);
+
 /// The running program.
 pub struct App {
     settings: Settings,
@@ -183,7 +186,10 @@ impl App {
             port: settings.port,
             api_key: settings.api_key.clone(),
             max_upload_bytes: settings.max_upload_mb << 20,
-            upload_dir: settings.data_dir.join("uploads"),
+            upload_dir: settings
+                .data_dir
+                .join("uploads")
+                .join(std::process::id().to_string()),
             generation_timeout: Duration::from_secs(settings.generation_timeout),
             shutdown_grace: Duration::from_secs(settings.shutdown_grace),
             cors_origins: settings.cors_origins.clone(),
@@ -222,7 +228,8 @@ impl App {
         listener: TcpListener,
     ) -> anyhow::Result<ExitCode> {
         let grace = options.shutdown_grace;
-        clear_uploads(&options.upload_dir)?;
+        prepare_uploads(&options.upload_dir)?;
+        let upload_dir = options.upload_dir.clone();
         let context = Context {
             workspace: self.workspace.clone(),
             options,
@@ -230,6 +237,7 @@ impl App {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |age| age.as_secs()),
             device: self.device.name().to_string(),
+            ingestion: self.ingestion.as_ref().map(Ingestion::watch),
             notices: self.notices.clone(),
         };
         let server = http::serve(context, listener)?;
@@ -255,6 +263,7 @@ impl App {
             _ = terminate.recv() => return Ok(ExitCode::FAILURE),
         }
         self.close().await;
+        let _ = std::fs::remove_dir_all(upload_dir);
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
@@ -276,13 +285,24 @@ impl App {
     }
 }
 
-/// Uploads that a killed server left half-way are of no use to anyone.
-fn clear_uploads(dir: &Path) -> anyhow::Result<()> {
+/// A folder of this process for uploads. What servers left there that were killed days ago is of no use to anyone; a
+/// younger one may be at work beside this one.
+fn prepare_uploads(dir: &Path) -> anyhow::Result<()> {
     let what = || format!("cannot prepare {}", dir.display());
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).with_context(what)?;
+    let parent = dir.parent().expect("the folder is named inside another");
+    std::fs::create_dir_all(dir).with_context(what)?;
+    for entry in std::fs::read_dir(parent).with_context(what)?.flatten() {
+        let age = entry
+            .metadata()
+            .and_then(|it| it.modified())
+            .ok()
+            .and_then(|it| it.elapsed().ok());
+        if age.is_some_and(|age| age > ABANDONED_AFTER) {
+            // Another server may have been quicker.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
-    std::fs::create_dir_all(dir).with_context(what)
+    Ok(())
 }
 
 /// The model that was named, or the first of its kind that was pulled.

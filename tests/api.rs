@@ -421,9 +421,9 @@ fn bad_files_are_refused_with_a_reason_and_the_server_goes_on() {
     let no_pages = pdf_without_pages();
     let cases: [(&str, &[u8], &str); 4] = [
         ("picture.pdf", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "PNG"),
-        ("broken.pdf", b"%PDF-1.7\nnothing follows", ""),
+        ("broken.pdf", b"%PDF-1.7\nnothing follows", "cannot be read"),
         ("no-pages.pdf", &no_pages, "page"),
-        ("data.bin", &[0, 1, 2, 3, 0, 0, 255, 254], ""),
+        ("data.bin", &[0, 1, 2, 3, 0, 0, 255, 254], "binary"),
     ];
     for (name, content, reason) in cases {
         let (_, document) = server.ingest(&collection, name, content);

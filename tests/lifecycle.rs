@@ -168,6 +168,14 @@ fn a_client_that_leaves_frees_the_engine() {
         drop(socket);
         wait_for_load(&server, |running, waiting| running + waiting == 0);
     }
+    // Each of them alone would have gone on to the end of the context.
+    let num_generated = server.get("/health").ok()["engine"]["num_generated_tokens"]
+        .as_u64()
+        .unwrap();
+    assert!(
+        num_generated < 30_000,
+        "{num_generated} tokens were generated for nobody"
+    );
 }
 
 #[test]
@@ -178,20 +186,28 @@ fn a_full_queue_is_answered_at_once_with_retry_after() {
         .in_dir(dir.path())
         .args(&["--config", "queue.toml"])
         .start();
+    // A refusal may also come while the engine is only about to admit what waits; full is when it runs all it can.
     let mut sockets = Vec::new();
-    // The engine runs some and lets two wait; the next one is refused.
-    let refused = (0..64).find_map(|_| {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(
+            Instant::now() < deadline,
+            "{} requests did not fill the queue",
+            sockets.len()
+        );
         let mut socket = server.open("POST", "/v1/chat/completions", &endless_chat(true));
         let mut status = String::new();
         BufReader::new(&mut socket).read_line(&mut status).unwrap();
-        if status.contains("429") {
-            return Some(socket);
+        if status.contains("200") {
+            sockets.push(socket);
+            continue;
         }
-        assert!(status.contains("200"), "{status}");
-        sockets.push(socket);
-        None
-    });
-    assert!(refused.is_some(), "{} requests were taken", sockets.len());
+        assert!(status.contains("429"), "{status}");
+        let load = server.get("/health").ok()["engine"].clone();
+        if load["num_running"].as_u64() >= Some(16) && load["num_waiting"] == 2 {
+            break;
+        }
+    }
     let body: Value = serde_json::from_str(&endless_chat(false)).unwrap();
     let reply = server.post("/v1/chat/completions", body);
     assert!(reply.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
@@ -289,25 +305,25 @@ fn ingestion_that_is_killed_at_any_moment_resumes_to_completion() {
         num_chunks += document["num_chunks"].as_u64().unwrap();
     }
     assert!(num_chunks > 20, "{num_chunks}");
-    // Search finds exactly what the table says: each document by its own word, and every passage once.
+    // Search finds exactly what the table says: each document by its own word.
     for (number, id) in ids.iter().enumerate() {
         let body = json!({ "query": format!("subject{number}"), "max_num_results": 50 });
         let found = server
             .post(&format!("/v1/vector_stores/{collection}/search"), body)
             .ok();
-        let hits = found["data"].as_array().unwrap();
-        assert_eq!(hits[0]["file_id"], id.as_str());
-        let mut spans: Vec<String> = hits
-            .iter()
-            .map(|hit| format!("{}:{}", hit["file_id"], hit["start"]))
-            .collect();
-        spans.sort();
-        let before = spans.len();
-        spans.dedup();
-        assert_eq!(spans.len(), before, "a passage was found twice");
+        assert_eq!(found["data"][0]["file_id"], id.as_str());
     }
     let store = server.get(&format!("/v1/vector_stores/{collection}")).ok();
     assert_eq!(store["file_counts"]["completed"], 6);
+
+    // As many passages as when nothing goes wrong: none is lost, none is there twice.
+    let undisturbed = Setup::default().start();
+    let clean = undisturbed.collection();
+    for ((name, content), id) in documents.iter().zip(&ids) {
+        let (_, expected) = undisturbed.ingest(&clean, name, content.as_bytes());
+        let document = server.wait_for(&collection, id);
+        assert_eq!(document["num_chunks"], expected["num_chunks"], "{name}");
+    }
 }
 
 #[test]

@@ -187,7 +187,8 @@ impl ResponseError for ApiError {
         let headers = response.headers_mut();
         if self.status == StatusCode::TOO_MANY_REQUESTS {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-        } else if self.status.is_server_error() && self.status != StatusCode::GATEWAY_TIMEOUT {
+        } else if self.status.is_server_error() {
+            // Our own failures repeat themselves; a retry would only cost the same again.
             headers.insert(
                 header::HeaderName::from_static("x-should-retry"),
                 HeaderValue::from_static("false"),

@@ -7,6 +7,7 @@ use crate::http::Context;
 
 pub async fn get(context: web::Data<Context>) -> HttpResponse {
     let workspace = &context.workspace;
+    let ingestion = context.ingestion.as_ref();
     let dead = [
         (
             "chat model",
@@ -21,6 +22,10 @@ pub async fn get(context: web::Data<Context>) -> HttpResponse {
                 .embedder
                 .as_ref()
                 .is_some_and(|embedder| !embedder.is_alive()),
+        ),
+        (
+            "ingestion",
+            ingestion.is_some_and(|task| task.is_finished()),
         ),
     ];
     let dead: Vec<&str> = dead
@@ -50,6 +55,7 @@ pub async fn get(context: web::Data<Context>) -> HttpResponse {
                 "num_waiting": stats.num_waiting,
                 "num_free_blocks": stats.num_free_blocks,
                 "num_blocks": stats.num_blocks,
+                "num_generated_tokens": stats.num_generated_tokens,
             })
         }),
     }))

@@ -20,6 +20,8 @@ use actix_web::http::header;
 use actix_web::middleware::{NormalizePath, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 
+use tokio::task::AbortHandle;
+
 use crate::embedding::Embedder;
 use crate::rag::Workspace;
 use crate::rag::generate::ChatModel;
@@ -33,6 +35,8 @@ pub struct Context {
     pub started_at: u64,
     /// Where models run, in a few words.
     pub device: String,
+    /// The running ingestion, where there is one.
+    pub ingestion: Option<AbortHandle>,
     /// What the reader should know about this server, such as that a model is missing.
     pub notices: Vec<String>,
 }
@@ -121,6 +125,9 @@ pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server>
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
+            .app_data(web::QueryConfig::default().error_handler(|error, _| {
+                ApiError::malformed(format!("the query cannot be read: {error}")).into()
+            }))
             .wrap(from_fn(auth::require_key))
             .wrap(cors(&context.options.cors_origins))
             .wrap(from_fn(request_id::add))
@@ -133,6 +140,8 @@ pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server>
         .workers(2)
         .client_request_timeout(Duration::from_secs(30))
         .keep_alive(Duration::from_secs(75))
+        // A client that closes its side has left: whoever works for it must stop.
+        .h1_allow_half_closed(false)
         .shutdown_timeout(grace.as_secs())
         .disable_signals();
     Ok(server.run())
@@ -184,6 +193,16 @@ fn cors(origins: &[String]) -> Cors {
             "openai-poll-after-ms",
         ])
         .max_age(3600)
+}
+
+/// Runs `work`, which computes, away from the threads that serve.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match web::block(work).await {
+        Ok(result) => result,
+        Err(_) => Err(ApiError::ended_early()),
+    }
 }
 
 /// Headers that every answer carries.

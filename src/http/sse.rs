@@ -1,4 +1,4 @@
-//! Server-sent events: one frame an event, flushed at once, with keep-alives until the first one.
+//! Server-sent events: one frame an event, flushed at once, with keep-alives in every silence.
 
 use std::time::Duration;
 
@@ -60,15 +60,11 @@ where
             _ = work => {}
         }
     });
-    let body = stream::unfold((receiver, true), |(mut receiver, quiet)| async move {
-        if !quiet {
-            let frame = receiver.recv().await?;
-            return Some((Ok::<_, actix_web::Error>(encode(&frame)), (receiver, false)));
-        }
+    let body = stream::unfold(receiver, |mut receiver| async move {
         match timeout(KEEP_ALIVE, receiver.recv()).await {
-            Ok(frame) => Some((Ok(encode(&frame?)), (receiver, false))),
+            Ok(frame) => Some((Ok::<_, actix_web::Error>(encode(&frame?)), receiver)),
             // A single newline: some clients take an empty line for an event.
-            Err(_) => Some((Ok(Bytes::from_static(b": keep-alive\n")), (receiver, true))),
+            Err(_) => Some((Ok(Bytes::from_static(b": keep-alive\n")), receiver)),
         }
     });
     HttpResponse::Ok()

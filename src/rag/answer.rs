@@ -5,7 +5,7 @@ use crate::rag::cite::{CitedPiece, MarkerReader, claim_before, supporting_span};
 use crate::rag::generate::{
     ChatModel, EndReason, GenerateError, Generation, GenerationEvent, GenerationOptions,
 };
-use crate::rag::prompt::{self, LeftOut, PromptError, PromptParts, Turn};
+use crate::rag::prompt::{self, LeftOut, PromptError, PromptParts, Role, Turn};
 use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
 use crate::rag::{Workspace, document};
 use crate::store::StoreError;
@@ -88,14 +88,24 @@ impl Answer {
         if !retrieved.is_relevant {
             return Ok(Self::not_found(workspace));
         }
+        // What the system said stands for the whole conversation, and is not left out with old turns.
+        let (system, earlier): (Vec<Turn>, Vec<Turn>) = question
+            .earlier
+            .into_iter()
+            .partition(|turn| turn.role == Role::System);
+        let system = question
+            .instructions
+            .into_iter()
+            .chain(system.into_iter().map(|turn| turn.content));
+        let instructions = system.collect::<Vec<_>>().join("\n\n");
         let answer_tokens =
             prompt::answer_tokens(chat.context_length(), question.options.max_tokens);
         let built = prompt::build(
             chat,
             &PromptParts {
-                instructions: question.instructions.as_deref(),
+                instructions: (!instructions.is_empty()).then_some(instructions.as_str()),
                 passages: &retrieved.passages,
-                earlier: &question.earlier,
+                earlier: &earlier,
                 question: &question.text,
                 answer_tokens,
             },

@@ -213,9 +213,14 @@ pub fn supporting_span(passage: &str, claim: &str) -> Range<usize> {
 
 /// The part of `answer` that a marker at its end speaks for: back to the end of the sentence before.
 pub fn claim_before(answer: &str) -> &str {
-    let trimmed = answer.trim_end_matches(|c: char| {
-        c.is_whitespace() || c == ']' || c == '[' || c.is_ascii_digit()
-    });
+    let mut trimmed = answer.trim_end();
+    while let Some(inside) = trimmed.strip_suffix(']') {
+        let head = inside.trim_end_matches(|c: char| c.is_ascii_digit());
+        match head.strip_suffix('[').filter(|_| head.len() < inside.len()) {
+            Some(before) => trimmed = before.trim_end(),
+            None => break,
+        }
+    }
     let body = trimmed.trim_end_matches(['.', '!', '?', ':']);
     match sentences(body).last() {
         Some(last) => &answer[last.start..trimmed.len()],
@@ -292,5 +297,6 @@ mod tests {
         assert_eq!(claim_before("First. The second one [1]"), "The second one");
         assert_eq!(claim_before("First. The second one. "), "The second one.");
         assert_eq!(claim_before("Only"), "Only");
+        assert_eq!(claim_before("First. It was 500 [1][12] "), "It was 500");
     }
 }

@@ -145,6 +145,14 @@ impl ChatModel {
         Ok(self.encode(&text, SpecialTokens::Parse))
     }
 
+    /// How many tokens a text has by itself.
+    pub fn count_tokens(&self, text: &str) -> usize {
+        self.inner
+            .tokenizer
+            .encode(text, SpecialTokens::AsText)
+            .len()
+    }
+
     /// The tokens of plain text as a prompt for completion.
     pub fn plain_prompt(&self, text: &str) -> Vec<u32> {
         self.encode(text, SpecialTokens::Parse)
@@ -155,11 +163,24 @@ impl ChatModel {
     fn defused(&self, messages: &[Value]) -> Vec<Value> {
         let mut messages = messages.to_vec();
         for message in &mut messages {
-            if let Some(Value::String(content)) = message.get_mut("content") {
-                *content = self.inner.tokenizer.defuse(content);
+            let Some(fields) = message.as_object_mut() else {
+                continue;
+            };
+            // The role is ours; everything else was written by somebody.
+            for (_, value) in fields.iter_mut().filter(|(name, _)| *name != "role") {
+                self.defuse(value);
             }
         }
         messages
+    }
+
+    fn defuse(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.inner.tokenizer.defuse(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.defuse(item)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.defuse(field)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 
     fn encode(&self, text: &str, special: SpecialTokens) -> Vec<u32> {

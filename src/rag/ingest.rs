@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::task::{Id, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinHandle, JoinSet};
 
 use crate::embedding::{Embedder, EmbeddingError, InputKind, Priority};
 use crate::rag::chunk::{Chunk, ChunkOptions, chunk};
@@ -70,9 +70,9 @@ impl Ingestion {
         let _ = self.task.await;
     }
 
-    /// False when the worker has died.
-    pub fn is_alive(&self) -> bool {
-        !self.task.is_finished()
+    /// Tells whether the worker has died.
+    pub fn watch(&self) -> AbortHandle {
+        self.task.abort_handle()
     }
 }
 
@@ -131,6 +131,11 @@ pub fn decode(stored: Extraction) -> Option<ExtractedText> {
     })
 }
 
+/// Resolves when nobody wants more, also because nobody is left.
+async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
 /// The right to run jobs, or `None` when asked to stop before it was free.
 async fn wait_for_lock(data_dir: &Path, mut stopped: watch::Receiver<bool>) -> Option<WorkerLock> {
     loop {
@@ -140,7 +145,7 @@ async fn wait_for_lock(data_dir: &Path, mut stopped: watch::Receiver<bool>) -> O
             Err(error) => tracing::error!(%error, "the ingestion lock cannot be taken"),
         }
         tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return None,
+            _ = asked_to_stop(&mut stopped) => return None,
             _ = tokio::time::sleep(POLL) => {}
         }
     }
@@ -187,11 +192,17 @@ impl Worker {
                 }
             }
             tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => break,
+                _ = asked_to_stop(&mut stopped) => break,
                 _ = self.store.jobs_changed() => {}
                 Some(ended) = running.join_next_with_id(), if !running.is_empty() => {
-                    let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
-                    jobs.remove(&id);
+                    let (id, has_panicked) = match ended {
+                        Ok((id, ())) => (id, false),
+                        Err(error) => (error.id(), error.is_panic()),
+                    };
+                    if let Some(job) = jobs.remove(&id).filter(|_| has_panicked) {
+                        let why = "reading this file crashed the ingestion; please report it";
+                        self.fail(&job, DocumentErrorCode::ServerError, why).await;
+                    }
                 }
                 _ = tokio::time::sleep(POLL) => {}
             }
@@ -224,11 +235,18 @@ impl Worker {
             }
         };
         tracing::warn!(file = job.file_id, %error, "document could not be ingested");
-        match self.store.fail_job(&job, code, &error.to_string()).await {
-            Ok(()) | Err(StoreError::Gone { .. }) => {}
-            Err(error) => {
-                tracing::error!(file = job.file_id, %error, "the failure could not be stored")
+        self.fail(&job, code, &error.to_string()).await;
+    }
+
+    /// Stores the failure. When even that fails, as it does on a full disk, goes on trying: a document that nobody works
+    /// on must not look as if somebody did.
+    async fn fail(&self, job: &Job, code: DocumentErrorCode, message: &str) {
+        while let Err(error) = self.store.fail_job(job, code, message).await {
+            if matches!(error, StoreError::Gone { .. }) {
+                return;
             }
+            tracing::error!(file = job.file_id, %error, "the failure could not be stored");
+            tokio::time::sleep(POLL).await;
         }
     }
 

@@ -121,6 +121,7 @@ pub fn build(chat: &ChatModel, parts: &PromptParts<'_>) -> Result<BuiltPrompt, P
     let context_length = chat.context_length();
     let budget = context_length.saturating_sub(parts.answer_tokens);
     let mut num_turns = 0;
+    let mut turn_sizes: Option<Vec<usize>> = None;
     let mut passages = parts.passages.to_vec();
     let mut shortened = 0;
     loop {
@@ -140,7 +141,11 @@ pub fn build(chat: &ChatModel, parts: &PromptParts<'_>) -> Result<BuiltPrompt, P
         }
         let over = tokens.len() - budget;
         if num_turns < parts.earlier.len() {
-            num_turns = (num_turns + 2).min(parts.earlier.len());
+            let sizes = turn_sizes.get_or_insert_with(|| {
+                let size = |turn: &Turn| chat.count_tokens(&turn.content);
+                parts.earlier.iter().map(size).collect()
+            });
+            num_turns = turns_to_drop(sizes, num_turns, over);
         } else if passages.len() > 1 {
             passages.pop();
         } else if let Some(cut) = passages
@@ -161,6 +166,18 @@ pub fn build(chat: &ChatModel, parts: &PromptParts<'_>) -> Result<BuiltPrompt, P
             });
         }
     }
+}
+
+/// How many of the oldest turns go, in pairs, so that about `over` tokens do. At least one pair more than `dropped`.
+fn turns_to_drop(sizes: &[usize], dropped: usize, over: usize) -> usize {
+    let mut freed = 0;
+    let mut end = dropped;
+    while end < sizes.len() && (end == dropped || freed < over) {
+        let pair = &sizes[end..(end + 2).min(sizes.len())];
+        freed += pair.iter().sum::<usize>();
+        end += pair.len();
+    }
+    end
 }
 
 /// Where to end `text` so that about `over` of `total` tokens go: at the end of a sentence, at least one sentence
@@ -219,4 +236,41 @@ fn source_block(passage: &Passage) -> String {
         "<source number=\"{}\" document=\"{name}\" page=\"{}\">\n{text}\n</source>\n\n",
         passage.number, chunk.page_first
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_turns_go_in_pairs_and_no_more_than_needed() {
+        let sizes = [10, 10, 50, 50, 10, 10];
+        assert_eq!(turns_to_drop(&sizes, 0, 1), 2);
+        assert_eq!(turns_to_drop(&sizes, 0, 21), 4);
+        assert_eq!(turns_to_drop(&sizes, 2, 5), 4);
+        assert_eq!(turns_to_drop(&sizes, 4, 1000), 6);
+        assert_eq!(turns_to_drop(&sizes[..3], 2, 1), 3);
+    }
+
+    #[test]
+    fn a_text_is_shortened_at_the_end_of_a_sentence() {
+        let text = "One is here. Two is here. Three is here.";
+        assert_eq!(
+            shorter(text, 40, 100).map(|end| &text[..end]),
+            Some("One is here.")
+        );
+        assert_eq!(
+            shorter(text, 1, 100).map(|end| &text[..end]),
+            Some("One is here. Two is here.")
+        );
+        assert_eq!(shorter("Only one.", 1, 100), None);
+    }
+
+    #[test]
+    fn the_answer_never_takes_more_than_half_of_the_context() {
+        assert_eq!(answer_tokens(32_768, None), 1024);
+        assert_eq!(answer_tokens(2048, None), 512);
+        assert_eq!(answer_tokens(2048, Some(5000)), 1024);
+        assert_eq!(answer_tokens(2048, Some(0)), 1);
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::embedding::{EmbeddingError, InputKind, Priority};
+use crate::embedding::{Embedder, EmbeddingError, InputKind, Priority};
 use crate::rag::Workspace;
 use crate::rag::sentence::content_words;
 use crate::store::{ChunkRecord, Hit, SearchScope, StoreError};
@@ -60,10 +60,7 @@ pub async fn retrieve(
         .as_ref()
         .ok_or(RetrieveError::NoEmbedder)?;
     let num_candidates = (top_k * CANDIDATES_PER_PASSAGE).max(50);
-    let queries: Vec<String> = queries
-        .iter()
-        .map(|query| shortened(query, embedder))
-        .collect();
+    let queries = shorten_all(queries, embedder).await?;
     let embedded = embedder
         .embed(queries.clone(), InputKind::Query, Priority::Interactive)
         .await?;
@@ -151,27 +148,43 @@ fn is_relevant(queries: &[String], passages: &[Passage], min_similarity: f32) ->
     })
 }
 
+/// Counts tokens, and so works away from the threads that serve.
+async fn shorten_all(
+    queries: &[String],
+    embedder: &Embedder,
+) -> Result<Vec<String>, RetrieveError> {
+    let (queries, embedder) = (queries.to_vec(), embedder.clone());
+    let work = move || {
+        queries
+            .iter()
+            .map(|query| shortened(query, &embedder))
+            .collect()
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| EmbeddingError::Stopped.into())
+}
+
 /// A question longer than the embedder's window is searched by its end, where the question itself usually stands. Only
 /// the search sees the shorter text; the prompt keeps the whole.
-fn shortened(query: &str, embedder: &crate::embedding::Embedder) -> String {
+fn shortened(query: &str, embedder: &Embedder) -> String {
     let limit = embedder.max_query_tokens();
     if embedder.count_tokens(query) <= limit {
         return query.to_string();
     }
-    let words: Vec<&str> = query.split_whitespace().collect();
-    let fits = |num_words: usize| {
-        embedder.count_tokens(&words[words.len() - num_words..].join(" ")) <= limit
-    };
-    let (mut low, mut high) = (0, words.len());
-    while low < high {
-        let middle = (low + high).div_ceil(2);
-        if fits(middle) {
-            low = middle
-        } else {
-            high = middle - 1
-        }
+    let starts: Vec<usize> = query.char_indices().map(|(at, _)| at).collect();
+    let fits = |start: usize| embedder.count_tokens(&query[start..]) <= limit;
+    // The first character from which on everything fits.
+    let first = starts.partition_point(|start| !fits(*start));
+    let rest = starts.get(first).map_or("", |start| &query[*start..]);
+    // Not from the middle of a word, where there are words.
+    match rest
+        .find(char::is_whitespace)
+        .filter(|at| *at * 2 < rest.len())
+    {
+        Some(blank) => rest[blank..].trim_start().to_string(),
+        None => rest.to_string(),
     }
-    words[words.len() - low..].join(" ")
 }
 
 #[cfg(test)]

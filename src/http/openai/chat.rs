@@ -6,12 +6,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::engine::{GeneratedToken, Usage};
-use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonParts;
 use crate::http::openai::ids::{new_id, unix_seconds};
-use crate::http::openai::parameters::{SamplingFields, refuse};
+use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
 use crate::http::sse::{self, ClientGone, Frame, Frames};
+use crate::http::{Context, blocking};
 use crate::rag::generate::{ChatModel, EndReason, Generation, GenerationEvent};
 
 /// Choices that one request may ask for.
@@ -176,12 +176,11 @@ pub async fn create(
     let seed = sampling.seed;
     let options = sampling.options(max_tokens, logprobs, context.generation_timeout())?;
     let mut extra = request.chat_template_kwargs.unwrap_or_default();
-    if let Some(effort) = request.reasoning_effort {
-        extra
-            .entry("enable_thinking")
-            .or_insert(json!(effort != "none" && effort != "minimal"));
-    }
-    let prompt = chat.prompt(&template_messages(request.messages)?, &extra)?;
+    let thinks = is_thinking(request.reasoning_effort.as_deref());
+    extra.entry("enable_thinking").or_insert(json!(thinks));
+    let messages = template_messages(request.messages)?;
+    let templated = chat.clone();
+    let prompt = blocking(move || Ok(templated.prompt(&messages, &extra)?)).await?;
 
     let mut generations = Vec::new();
     for choice in 0..num_choices {

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::http::error::ApiError;
 use crate::http::openai::page::{self, PageQuery};
+use crate::http::openai::vector_stores::NO_EXPIRY;
 use crate::http::{Context, HttpOptions};
 use crate::store::{Content, NewFile, StoredFile};
 
@@ -83,7 +84,10 @@ async fn read_form(mut form: Multipart, options: &HttpOptions) -> Result<Upload,
         match field.name().unwrap_or_default() {
             "file" => upload.content = Some(read_file(field, options).await?),
             "purpose" => upload.purpose = Some(read_text(field, "purpose").await?),
-            // Expiry and whatever clients add next.
+            name if name.starts_with("expires_after") => {
+                return Err(ApiError::unsupported("expires_after", NO_EXPIRY));
+            }
+            // Whatever clients add next.
             _ => skip(field).await?,
         }
     }

@@ -95,6 +95,13 @@ pub fn refuse(param: &str, value: &Option<Value>, why: &str) -> Result<(), ApiEr
     match value {
         None | Some(Value::Null) | Some(Value::Bool(false)) => Ok(()),
         Some(Value::Array(items)) if items.is_empty() => Ok(()),
+        Some(Value::String(text)) if text.is_empty() => Ok(()),
         Some(_) => Err(ApiError::unsupported(param, why)),
     }
+}
+
+/// Whether a reasoning effort asks the model to think aloud. Nobody asks by saying nothing: the thoughts would be shown
+/// as part of the answer.
+pub fn is_thinking(effort: Option<&str>) -> bool {
+    !matches!(effort, None | Some("none" | "minimal"))
 }

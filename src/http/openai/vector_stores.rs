@@ -11,7 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::openai::filters;
 use crate::http::openai::page::{self, PageQuery};
-use crate::http::openai::parameters::OneOrMany;
+use crate::http::openai::parameters::{OneOrMany, refuse};
 use crate::http::openai::vector_store_files::{AttachRequest, ChunkingStrategy, attach_one};
 use crate::rag::retrieve::{Passage, retrieve};
 use crate::store::{NewVectorStore, SearchScope, VectorStore, VectorStoreUpdate};
@@ -19,6 +19,8 @@ use crate::store::{NewVectorStore, SearchScope, VectorStore, VectorStoreUpdate};
 /// Files that a store may be created with.
 const MAX_FILES: usize = 500;
 const MAX_METADATA: usize = 16;
+/// Accepting what nothing carries out would keep documents that should be gone.
+pub const NO_EXPIRY: &str = "expiry is not served yet; leave out 'expires_after'";
 
 #[derive(Debug, Deserialize)]
 pub struct CreateRequest {
@@ -26,34 +28,8 @@ pub struct CreateRequest {
     description: Option<String>,
     file_ids: Option<Vec<String>>,
     chunking_strategy: Option<ChunkingStrategy>,
-    expires_after: Option<ExpiresAfter>,
+    expires_after: Option<Value>,
     metadata: Option<Map<String, Value>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ExpiresAfter {
-    anchor: String,
-    days: u32,
-}
-
-impl ExpiresAfter {
-    fn checked_days(&self) -> Result<u32, ApiError> {
-        if self.anchor != "last_active_at" {
-            let message = format!(
-                "expires_after.anchor is '{}', but must be 'last_active_at'",
-                self.anchor
-            );
-            return Err(ApiError::invalid("expires_after.anchor", message));
-        }
-        if !(1..=365).contains(&self.days) {
-            let message = format!(
-                "expires_after.days is {}, but must be between 1 and 365",
-                self.days
-            );
-            return Err(ApiError::invalid("expires_after.days", message));
-        }
-        Ok(self.days)
-    }
 }
 
 pub async fn create(
@@ -61,7 +37,11 @@ pub async fn create(
     body: JsonBody<CreateRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.0;
+    refuse("expires_after", &request.expires_after, NO_EXPIRY)?;
     let file_ids = request.file_ids.unwrap_or_default();
+    if !file_ids.is_empty() {
+        context.embedding_model(None)?;
+    }
     if file_ids.len() > MAX_FILES {
         let message = format!(
             "file_ids has {} files, but may have {MAX_FILES}",
@@ -79,10 +59,7 @@ pub async fn create(
         name: request.name.unwrap_or_default(),
         description: request.description,
         metadata: checked_metadata(request.metadata.unwrap_or_default())?,
-        expires_after_days: request
-            .expires_after
-            .map(|after| after.checked_days())
-            .transpose()?,
+        expires_after_days: None,
     };
     let created = store.create_vector_store(new).await?;
     for file_id in file_ids {
@@ -141,7 +118,7 @@ pub async fn get(
 pub struct UpdateRequest {
     name: Option<String>,
     metadata: Option<Map<String, Value>>,
-    expires_after: Option<ExpiresAfter>,
+    expires_after: Option<Value>,
 }
 
 pub async fn update(
@@ -150,14 +127,11 @@ pub async fn update(
     body: JsonBody<UpdateRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.0;
+    refuse("expires_after", &request.expires_after, NO_EXPIRY)?;
     let update = VectorStoreUpdate {
         name: request.name,
         metadata: request.metadata.map(checked_metadata).transpose()?,
-        expires_after_days: request
-            .expires_after
-            .map(|after| after.checked_days())
-            .transpose()?
-            .map(Some),
+        expires_after_days: None,
         description: None,
     };
     let updated = context

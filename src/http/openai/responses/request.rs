@@ -7,7 +7,7 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::Content;
 use crate::http::openai::filters;
-use crate::http::openai::parameters::{SamplingFields, refuse};
+use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
 use crate::http::openai::vector_stores::{RankingOptions, checked_results};
 use crate::rag::generate::{ChatModel, GenerationOptions};
 use crate::rag::prompt::{Role, Turn};
@@ -27,6 +27,7 @@ pub struct ResponsesRequest {
     background: Option<Value>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
+    reasoning: Option<Reasoning>,
     include: Option<Vec<String>>,
     max_output_tokens: Option<i64>,
     metadata: Option<Map<String, Value>>,
@@ -39,6 +40,11 @@ pub struct ResponsesRequest {
     prompt_cache_key: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+struct Reasoning {
+    effort: Option<String>,
+}
+
 /// A request that can be run.
 pub struct Checked {
     pub chat: ChatModel,
@@ -47,6 +53,8 @@ pub struct Checked {
     pub question: String,
     pub file_search: Option<FileSearch>,
     pub options: GenerationOptions,
+    /// Whether the model may think aloud first.
+    pub is_thinking: bool,
     pub with_results: bool,
     pub is_stored: bool,
     pub is_streamed: bool,
@@ -69,10 +77,10 @@ pub struct Echo {
     pub previous_response_id: Option<String>,
     pub prompt_cache_key: Option<String>,
     pub safety_identifier: Option<String>,
-    pub temperature: f32,
+    pub temperature: f64,
     pub tool_choice: Value,
     pub tools: Vec<Value>,
-    pub top_p: f32,
+    pub top_p: f64,
     pub truncation: String,
     pub user: Option<String>,
 }
@@ -100,8 +108,15 @@ impl Checked {
         )?;
         check_text_format(request.text.as_ref())?;
         let chat = context.chat_model(request.model.as_deref())?;
-        let file_search =
-            file_search(context, request.tools.as_deref().unwrap_or_default()).await?;
+        let tools = match request
+            .tool_choice
+            .as_ref()
+            .is_some_and(|choice| choice == "none")
+        {
+            true => &[],
+            false => request.tools.as_deref().unwrap_or_default(),
+        };
+        let file_search = file_search(context, tools).await?;
         if file_search.is_some() {
             // What documents say is not to be varied, unless the caller wants it so.
             sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
@@ -138,13 +153,13 @@ impl Checked {
             previous_response_id: request.previous_response_id,
             prompt_cache_key: request.prompt_cache_key,
             safety_identifier: request.safety_identifier,
-            temperature: sampling.temperature.unwrap_or(1.0),
+            temperature: as_written(sampling.temperature.unwrap_or(1.0)),
             tool_choice: request
                 .tool_choice
                 .filter(|choice| !choice.is_null())
                 .unwrap_or(json!("auto")),
             tools: request.tools.unwrap_or_default(),
-            top_p: sampling.top_p.unwrap_or(1.0),
+            top_p: as_written(sampling.top_p.unwrap_or(1.0)),
             truncation: request.truncation.unwrap_or_else(|| "disabled".into()),
             user: sampling.user.clone(),
         };
@@ -165,6 +180,7 @@ impl Checked {
             earlier: turns,
             question,
             file_search,
+            is_thinking: is_thinking(request.reasoning.and_then(|it| it.effort).as_deref()),
             with_results: include.iter().any(|item| {
                 item == "file_search_call.results"
                     || item == "output[*].file_search_call.search_results"
@@ -174,6 +190,11 @@ impl Checked {
             echo,
         })
     }
+}
+
+/// The number as its sender wrote it: 0.2, not what is nearest to it in binary.
+fn as_written(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| number.into())
 }
 
 fn check_text_format(text: Option<&Value>) -> Result<(), ApiError> {

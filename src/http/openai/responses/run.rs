@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 use super::request::{Checked, Echo};
 use super::shape::{self, Head, Progress};
 use crate::engine::Usage;
-use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::ids::{new_id, unix_seconds};
 use crate::http::openai::vector_stores::passage_json;
 use crate::http::sse::{ClientGone, Frame, Frames};
+use crate::http::{Context, blocking};
 use crate::rag::answer::{Answer, AnswerEvent, Question};
 use crate::rag::generate::{EndReason, Generation, GenerationEvent};
 use crate::rag::prompt::{Role, Turn};
@@ -43,6 +43,7 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
         question,
         file_search,
         options,
+        is_thinking,
         with_results,
         is_stored,
         mut echo,
@@ -64,10 +65,10 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
     let mut found = None;
     let source = match file_search {
         None => {
-            let prompt = chat.prompt(
-                &chat_messages(echo.instructions.as_deref(), &turns),
-                &Map::new(),
-            )?;
+            let messages = chat_messages(echo.instructions.as_deref(), &turns);
+            let extra = Map::from_iter([("enable_thinking".to_string(), json!(is_thinking))]);
+            let templated = chat.clone();
+            let prompt = blocking(move || Ok(templated.prompt(&messages, &extra)?)).await?;
             Source::Chat(
                 chat.generate(prompt, options)
                     .map_err(|error| ApiError::from(error).about("input"))?,
@@ -87,8 +88,15 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
                 instructions: echo.instructions.clone(),
                 options,
             };
-            let answer = Answer::begin(workspace, &chat, question, &retrieved)
-                .map_err(|error| ApiError::from(error).about("input"))?;
+            let (workspace, chat) = (workspace.clone(), chat.clone());
+            let (answer, retrieved) = blocking(move || {
+                let answer = Answer::begin(&workspace, &chat, question, &retrieved);
+                Ok((
+                    answer.map_err(|error| ApiError::from(error).about("input"))?,
+                    retrieved,
+                ))
+            })
+            .await?;
             let outcome = if answer.is_found {
                 "answered"
             } else {
