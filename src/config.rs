@@ -132,7 +132,8 @@ impl Settings {
     /// Joins `flags` (only those that were given) over environment, file and defaults.
     pub fn load(file: Option<&Path>, flags: &impl Serialize) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Serialized::defaults(Settings::default()));
-        match file {
+        let named = variable("INGLENOOK_CONFIG").map(PathBuf::from);
+        match file.or(named.as_deref()) {
             Some(path) if !path.is_file() => return Err(ConfigError::NoFile { path: path.into() }),
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
             None if Path::new(DEFAULT_FILE).is_file() => {

@@ -46,7 +46,7 @@ enum Command {
 #[derive(Debug, Args, Serialize)]
 struct Flags {
     /// Settings file [default: inglenook.toml in the current folder, if there is one]
-    #[arg(long, global = true, value_name = "FILE", env = "INGLENOOK_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE")]
     #[serde(skip)]
     config: Option<PathBuf>,
     /// Address to listen on [default: 127.0.0.1]

@@ -20,7 +20,7 @@ pub const SHOWN: &str =
     "The keeper of the lighthouse is Maren Holt [1]. An invented source is not shown.";
 
 /// Longest time that anything here may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Tiny models on disk, made once a test binary.
 pub struct Models {
