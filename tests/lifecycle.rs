@@ -120,6 +120,31 @@ fn with_a_key_only_the_page_and_health_are_open() {
 }
 
 #[test]
+fn an_answer_of_a_sentencepiece_model_has_no_blank_before_it() {
+    let Some(model) = inglenook::test_data::require("lm/stories260K.gguf") else {
+        return;
+    };
+    let server = Setup {
+        chat_model: Some(model),
+        ..Setup::default()
+    }
+    .start();
+    let chat = json!({
+        "messages": [{ "role": "user", "content": "Once upon a time" }],
+        "max_tokens": 8,
+        "temperature": 0,
+    });
+    let answer = server.post("/v1/chat/completions", chat).ok();
+    let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(!text.is_empty() && !text.starts_with(' '), "{text:?}");
+    // A continuation keeps it: it is part of the text.
+    let plain = json!({ "prompt": "Once upon a time", "max_tokens": 8, "temperature": 0 });
+    let continued = server.post("/v1/completions", plain).ok();
+    let text = continued["choices"][0]["text"].as_str().unwrap();
+    assert!(text.starts_with(", there was"), "{text:?}");
+}
+
+#[test]
 fn a_key_of_digits_from_the_environment_is_text() {
     let server = Setup {
         environment: vec![("INGLENOOK_API_KEY", "0123")],

@@ -55,6 +55,7 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
         stops: Vec::new(),
         logprobs: None,
         user: None,
+        trims_start: true,
         timeout,
     };
     let question = Question {
@@ -96,7 +97,8 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
             out,
             "Nothing was cited. Passages that were given to the model:"
         )?;
-        for passage in &retrieved.passages {
+        let num_given = retrieved.passages.len() - answer.left_out.num_passages;
+        for passage in retrieved.passages.iter().take(num_given) {
             writeln!(
                 out,
                 "  {}, page {}",

@@ -39,6 +39,8 @@ pub struct GenerationOptions {
     /// Without it, as much as the context leaves.
     pub max_tokens: Option<usize>,
     pub sampling: SamplingParams,
+    /// Whether blanks before the first word are left out, as SentencePiece models say one.
+    pub trims_start: bool,
     /// Generation ends before any of these.
     pub stops: Vec<String>,
     /// Log-probabilities with this many alternatives.
@@ -220,6 +222,7 @@ impl ChatModel {
             deadline: Instant::now() + options.timeout,
             timeout: options.timeout,
             pending: Vec::new(),
+            is_trimming: options.trims_start,
             usage: Usage {
                 num_prompt_tokens,
                 ..Usage::default()
@@ -237,6 +240,8 @@ pub struct Generation {
     deadline: Instant,
     timeout: Duration,
     pending: Vec<GeneratedToken>,
+    /// Nothing has been said yet, and blanks are to be left out.
+    is_trimming: bool,
     usage: Usage,
     /// Set when the text has ended and only the last event is still to be given.
     finished: Option<EndReason>,
@@ -271,8 +276,9 @@ impl Generation {
                         self.usage.num_cached_tokens = stream.num_cached_tokens();
                         self.finished = Some(EndReason::Stop);
                     }
-                    if !piece.text.is_empty() {
-                        return Some(Ok(self.text(piece.text)));
+                    let text = self.trimmed(piece.text);
+                    if !text.is_empty() {
+                        return Some(Ok(self.text(text)));
                     }
                 }
                 Ok(TokenEvent::Finished { reason, usage }) => {
@@ -282,6 +288,7 @@ impl Generation {
                         FinishReason::MaxTokens => EndReason::Length,
                     });
                     let rest = self.decoder.finish();
+                    let rest = self.trimmed(rest);
                     if !rest.is_empty() || !self.pending.is_empty() {
                         return Some(Ok(self.text(rest)));
                     }
@@ -292,6 +299,15 @@ impl Generation {
                 }
             }
         }
+    }
+
+    fn trimmed(&mut self, text: String) -> String {
+        if !self.is_trimming {
+            return text;
+        }
+        let rest = text.trim_start();
+        self.is_trimming = rest.is_empty();
+        rest.to_string()
     }
 
     fn text(&mut self, text: String) -> GenerationEvent {

@@ -85,6 +85,15 @@ pub fn default_chunking() -> Chunking {
     }
 }
 
+/// The chunking that an embedder allows: passages within its window, overlapping by a quarter at most.
+pub fn allowed_chunking(wanted: Chunking, embedder: &Embedder) -> Chunking {
+    let max_tokens = wanted.max_tokens.min(embedder.max_passage_tokens() as u32);
+    Chunking {
+        max_tokens,
+        overlap_tokens: wanted.overlap_tokens.min(max_tokens / 4),
+    }
+}
+
 /// What a document has besides its text, as it is stored.
 #[derive(Serialize, Deserialize)]
 struct Layout {
@@ -332,12 +341,10 @@ impl Worker {
         document: &Arc<ExtractedText>,
         job: &Job,
     ) -> Result<Vec<Chunk>, IngestError> {
-        let longest = self.embedder.max_passage_tokens();
-        let max_tokens = (job.chunking.max_tokens as usize).min(longest);
-        let overlap_tokens = (job.chunking.overlap_tokens as usize).min(max_tokens / 4);
+        let chunking = allowed_chunking(job.chunking, &self.embedder);
         let options = ChunkOptions {
-            max_tokens,
-            overlap_tokens,
+            max_tokens: chunking.max_tokens as usize,
+            overlap_tokens: chunking.overlap_tokens as usize,
         };
         let document = Arc::clone(document);
         let embedder = self.embedder.clone();

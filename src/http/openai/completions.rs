@@ -58,7 +58,9 @@ pub async fn create(
     }
     let chat = context.chat_model(request.model.as_deref())?;
     let max_tokens = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
-    let options = sampling.options(Some(max_tokens), None, context.generation_timeout())?;
+    let mut options = sampling.options(Some(max_tokens), None, context.generation_timeout())?;
+    // A continuation begins where the prompt ended.
+    options.trims_start = false;
     let echo = request.echo.unwrap_or(false);
     let mut generations = Vec::new();
     for prompt in prompts(request.prompt)? {

@@ -84,6 +84,7 @@ impl SamplingFields {
             },
             stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
             logprobs,
+            trims_start: true,
             user: self.user,
             timeout,
         })

@@ -9,7 +9,7 @@ use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::openai::attributes;
 use crate::http::openai::page::{self, PageQuery};
-use crate::rag::ingest::default_chunking;
+use crate::rag::ingest::{allowed_chunking, default_chunking};
 use crate::store::{Chunking, Document, DocumentStatus};
 
 /// Milliseconds after which a client should ask again, for its polling helpers.
@@ -37,7 +37,7 @@ struct StaticChunking {
 }
 
 impl ChunkingStrategy {
-    /// Checked sizes. The embedder's window bounds them further when a document is cut.
+    /// Checked sizes. The embedder's window bounds them further.
     pub fn chunking(strategy: Option<&Self>) -> Result<Chunking, ApiError> {
         let auto = default_chunking();
         let Some(strategy) = strategy else {
@@ -93,15 +93,16 @@ pub async fn attach(
         .json(document_json(&document)))
 }
 
-/// Attaches a file and queues its ingestion.
+/// Attaches a file and queues its ingestion. The answer shows the sizes that the embedder allows.
 pub async fn attach_one(
     context: &Context,
     store_id: &str,
     request: AttachRequest,
 ) -> Result<Document, ApiError> {
-    context.embedding_model(None)?;
+    let embedder = context.embedding_model(None)?;
     let attributes = attributes::checked(request.attributes.unwrap_or_default())?;
     let chunking = ChunkingStrategy::chunking(request.chunking_strategy.as_ref())?;
+    let chunking = allowed_chunking(chunking, &embedder);
     Ok(context
         .workspace
         .store
