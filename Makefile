@@ -24,6 +24,7 @@ WEB_SOURCES := $(shell find web/src web/public -type f 2>/dev/null) web/index.ht
 
 web/dist/index.html: web/node_modules/.package-lock.json $(WEB_SOURCES)
 	cd web && npm run build
+	@touch src/http/ui.rs  # the compiler does not see that there are new files to embed
 
 web/node_modules/.package-lock.json: web/package-lock.json
 	cd web && npm ci
