@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +21,7 @@ use crate::rag::extract::ExtractLimits;
 use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
 use crate::rag::{Workspace, default_min_similarity};
-use crate::store::{EmbedderId, Store};
+use crate::store::{EmbedderId, Store, unix_now};
 use crate::tokenizer::Tokenizer;
 
 /// Longest context by default: longer ones cost memory that few questions need.
@@ -233,9 +233,7 @@ impl App {
         let context = Context {
             workspace: self.workspace.clone(),
             options,
-            started_at: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |age| age.as_secs()),
+            started_at: unix_now(),
             device: self.device.name().to_string(),
             ingestion: self.ingestion.as_ref().map(Ingestion::watch),
             notices: self.notices.clone(),

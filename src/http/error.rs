@@ -139,10 +139,6 @@ impl ApiError {
         self
     }
 
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
     pub fn code(&self) -> &str {
         self.code.unwrap_or(if self.status.is_server_error() {
             "server_error"
@@ -288,7 +284,6 @@ impl From<RetrieveError> for ApiError {
 impl From<AnswerError> for ApiError {
     fn from(error: AnswerError) -> Self {
         match error {
-            AnswerError::Retrieve(error) => error.into(),
             AnswerError::Prompt(PromptError::Generate(error)) | AnswerError::Generate(error) => {
                 error.into()
             }

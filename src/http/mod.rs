@@ -32,7 +32,7 @@ pub struct Context {
     pub workspace: Workspace,
     pub options: HttpOptions,
     /// Unix seconds.
-    pub started_at: u64,
+    pub started_at: i64,
     /// Where models run, in a few words.
     pub device: String,
     /// The running ingestion, where there is one.

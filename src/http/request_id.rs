@@ -8,7 +8,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 
 use crate::http::harden;
-use crate::http::openai::ids::new_id;
+use crate::store::new_id;
 
 pub async fn add(
     request: ServiceRequest,

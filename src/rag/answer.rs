@@ -6,7 +6,7 @@ use crate::rag::generate::{
     ChatModel, EndReason, GenerateError, Generation, GenerationEvent, GenerationOptions,
 };
 use crate::rag::prompt::{self, LeftOut, PromptError, PromptParts, Role, Turn};
-use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
+use crate::rag::retrieve::{Passage, Retrieved};
 use crate::rag::{Workspace, document};
 use crate::store::StoreError;
 
@@ -54,8 +54,6 @@ pub enum AnswerEvent {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
-    #[error(transparent)]
-    Retrieve(#[from] RetrieveError),
     #[error(transparent)]
     Prompt(#[from] PromptError),
     #[error(transparent)]

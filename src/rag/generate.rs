@@ -1,7 +1,7 @@
 //! A chat model in words: messages in, text out. Joins tokenizer and engine, which do not know each other.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -11,6 +11,7 @@ use crate::engine::{
     Engine, EngineError, FinishReason, GeneratedToken, GenerationRequest, SamplingParams,
     SubmitError, TokenEvent, TokenStream, Usage,
 };
+use crate::store::unix_now;
 use crate::tokenizer::{ChatTemplate, SpecialTokens, StreamDecoder, TemplateError, Tokenizer};
 
 /// For a model whose file has no chat template, as base models have none.
@@ -27,7 +28,7 @@ pub struct ChatModel {
 
 struct Inner {
     id: String,
-    created: u64,
+    created: i64,
     engine: Engine,
     tokenizer: Tokenizer,
     template: ChatTemplate,
@@ -100,13 +101,10 @@ impl ChatModel {
                 ChatTemplate::new(PLAIN_TEMPLATE, "", "")?
             }
         };
-        let created = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_secs());
         Ok(Self {
             inner: Arc::new(Inner {
                 id,
-                created,
+                created: unix_now(),
                 engine,
                 tokenizer,
                 template,
@@ -119,7 +117,7 @@ impl ChatModel {
     }
 
     /// When it was loaded, in Unix seconds.
-    pub fn created(&self) -> u64 {
+    pub fn created(&self) -> i64 {
         self.inner.created
     }
 

@@ -27,7 +27,8 @@ pub enum Role {
 }
 
 impl Role {
-    fn name(self) -> &'static str {
+    /// As chat templates and the API spell it.
+    pub fn name(self) -> &'static str {
         match self {
             Role::System => "system",
             Role::User => "user",

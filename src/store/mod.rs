@@ -108,7 +108,7 @@ impl Store {
 }
 
 /// `prefix` and 24 random hexadecimal digits.
-fn new_id(prefix: &str) -> String {
+pub fn new_id(prefix: &str) -> String {
     let digits: String = rand::random::<[u8; 12]>()
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -117,7 +117,7 @@ fn new_id(prefix: &str) -> String {
 }
 
 /// Seconds since 1970.
-fn unix_now() -> i64 {
+pub fn unix_now() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |elapsed| elapsed.as_secs() as i64)

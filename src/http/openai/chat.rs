@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 use crate::engine::{GeneratedToken, Usage};
 use crate::http::error::ApiError;
 use crate::http::json::JsonParts;
-use crate::http::openai::ids::{new_id, unix_seconds};
 use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
 use crate::http::sse::{self, ClientGone, Frame, Frames};
 use crate::http::{Context, blocking};
 use crate::rag::generate::{ChatModel, EndReason, Generation, GenerationEvent};
+use crate::store::{new_id, unix_now};
 
 /// Choices that one request may ask for.
 const MAX_CHOICES: u32 = 16;
@@ -151,7 +151,7 @@ fn template_messages(messages: Vec<Message>) -> Result<Vec<Value>, ApiError> {
 /// What the answers carry besides the text.
 struct Envelope {
     id: String,
-    created: u64,
+    created: i64,
     model: String,
     fingerprint: String,
     with_logprobs: bool,
@@ -191,7 +191,7 @@ pub async fn create(
     }
     let envelope = Envelope {
         id: new_id("chatcmpl-"),
-        created: unix_seconds(),
+        created: unix_now(),
         model: chat.id().to_string(),
         fingerprint: context.fingerprint(),
         with_logprobs: logprobs.is_some(),

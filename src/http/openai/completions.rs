@@ -9,10 +9,10 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonParts;
 use crate::http::openai::chat::{finish_reason, usage_json};
-use crate::http::openai::ids::{new_id, unix_seconds};
 use crate::http::openai::parameters::{SamplingFields, refuse};
 use crate::http::sse::{self, Frame};
 use crate::rag::generate::{Generation, GenerationEvent};
+use crate::store::{new_id, unix_now};
 
 /// What OpenAI's own endpoint generates when nothing is said.
 const DEFAULT_MAX_TOKENS: i64 = 16;
@@ -88,7 +88,7 @@ pub async fn create(
     }
     let envelope = Envelope {
         id: new_id("cmpl-"),
-        created: unix_seconds(),
+        created: unix_now(),
         model: chat.id().to_string(),
     };
     if request.stream.unwrap_or(false) {
@@ -154,7 +154,7 @@ async fn stream(
 
 struct Envelope {
     id: String,
-    created: u64,
+    created: i64,
     model: String,
 }
 

@@ -6,7 +6,6 @@ pub mod completions;
 pub mod embeddings;
 pub mod files;
 pub mod filters;
-pub mod ids;
 pub mod models;
 pub mod page;
 pub mod parameters;

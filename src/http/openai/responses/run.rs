@@ -6,7 +6,6 @@ use super::request::{Checked, Echo};
 use super::shape::{self, Head, Progress};
 use crate::engine::Usage;
 use crate::http::error::ApiError;
-use crate::http::openai::ids::{new_id, unix_seconds};
 use crate::http::openai::vector_stores::passage_json;
 use crate::http::sse::{ClientGone, Frame, Frames};
 use crate::http::{Context, blocking};
@@ -14,7 +13,7 @@ use crate::rag::answer::{Answer, AnswerEvent, Question};
 use crate::rag::generate::{EndReason, Generation, GenerationEvent};
 use crate::rag::prompt::{Role, Turn};
 use crate::rag::retrieve::{Retrieved, retrieve};
-use crate::store::{Store, StoredResponse};
+use crate::store::{Store, StoredResponse, new_id, unix_now};
 
 /// A response that is ready to be written.
 pub struct Run {
@@ -52,7 +51,7 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
     let workspace = &context.workspace;
     let head = Head {
         id: new_id("resp_"),
-        created_at: unix_seconds(),
+        created_at: unix_now(),
         model: chat.id().to_string(),
         is_stored,
     };
@@ -126,14 +125,9 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
 
 fn chat_messages(instructions: Option<&str>, turns: &[Turn]) -> Vec<Value> {
     let system = instructions.map(|text| json!({ "role": "system", "content": text }));
-    let role = |role| match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-    };
     let turns = turns
         .iter()
-        .map(|turn| json!({ "role": role(turn.role), "content": turn.content }));
+        .map(|turn| json!({ "role": turn.role.name(), "content": turn.content }));
     system.into_iter().chain(turns).collect()
 }
 
@@ -253,7 +247,7 @@ impl Run {
         let progress = match reason {
             EndReason::Stop => Progress::Completed {
                 usage: &usage,
-                completed_at: unix_seconds(),
+                completed_at: unix_now(),
             },
             EndReason::Length => Progress::Incomplete { usage: &usage },
         };
@@ -385,7 +379,7 @@ impl Run {
         });
         let stored = StoredResponse {
             id: self.head.id.clone(),
-            created_at: self.head.created_at as i64,
+            created_at: self.head.created_at,
             body: response.clone(),
             input: json!(chat_messages(None, &self.turns)),
             previous_id: self.echo.previous_response_id.clone(),

@@ -9,7 +9,7 @@ use crate::rag::answer::Citation;
 /// Identity of one response.
 pub struct Head {
     pub id: String,
-    pub created_at: u64,
+    pub created_at: i64,
     pub model: String,
     pub is_stored: bool,
 }
@@ -19,7 +19,7 @@ pub enum Progress<'a> {
     Running,
     Completed {
         usage: &'a Usage,
-        completed_at: u64,
+        completed_at: i64,
     },
     /// Ended by the token limit.
     Incomplete {
