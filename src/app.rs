@@ -14,13 +14,13 @@ use crate::device::{ComputeDevice, DeviceChoice};
 use crate::embedding::{Embedder, EmbedderOptions};
 use crate::engine::{Engine, EngineConfig};
 use crate::http::{self, Context, HttpOptions, NO_CHAT_MODEL, NO_EMBEDDING_MODEL};
-use crate::hub::{ModelCache, ModelKind, ResolvedModel};
+use crate::hub::{ModelCache, ModelKind, ModelSource, ResolvedModel};
 use crate::llm::gguf::GgufFile;
 use crate::llm::{CacheSize, Decoder, LanguageModel, LoadOptions};
 use crate::rag::extract::ExtractLimits;
 use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
-use crate::rag::{Workspace, default_min_similarity};
+use crate::rag::{AnswererKind, Workspace, default_min_similarity, quote};
 use crate::store::{EmbedderId, Store, unix_now};
 use crate::tokenizer::Tokenizer;
 
@@ -42,6 +42,8 @@ pub struct App {
     ingestion: Option<Ingestion>,
     loaded: Vec<LoadedModel>,
     notices: Vec<String>,
+    /// Ids of loaded models that came with the program.
+    demonstrations: Vec<String>,
 }
 
 /// What the banner says of a model.
@@ -102,17 +104,19 @@ impl App {
         let choice: DeviceChoice = settings.device.parse()?;
         let device = ComputeDevice::select(choice)?;
 
-        let cache = ModelCache::new(settings.model_cache.clone());
+        let cache = ModelCache::new(settings.model_cache.clone()).with_bundled(&settings.data_dir);
         let mut loaded = Vec::new();
         let mut notices = Vec::new();
 
-        let embedder = match find(
-            &cache,
-            settings.embedding_model.as_deref(),
-            ModelKind::Embedding,
-        )? {
+        let mut demonstrations = Vec::new();
+
+        let named = settings.embedding_model.as_deref();
+        let embedder = match cache.choose(named, ModelKind::Embedding)? {
             Some(found) => {
                 let (embedder, model) = load_embedder(&found, &device)?;
+                if found.source == ModelSource::Bundled {
+                    demonstrations.push(model.id.clone());
+                }
                 loaded.push(model);
                 Some(embedder)
             }
@@ -121,10 +125,19 @@ impl App {
                 None
             }
         };
+        let mut default_answerer = AnswererKind::Quote;
+        let named = settings.chat_model.as_deref();
         let chat = match parts.chat {
-            true => match find(&cache, settings.chat_model.as_deref(), ModelKind::Chat)? {
+            true => match cache.choose(named, ModelKind::Chat)? {
                 Some(found) => {
                     let (chat, model) = load_chat(&found, &device, &settings)?;
+                    match found.source {
+                        ModelSource::Bundled => demonstrations.push(model.id.clone()),
+                        // A model that somebody chose is to write the answers.
+                        ModelSource::Path | ModelSource::Cache => {
+                            default_answerer = AnswererKind::Chat
+                        }
+                    }
                     loaded.push(model);
                     Some(chat)
                 }
@@ -135,6 +148,9 @@ impl App {
             },
             false => None,
         };
+        if !demonstrations.is_empty() {
+            notices.push(demonstration_notice(&demonstrations));
+        }
         let store = Store::open(&settings.data_dir, embedder_id(embedder.as_ref())).await?;
         if embedder.is_some() {
             let stale = store.documents_of_other_embedders().await?;
@@ -163,7 +179,11 @@ impl App {
             store,
             embedder,
             chat,
+            default_answerer,
             min_similarity,
+            min_quote_confidence: settings
+                .min_quote_confidence
+                .unwrap_or(quote::DEFAULT_MIN_CONFIDENCE),
             top_k: settings.top_k,
         };
         Ok(Self {
@@ -173,6 +193,7 @@ impl App {
             ingestion,
             loaded,
             notices,
+            demonstrations,
         })
     }
 
@@ -237,6 +258,7 @@ impl App {
             device: self.device.name().to_string(),
             ingestion: self.ingestion.as_ref().map(Ingestion::watch),
             notices: self.notices.clone(),
+            demonstrations: self.demonstrations.clone(),
         };
         let server = http::serve(context, listener)?;
         let handle = server.handle();
@@ -283,6 +305,19 @@ impl App {
     }
 }
 
+/// What to say of models that only show what the program does.
+fn demonstration_notice(names: &[String]) -> String {
+    let (are, they) = match names.len() {
+        1 => ("is a small demonstration model", "it"),
+        _ => ("are small demonstration models", "them"),
+    };
+    format!(
+        "{} {are}; replace {they} with: inglenook models pull bge-small-en-v1.5 (finds passages) and: inglenook models \
+         pull qwen3-1.7b (writes answers), then restart",
+        names.join(" and ")
+    )
+}
+
 /// A folder of this process for uploads. What servers left there that were killed days ago is of no use to anyone; a
 /// younger one may be at work beside this one.
 fn prepare_uploads(dir: &Path) -> anyhow::Result<()> {
@@ -301,21 +336,6 @@ fn prepare_uploads(dir: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The model that was named, or the first of its kind that was pulled.
-fn find(
-    cache: &ModelCache,
-    named: Option<&str>,
-    kind: ModelKind,
-) -> anyhow::Result<Option<ResolvedModel>> {
-    match named {
-        Some(name) => Ok(Some(cache.resolve(name, kind)?)),
-        None => Ok(cache
-            .list()
-            .into_iter()
-            .find(|model| model.catalog.is_some_and(|entry| entry.kind == kind))),
-    }
 }
 
 fn load_embedder(

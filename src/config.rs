@@ -64,6 +64,8 @@ pub struct Settings {
     pub top_k: usize,
     /// Cosine similarity below which nothing counts as relevant; without it a value that fits the embedding model.
     pub min_similarity: Option<f32>,
+    /// Confidence from 0 to 1 below which quoting says that nothing was found; models/bundled/README.md has its curve.
+    pub min_quote_confidence: Option<f32>,
     /// Origins that browsers may call from, besides localhost.
     pub cors_origins: Vec<String>,
     /// Where `models pull` downloads from.
@@ -95,6 +97,7 @@ impl Default for Settings {
             shutdown_grace: 20,
             top_k: 6,
             min_similarity: None,
+            min_quote_confidence: None,
             cors_origins: Vec::new(),
             hub_endpoint: "https://huggingface.co".into(),
             hub_token: None,
@@ -179,6 +182,11 @@ impl Settings {
             && !(-1.0..=1.0).contains(&value)
         {
             return out_of_range("min_similarity", value.to_string(), "between -1 and 1");
+        }
+        if let Some(value) = self.min_quote_confidence
+            && !(0.0..=1.0).contains(&value)
+        {
+            return out_of_range("min_quote_confidence", value.to_string(), "between 0 and 1");
         }
         Ok(())
     }

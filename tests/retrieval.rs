@@ -1,41 +1,14 @@
-//! Retrieval by the product's own path, with a real embedding model, on public collections with judgments.
+//! Retrieval by the product's own path, with real embedding models, on public collections with judgments.
 
 mod common;
 
-use std::collections::{HashMap, HashSet};
-use std::io::Read;
+use std::collections::HashSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Setup, TestServer};
+use common::collection::{Loaded, id, judgments, lines, load};
+use common::{Setup, TestServer};
 use inglenook::test_data;
-use serde_json::{Value, json};
-
-/// Lines of a compressed JSON file.
-fn lines(path: &Path) -> Vec<Value> {
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap())
-        .read_to_string(&mut text)
-        .unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-/// Relevant documents of each query.
-fn judgments(path: &Path) -> HashMap<String, HashSet<String>> {
-    let mut relevant: HashMap<String, HashSet<String>> = HashMap::new();
-    for line in std::fs::read_to_string(path).unwrap().lines().skip(1) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        if fields[2].trim() != "0" {
-            relevant
-                .entry(fields[0].into())
-                .or_default()
-                .insert(fields[1].into());
-        }
-    }
-    relevant
-}
+use serde_json::json;
 
 /// Normalised discounted cumulative gain of the first ten, with binary gains (Järvelin and Kekäläinen, 2002).
 fn ndcg_at_10(ranking: &[String], relevant: &HashSet<String>) -> f64 {
@@ -51,85 +24,82 @@ fn ndcg_at_10(ranking: &[String], relevant: &HashSet<String>) -> f64 {
     gained / best
 }
 
-fn id(value: &Value) -> String {
-    let id = value.get("_id").or(value.get("id")).unwrap();
-    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+/// The weights of meaning and of words in a search.
+const HYBRID: [f32; 2] = [1.0, 1.0];
+const MEANING: [f32; 2] = [1.0, 0.0];
+const WORDS: [f32; 2] = [0.0, 1.0];
+
+/// Loads the collection and asks every query with each of `weights`. Returns the mean nDCG@10 of each.
+fn measure<const N: usize>(server: &TestServer, name: &str, weights: [[f32; 2]; N]) -> [f64; N] {
+    let dir = test_data::dir().unwrap().join("retrieval").join(name);
+    let loaded = load(server, &dir);
+    weights.map(|weights| {
+        let mean = measure_loaded(server, &loaded, &dir, weights);
+        let num_documents = loaded.names.len();
+        println!("{name}: nDCG@10 {mean:.4} with weights {weights:?}, {num_documents} documents");
+        mean
+    })
 }
 
-/// Uploads the collection document by document and asks every query. Returns the mean nDCG@10.
-fn measure(server: &TestServer, name: &str) -> f64 {
-    let dir = test_data::dir().unwrap().join("retrieval").join(name);
-    let store = server
-        .post("/v1/vector_stores", json!({ "name": name }))
-        .ok();
-    let store = store["id"].as_str().unwrap();
-    let mut ids: HashMap<String, String> = HashMap::new();
-    for document in lines(&dir.join("corpus.jsonl.gz")) {
-        let text = format!(
-            "{}\n\n{}",
-            document["title"].as_str().unwrap_or_default(),
-            document["text"].as_str().unwrap_or_default()
-        );
-        if text.trim().is_empty() {
-            continue;
-        }
-        let file = server.upload("document.txt", text.trim().as_bytes()).ok()["id"]
-            .as_str()
-            .unwrap()
-            .to_string();
-        server
-            .post(
-                &format!("/v1/vector_stores/{store}/files"),
-                json!({ "file_id": file }),
-            )
-            .ok();
-        ids.insert(file, id(&document));
-    }
-    wait_until_ingested(server, store, ids.len());
+fn measure_loaded(server: &TestServer, loaded: &Loaded, dir: &Path, weights: [f32; 2]) -> f64 {
     let relevant = judgments(&dir.join("qrels.tsv"));
     let mut gains = Vec::new();
     for query in lines(&dir.join("queries.jsonl.gz")) {
         let Some(relevant) = relevant.get(&id(&query)) else {
             continue;
         };
-        let body = json!({ "query": query["text"], "max_num_results": 30 });
-        let found = server
-            .post(&format!("/v1/vector_stores/{store}/search"), body)
-            .ok();
+        let [embedding_weight, text_weight] = weights;
+        let body = json!({
+            "query": query["text"],
+            "max_num_results": 30,
+            "ranking_options": {
+                "hybrid_search": { "embedding_weight": embedding_weight, "text_weight": text_weight },
+            },
+        });
+        let path = format!("/v1/vector_stores/{}/search", loaded.vector_store);
+        let found = server.post(&path, body).ok();
         let mut seen = HashSet::new();
         let ranking = found["data"]
             .as_array()
             .unwrap()
             .iter()
-            .map(|hit| ids[hit["file_id"].as_str().unwrap()].clone());
+            .map(|hit| loaded.names[hit["file_id"].as_str().unwrap()].clone());
         let ranking: Vec<String> = ranking.filter(|id| seen.insert(id.clone())).collect();
         gains.push(ndcg_at_10(&ranking, relevant));
     }
-    let mean = gains.iter().sum::<f64>() / gains.len() as f64;
-    println!(
-        "{name}: nDCG@10 {mean:.4} over {} queries and {} documents",
-        gains.len(),
-        ids.len()
-    );
-    mean
+    gains.iter().sum::<f64>() / gains.len() as f64
 }
 
-/// A whole collection takes its time; only standing still is a failure.
-fn wait_until_ingested(server: &TestServer, store: &str, num_documents: usize) {
-    let (mut num_done, mut last_change) = (0, Instant::now());
-    while num_done < num_documents as u64 {
-        let counts = server.get(&format!("/v1/vector_stores/{store}")).ok()["file_counts"].clone();
-        assert_eq!(counts["failed"], 0, "{counts}");
-        let now_done = counts["completed"].as_u64().unwrap();
-        if now_done > num_done {
-            (num_done, last_change) = (now_done, Instant::now());
-        }
-        assert!(
-            last_change.elapsed() < PATIENCE,
-            "ingestion stands still: {counts}"
-        );
-        std::thread::sleep(Duration::from_millis(200));
-    }
+/// The embedding model that comes with the program.
+fn server_with_bundled() -> Option<TestServer> {
+    test_data::require("retrieval/xquad_en")?;
+    let setup = Setup {
+        embedding_model: None,
+        ..Setup::default()
+    };
+    Some(setup.start())
+}
+
+#[test]
+fn the_bundled_embedder_finds_what_it_should() {
+    let Some(server) = server_with_bundled() else {
+        return;
+    };
+    let [hybrid, meaning, words] = measure(&server, "xquad_en", [HYBRID, MEANING, WORDS]);
+    assert!(meaning >= 0.91, "{meaning}");
+    assert!(hybrid >= meaning.max(words), "{hybrid} {meaning} {words}");
+}
+
+/// Takes minutes, for thousands of abstracts: run with `cargo test --release --test retrieval -- --ignored`.
+#[test]
+#[ignore = "slow"]
+fn the_bundled_embedder_finds_scientific_claims() {
+    let Some(server) = server_with_bundled() else {
+        return;
+    };
+    let [hybrid, meaning, words] = measure(&server, "scifact", [HYBRID, MEANING, WORDS]);
+    assert!(meaning >= 0.54, "{meaning}");
+    assert!(hybrid >= meaning.max(words), "{hybrid} {meaning} {words}");
 }
 
 fn server_with_minilm() -> Option<TestServer> {
@@ -149,7 +119,7 @@ fn xquad_passages_are_found_as_well_as_promised() {
     let Some(server) = server_with_minilm() else {
         return;
     };
-    let ndcg = measure(&server, "xquad_en");
+    let [ndcg] = measure(&server, "xquad_en", [HYBRID]);
     assert!(ndcg >= 0.94, "{ndcg}");
 }
 
@@ -158,6 +128,6 @@ fn cranfield_abstracts_are_found_as_well_as_promised() {
     let Some(server) = server_with_minilm() else {
         return;
     };
-    let ndcg = measure(&server, "cranfield");
+    let [ndcg] = measure(&server, "cranfield", [HYBRID]);
     assert!(ndcg >= 0.39, "{ndcg}");
 }

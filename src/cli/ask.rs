@@ -9,16 +9,19 @@ use clap::Args;
 use crate::app::App;
 use crate::config::Settings;
 use crate::engine::SamplingParams;
-use crate::http::NO_CHAT_MODEL;
 use crate::rag::answer::{Answer, AnswerEvent, Citation, Question};
 use crate::rag::generate::{EndReason, GenerationOptions};
-use crate::rag::retrieve::retrieve;
+use crate::rag::retrieve::{Weights, retrieve};
+use crate::rag::{Answerer, AnswererKind};
 use crate::store::SearchScope;
 
 #[derive(Debug, Args)]
 pub struct AskArgs {
     /// The question
     question: String,
+    /// Quote the sentence that answers, instead of having the chat model write
+    #[arg(long)]
+    quote: bool,
     /// Longest answer, in tokens
     #[arg(long, value_name = "TOKENS")]
     max_tokens: Option<usize>,
@@ -29,8 +32,9 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
     let timeout = Duration::from_secs(settings.generation_timeout);
     let app = App::open_models(settings).await?;
     let workspace = app.workspace();
-    let Some(chat) = workspace.chat.clone() else {
-        anyhow::bail!(NO_CHAT_MODEL)
+    let answerer = match (&workspace.chat, workspace.default_answerer) {
+        (Some(chat), AnswererKind::Chat) if !args.quote => Answerer::Chat(chat.clone()),
+        _ => Answerer::Quote,
     };
     let collection = workspace.store.default_vector_store().await?.id;
     let scope = SearchScope {
@@ -43,6 +47,7 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
         std::slice::from_ref(&args.question),
         &scope,
         workspace.top_k,
+        Weights::default(),
     )
     .await?;
     let options = GenerationOptions {
@@ -64,7 +69,10 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
         instructions: None,
         options,
     };
-    let mut answer = Answer::begin(workspace, &chat, question, &retrieved)?;
+    let mut answer = match &answerer {
+        Answerer::Quote => Answer::quote(workspace, &question.text, &retrieved).await?,
+        Answerer::Chat(chat) => Answer::begin(workspace, chat, question, &retrieved)?,
+    };
     let mut citations: Vec<Citation> = Vec::new();
     let mut out = std::io::stdout();
     while let Some(event) = answer.next().await {

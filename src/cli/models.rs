@@ -26,7 +26,7 @@ enum ModelsCommand {
 }
 
 pub fn run(settings: &Settings, args: &ModelsArgs) -> anyhow::Result<ExitCode> {
-    let cache = ModelCache::new(settings.model_cache.clone());
+    let cache = ModelCache::new(settings.model_cache.clone()).with_bundled(&settings.data_dir);
     match &args.command {
         None | Some(ModelsCommand::List) => list(settings, &cache),
         Some(ModelsCommand::Pull { name }) => pull(settings, &cache, name),
@@ -40,6 +40,13 @@ fn list(settings: &Settings, cache: &ModelCache) -> anyhow::Result<ExitCode> {
         (ModelKind::Chat, "Chat models"),
     ] {
         println!("{heading}");
+        for model in hub::bundled().filter(|model| model.kind == kind) {
+            let size = format!("{} MB", model.num_bytes().div_ceil(1_000_000));
+            println!(
+                "  {:<24} {size:>8}  {:<14} comes with the program, for demonstration",
+                model.name, "Apache-2.0"
+            );
+        }
         for entry in hub::catalog().iter().filter(|entry| entry.kind == kind) {
             let size = entry
                 .approximate_size_mb
@@ -62,13 +69,7 @@ fn list(settings: &Settings, cache: &ModelCache) -> anyhow::Result<ExitCode> {
         (ModelKind::Embedding, &settings.embedding_model),
         (ModelKind::Chat, &settings.chat_model),
     ] {
-        let served = match named {
-            Some(name) => Some(cache.resolve(name, kind)?),
-            None => pulled
-                .iter()
-                .find(|model| model.catalog.is_some_and(|entry| entry.kind == kind))
-                .cloned(),
-        };
+        let served = cache.choose(named.as_deref(), kind)?;
         match served {
             Some(model) => println!(
                 "Loaded as {kind} model: {} from {}",
@@ -83,6 +84,10 @@ fn list(settings: &Settings, cache: &ModelCache) -> anyhow::Result<ExitCode> {
 }
 
 fn pull(settings: &Settings, cache: &ModelCache, name: &str) -> anyhow::Result<ExitCode> {
+    if hub::bundled().any(|model| model.name == name) {
+        println!("{name} comes with the program and needs no download");
+        return Ok(ExitCode::SUCCESS);
+    }
     let Some(entry) = hub::find(name) else {
         let names: Vec<&str> = hub::catalog()
             .iter()

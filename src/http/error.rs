@@ -291,6 +291,7 @@ impl From<AnswerError> for ApiError {
                 Self::context_length("input", error.to_string())
             }
             AnswerError::Store(error) => error.into(),
+            AnswerError::Retrieve(error) => error.into(),
         }
     }
 }

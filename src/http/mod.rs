@@ -23,8 +23,8 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 use tokio::task::AbortHandle;
 
 use crate::embedding::Embedder;
-use crate::rag::Workspace;
 use crate::rag::generate::ChatModel;
+use crate::rag::{Answerer, AnswererKind, QUOTE_MODEL, Workspace};
 use error::ApiError;
 
 /// What every handler sees.
@@ -39,6 +39,8 @@ pub struct Context {
     pub ingestion: Option<AbortHandle>,
     /// What the reader should know about this server, such as that a model is missing.
     pub notices: Vec<String>,
+    /// Models that came with the program, to show what it does until others are pulled.
+    pub demonstrations: Vec<String>,
 }
 
 /// How the server behaves.
@@ -66,6 +68,14 @@ impl Context {
         }
     }
 
+    /// Who answers from documents: the model of that name, or the default when none is named.
+    pub fn answerer(&self, name: Option<&str>) -> Result<Answerer, ApiError> {
+        match (name, self.workspace.default_answerer) {
+            (Some(QUOTE_MODEL), _) | (None | Some(""), AnswererKind::Quote) => Ok(Answerer::Quote),
+            _ => Ok(Answerer::Chat(self.chat_model(name)?)),
+        }
+    }
+
     /// The embedding model of that name, or the one there is when none is named.
     pub fn embedding_model(&self, name: Option<&str>) -> Result<Embedder, ApiError> {
         match (&self.workspace.embedder, name) {
@@ -77,13 +87,16 @@ impl Context {
     }
 
     pub fn served_models(&self) -> Vec<String> {
-        let chat = self.workspace.chat.iter().map(|chat| chat.id().to_string());
-        let embedder = self
-            .workspace
-            .embedder
-            .iter()
-            .map(|embedder| embedder.spec().name.clone());
-        chat.chain(embedder).collect()
+        let workspace = &self.workspace;
+        let chat = workspace.chat.iter().map(|chat| chat.id().to_string());
+        let quote = workspace.embedder.iter().map(|_| QUOTE_MODEL.to_string());
+        let embedder = workspace.embedder.iter();
+        let embedder = embedder.map(|embedder| embedder.spec().name.clone());
+        chat.chain(quote).chain(embedder).collect()
+    }
+
+    pub fn is_demonstration(&self, model: &str) -> bool {
+        self.demonstrations.iter().any(|name| name == model)
     }
 
     pub fn generation_timeout(&self) -> Duration {
@@ -101,8 +114,8 @@ impl Context {
 }
 
 /// What to do when there is no chat model.
-pub const NO_CHAT_MODEL: &str =
-    "no chat model is loaded; pull one with: inglenook models pull qwen3-0.6b, then restart";
+pub const NO_CHAT_MODEL: &str = "no chat model yet; pull one with: inglenook models pull qwen3-1.7b, then restart. \
+     Until then the model 'inglenook-quote' answers from documents by quoting them";
 /// What to do when there is no embedding model.
 pub const NO_EMBEDDING_MODEL: &str = "no embedding model is loaded; pull one with: inglenook models pull bge-small-en-v1.5, then restart";
 

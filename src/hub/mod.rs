@@ -1,6 +1,7 @@
 //! Models on this machine: which names can be pulled, which are already here, and the download itself. Only
 //! [`pull`] ever touches the network; finding a model never does.
 
+mod bundled;
 mod catalog;
 mod download;
 mod pull;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, Repo, RepoType};
 
+pub use bundled::{BundledModel, bundled, unpack_dir};
 pub use catalog::{CatalogEntry, ModelKind, catalog, find};
 pub use pull::{HubOptions, Progress, pull};
 
@@ -18,6 +20,8 @@ pub use pull::{HubOptions, Progress, pull};
 #[derive(Clone, Debug)]
 pub struct ModelCache {
     cache: Cache,
+    /// Where bundled models are unpacked; without it they are not looked for.
+    bundled_dir: Option<PathBuf>,
 }
 
 /// A model whose files are all here.
@@ -36,6 +40,8 @@ pub enum ModelSource {
     /// The user named a file or folder.
     Path,
     Cache,
+    /// A demonstration model of the program's own.
+    Bundled,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +144,18 @@ impl ModelCache {
             // A service without a home keeps models where it runs.
             (None, None) => Cache::new(".cache/huggingface/hub".into()),
         };
-        ModelCache { cache }
+        ModelCache {
+            cache,
+            bundled_dir: None,
+        }
+    }
+
+    /// Looks for the models that come with the program too, and unpacks those that are chosen into a folder of `data_dir`.
+    pub fn with_bundled(self, data_dir: &Path) -> ModelCache {
+        ModelCache {
+            bundled_dir: Some(unpack_dir(data_dir)),
+            ..self
+        }
     }
 
     pub fn dir(&self) -> &Path {
@@ -148,6 +165,17 @@ impl ModelCache {
     /// Finds the model that `spec` names: a name of the catalog whose files are in the cache, a GGUF file (chat), or a
     /// folder with safetensors (embedding). A name of the catalog goes before a file of that name here; write `./name`.
     pub fn resolve(&self, spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> {
+        if let (Some(dir), Some(model)) = (&self.bundled_dir, bundled().find(|it| it.name == spec))
+        {
+            if model.kind != kind {
+                return Err(HubError::WrongKind {
+                    name: spec.into(),
+                    actual: model.kind,
+                    wanted: kind,
+                });
+            }
+            return model.unpack(dir);
+        }
         let Some(entry) = find(spec) else {
             return resolve_path(spec, kind);
         };
@@ -161,6 +189,25 @@ impl ModelCache {
         entry.check_supported()?;
         self.find_entry(entry)
             .ok_or(HubError::NotPulled { name: &entry.name })
+    }
+
+    /// The model that was named, else the first of its kind that was pulled, else the one that comes with the program.
+    pub fn choose(
+        &self,
+        named: Option<&str>,
+        kind: ModelKind,
+    ) -> Result<Option<ResolvedModel>, HubError> {
+        if let Some(name) = named {
+            return self.resolve(name, kind).map(Some);
+        }
+        let is_kind = |model: &ResolvedModel| model.catalog.is_some_and(|entry| entry.kind == kind);
+        if let Some(pulled) = self.list().into_iter().find(is_kind) {
+            return Ok(Some(pulled));
+        }
+        match (&self.bundled_dir, bundled().find(|it| it.kind == kind)) {
+            (Some(dir), Some(model)) => model.unpack(dir).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The models of the catalog that are here.

@@ -1,4 +1,7 @@
-//! From a question to a cited answer: retrieve, build the prompt, generate, check every citation.
+//! From a question to a cited answer: by the chat model, which writes from a prompt with the passages, or by quoting.
+//! Every citation is checked against the stored document.
+
+use std::ops::Range;
 
 use crate::engine::Usage;
 use crate::rag::cite::{CitedPiece, MarkerReader, claim_before, supporting_span};
@@ -6,7 +9,8 @@ use crate::rag::generate::{
     ChatModel, EndReason, GenerateError, Generation, GenerationEvent, GenerationOptions,
 };
 use crate::rag::prompt::{self, LeftOut, PromptError, PromptParts, Role, Turn};
-use crate::rag::retrieve::{Passage, Retrieved};
+use crate::rag::quote::{self, Quote};
+use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
 use crate::rag::{Workspace, document};
 use crate::store::StoreError;
 
@@ -60,6 +64,8 @@ pub enum AnswerError {
     Generate(#[from] GenerateError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Retrieve(#[from] RetrieveError),
 }
 
 /// An answer that is being written.
@@ -69,6 +75,8 @@ pub struct Answer {
     pub left_out: LeftOut,
     /// False when the answer is that nothing was found; then no model runs.
     pub is_found: bool,
+    /// How sure a quoted answer is, from 0 to 1.
+    pub confidence: Option<f32>,
     generation: Option<Generation>,
     reader: MarkerReader,
     written: String,
@@ -119,26 +127,65 @@ impl Answer {
             passages: built.passages,
             left_out: built.left_out,
             is_found: true,
+            confidence: None,
             generation: Some(generation),
             written: String::new(),
             queue: Default::default(),
         })
     }
 
-    fn not_found(workspace: &Workspace) -> Self {
-        let finished = AnswerEvent::Finished {
-            reason: EndReason::Stop,
-            usage: Usage::default(),
+    /// Answers with the sentence or two of what was retrieved that answer `question`, or says that there are none.
+    pub async fn quote(
+        workspace: &Workspace,
+        question: &str,
+        retrieved: &Retrieved,
+    ) -> Result<Self, AnswerError> {
+        let mut answer = Self::not_found(workspace);
+        let Some(quote) = quote::choose(workspace, question, retrieved).await? else {
+            return Ok(answer);
         };
+        answer.confidence = Some(quote.confidence);
+        if quote.confidence < workspace.min_quote_confidence {
+            return Ok(answer);
+        }
+        let Quote { passage, span, .. } = quote;
+        let passage = &retrieved.passages[passage];
+        let words: Vec<&str> = passage.chunk.text[span.clone()]
+            .split_whitespace()
+            .collect();
+        let quoted = format!("\u{201c}{}\u{201d} ", words.join(" "));
+        let index = quoted.chars().count();
+        // A document that went away in the meantime is not quoted any more.
+        if let Some(citation) = answer.verified(passage, span, index).await? {
+            let marker = format!("[{}]", citation.number);
+            let usage = quote_usage(workspace, question, &quoted);
+            answer.is_found = true;
+            answer.queue = [
+                AnswerEvent::Text(quoted),
+                AnswerEvent::Citation(citation),
+                AnswerEvent::Text(marker),
+                finished(usage),
+            ]
+            .into();
+        }
+        Ok(answer)
+    }
+
+    fn not_found(workspace: &Workspace) -> Self {
         Self {
             workspace: workspace.clone(),
             reader: MarkerReader::new(0),
             passages: Vec::new(),
             left_out: LeftOut::default(),
             is_found: false,
+            confidence: None,
             generation: None,
             written: String::new(),
-            queue: [AnswerEvent::Text(NOT_FOUND.into()), finished].into(),
+            queue: [
+                AnswerEvent::Text(NOT_FOUND.into()),
+                finished(Usage::default()),
+            ]
+            .into(),
         }
     }
 
@@ -177,7 +224,8 @@ impl Answer {
             }
             CitedPiece::Marker(marker) => {
                 let passage = &self.passages[marker.number - 1];
-                if let Some(citation) = self.verified(passage, marker.index).await? {
+                let span = supporting_span(&passage.chunk.text, claim_before(&self.written));
+                if let Some(citation) = self.verified(passage, span, marker.index).await? {
                     self.queue.push_back(AnswerEvent::Citation(citation));
                 }
             }
@@ -185,15 +233,15 @@ impl Answer {
         Ok(())
     }
 
-    /// The citation of `passage` for what was written last, with its quote as the stored document has it. `None` when
-    /// the document went away in the meantime.
+    /// The citation of `span` of a passage's text, with its quote as the stored document has it. `None` when the
+    /// document went away in the meantime.
     async fn verified(
         &self,
         passage: &Passage,
+        span: Range<usize>,
         index: usize,
     ) -> Result<Option<Citation>, AnswerError> {
         let chunk = &passage.chunk;
-        let span = supporting_span(&chunk.text, claim_before(&self.written));
         let (start, end) = (chunk.span.start + span.start, chunk.span.start + span.end);
         let stored = match self
             .workspace
@@ -230,5 +278,25 @@ impl Answer {
             end,
             quote: stored,
         }))
+    }
+}
+
+fn finished(usage: Usage) -> AnswerEvent {
+    AnswerEvent::Finished {
+        reason: EndReason::Stop,
+        usage,
+    }
+}
+
+/// What quoting took, in tokens of the embedding model: there is no other.
+fn quote_usage(workspace: &Workspace, question: &str, quoted: &str) -> Usage {
+    let count = |text| {
+        let embedder = workspace.embedder.as_ref();
+        embedder.map_or(0, |embedder| embedder.count_tokens(text))
+    };
+    Usage {
+        num_prompt_tokens: count(question),
+        num_completion_tokens: count(quoted),
+        ..Usage::default()
     }
 }

@@ -9,6 +9,7 @@ pub mod extract;
 pub mod generate;
 pub mod ingest;
 pub mod prompt;
+pub mod quote;
 pub mod retrieve;
 pub mod sentence;
 
@@ -22,10 +23,43 @@ pub struct Workspace {
     pub store: Store,
     pub embedder: Option<Embedder>,
     pub chat: Option<ChatModel>,
+    /// Who answers from documents when a request names nobody.
+    pub default_answerer: AnswererKind,
     /// Cosine similarity below which a passage alone makes nothing relevant.
     pub min_similarity: f32,
+    /// Confidence from 0 to 1 below which nothing is quoted.
+    pub min_quote_confidence: f32,
     /// Passages given to the chat model for one question, unless a request says otherwise.
     pub top_k: usize,
+}
+
+/// The model id that answers by quoting.
+pub const QUOTE_MODEL: &str = "inglenook-quote";
+
+/// Two ways to answer from documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswererKind {
+    /// The documents' own sentences; needs no chat model.
+    Quote,
+    /// The chat model writes, and cites what it read.
+    Chat,
+}
+
+/// Who answers from documents.
+#[derive(Clone)]
+pub enum Answerer {
+    Quote,
+    Chat(ChatModel),
+}
+
+impl Answerer {
+    /// The model id that stands in answers.
+    pub fn id(&self) -> &str {
+        match self {
+            Answerer::Quote => QUOTE_MODEL,
+            Answerer::Chat(chat) => chat.id(),
+        }
+    }
 }
 
 /// The similarity floor that fits an embedding model, unless the owner sets one. Models pooled by their first token,

@@ -15,6 +15,22 @@ const CANDIDATES_PER_PASSAGE: usize = 8;
 /// Share of the question's words that makes a passage relevant by its words alone.
 const MIN_WORD_COVERAGE: f32 = 0.6;
 
+/// How much each kind of search counts. What counts 0 finds nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weights {
+    pub meaning: f32,
+    pub words: f32,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self {
+            meaning: 1.0,
+            words: 1.0,
+        }
+    }
+}
+
 /// A passage that was found.
 #[derive(Debug, Clone)]
 pub struct Passage {
@@ -33,6 +49,8 @@ pub struct Retrieved {
     pub passages: Vec<Passage>,
     /// Whether anything found bears on the question at all.
     pub is_relevant: bool,
+    /// The embedding of each query.
+    pub query_vectors: Vec<Vec<f32>>,
 }
 
 /// Why a search failed.
@@ -54,6 +72,7 @@ pub async fn retrieve(
     queries: &[String],
     scope: &SearchScope,
     top_k: usize,
+    weights: Weights,
 ) -> Result<Retrieved, RetrieveError> {
     let embedder = workspace
         .embedder
@@ -67,10 +86,10 @@ pub async fn retrieve(
 
     let mut rankings = Vec::new();
     let mut similarities: HashMap<i64, f32> = HashMap::new();
-    for (query, vector) in queries.iter().zip(embedded.vectors) {
+    for (query, vector) in queries.iter().zip(&embedded.vectors) {
         let by_meaning = workspace
             .store
-            .vector_search(vector, scope.clone(), num_candidates)
+            .vector_search(vector.clone(), scope.clone(), num_candidates)
             .await?;
         let by_words = workspace
             .store
@@ -80,8 +99,8 @@ pub async fn retrieve(
             let best = similarities.entry(hit.chunk_id).or_insert(hit.score);
             *best = best.max(hit.score);
         }
-        rankings.push(by_meaning);
-        rankings.push(by_words);
+        rankings.push((weights.meaning, by_meaning));
+        rankings.push((weights.words, by_words));
     }
     let fused = fuse(&rankings);
     // Some more than asked for, since equal texts are shown once.
@@ -106,19 +125,22 @@ pub async fn retrieve(
     Ok(Retrieved {
         passages,
         is_relevant,
+        query_vectors: embedded.vectors,
     })
 }
 
-/// Reciprocal rank fusion of several rankings, scaled so that first place in all of them is 1. Ties go to the older
-/// passage.
-fn fuse(rankings: &[Vec<Hit>]) -> Vec<(i64, f32)> {
+/// Weighted reciprocal rank fusion of several rankings, scaled so that first place in all of them is 1. Ties go to the
+/// older passage.
+fn fuse(rankings: &[(f32, Vec<Hit>)]) -> Vec<(i64, f32)> {
     let mut scores: HashMap<i64, f32> = HashMap::new();
-    for ranking in rankings {
+    for (weight, ranking) in rankings.iter().filter(|(weight, _)| *weight > 0.0) {
         for (rank, hit) in ranking.iter().enumerate() {
-            *scores.entry(hit.chunk_id).or_default() += 1.0 / (RANK_CONSTANT + 1.0 + rank as f32);
+            *scores.entry(hit.chunk_id).or_default() +=
+                weight / (RANK_CONSTANT + 1.0 + rank as f32);
         }
     }
-    let best_possible = rankings.len().max(1) as f32 / (RANK_CONSTANT + 1.0);
+    let total: f32 = rankings.iter().map(|(weight, _)| weight).sum();
+    let best_possible = total.max(f32::MIN_POSITIVE) / (RANK_CONSTANT + 1.0);
     let mut fused: Vec<(i64, f32)> = scores
         .into_iter()
         .map(|(id, score)| (id, score / best_possible))
@@ -202,12 +224,19 @@ mod tests {
 
     #[test]
     fn what_both_searches_find_comes_first() {
-        let fused = fuse(&[ranking(&[1, 2, 3]), ranking(&[3, 4])]);
+        let fused = fuse(&[(1.0, ranking(&[1, 2, 3])), (1.0, ranking(&[3, 4]))]);
         assert_eq!(
             fused.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
             [3, 1, 2, 4]
         );
-        let alone = fuse(&[ranking(&[7]), ranking(&[7])]);
+        let alone = fuse(&[(0.3, ranking(&[7])), (0.7, ranking(&[7]))]);
         assert!((alone[0].1 - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_search_that_counts_nothing_finds_nothing() {
+        let fused = fuse(&[(0.0, ranking(&[1, 2])), (2.0, ranking(&[3, 2]))]);
+        assert_eq!(fused.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 2]);
+        assert!((fused[0].1 - 1.0).abs() < 1e-6);
     }
 }

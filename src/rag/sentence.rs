@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rust_stemmers::{Algorithm, Stemmer};
+
 /// Words that say nothing about a text's subject.
 const STOP_WORDS: &[&str] = &[
     "a", "about", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been",
@@ -63,6 +65,13 @@ pub fn content_words(text: &str) -> impl Iterator<Item = String> + '_ {
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
         .filter(|word| STOP_WORDS.binary_search(&word.as_str()).is_err())
+}
+
+/// The content words of `text` without their endings, so that "approves" meets "approved". Made for English; words of
+/// other languages mostly stay as they are.
+pub fn stems(text: &str) -> impl Iterator<Item = String> + '_ {
+    let stemmer = Stemmer::create(Algorithm::English);
+    content_words(text).map(move |word| stemmer.stem(&word).into_owned())
 }
 
 fn ends_with_abbreviation(text: &str) -> bool {

@@ -12,6 +12,8 @@ use super::vector_search::Hit;
 
 /// Distinct words of a query that are looked for; bounds the work of one search.
 const MAX_WORDS: usize = 128;
+/// A word in more chunks than this is common, however many more there are.
+const MAX_COUNTED: i64 = 100_000;
 
 impl Store {
     /// Chunks that contain at least one word of `text`, best first. Scores are BM25: higher is better, and they compare
@@ -30,6 +32,38 @@ impl Store {
             .search(move |tx| search(tx, query, allowed, limit))
             .await
     }
+
+    /// In how many chunks each of `words` occurs, in any form that keyword search takes for the same word, and how many
+    /// chunks there are. Counted over everything stored, up to [`MAX_COUNTED`] a word.
+    pub async fn word_frequencies(&self, words: Vec<String>) -> Result<WordFrequencies> {
+        let read = move |tx: &Transaction| {
+            let num_chunks: i64 =
+                tx.query_row("SELECT count(*) FROM chunks", [], |row| row.get(0))?;
+            let sql =
+                "SELECT count(*) FROM (SELECT 1 FROM chunks_fts WHERE chunks_fts MATCH ? LIMIT ?)";
+            let mut statement = tx.prepare_cached(sql)?;
+            let mut count = |word: &String| -> Result<i64> {
+                match any_of_the_words(word) {
+                    Some(query) => Ok(statement.query_row((query, MAX_COUNTED), |row| row.get(0))?),
+                    None => Ok(0),
+                }
+            };
+            let num_with_word = words.iter().map(&mut count).collect::<Result<_>>()?;
+            Ok(WordFrequencies {
+                num_with_word,
+                num_chunks,
+            })
+        };
+        self.database().search(read).await
+    }
+}
+
+/// How common words are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WordFrequencies {
+    /// Chunks with each word, in the order in which they were asked for.
+    pub num_with_word: Vec<i64>,
+    pub num_chunks: i64,
 }
 
 fn search(

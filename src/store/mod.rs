@@ -39,6 +39,7 @@ pub use extractions::Extraction;
 pub use files::{Content, NewFile, StoredFile};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
 pub use jobs::{Job, NewChunk};
+pub use keyword_search::WordFrequencies;
 pub use listing::{ListOptions, Order, Page};
 pub use responses::StoredResponse;
 pub use scope::SearchScope;

@@ -1,6 +1,8 @@
 //! Starts the real program on a real port with tiny models, and speaks HTTP to it. Ends it, whatever happens.
 #![allow(dead_code)]
 
+pub mod collection;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::rag::{AnswererKind, QUOTE_MODEL};
 
 pub async fn get(context: web::Data<Context>) -> Result<HttpResponse, ApiError> {
     let workspace = &context.workspace;
@@ -13,10 +14,34 @@ pub async fn get(context: web::Data<Context>) -> Result<HttpResponse, ApiError> 
     let embedder = workspace.embedder.as_ref();
     Ok(HttpResponse::Ok().json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "chat_model": chat.map(|chat| json!({ "id": chat.id(), "context_length": chat.context_length() })),
-        "embedding_model": embedder.map(|embedder| json!({ "id": embedder.spec().name })),
+        "chat_model": chat.map(|chat| json!({
+            "id": chat.id(),
+            "context_length": chat.context_length(),
+            "is_demonstration": context.is_demonstration(chat.id()),
+        })),
+        "embedding_model": embedder.map(|embedder| json!({
+            "id": embedder.spec().name,
+            "is_demonstration": context.is_demonstration(&embedder.spec().name),
+        })),
+        "answer_models": answer_models(&context),
         "device": context.device,
         "default_vector_store_id": default.id,
         "notices": context.notices,
     })))
+}
+
+/// The models that answer from documents, the default first.
+fn answer_models(context: &Context) -> Vec<String> {
+    let workspace = &context.workspace;
+    if workspace.embedder.is_none() {
+        return Vec::new();
+    }
+    let mut models = vec![QUOTE_MODEL.to_string()];
+    if let Some(chat) = &workspace.chat {
+        match workspace.default_answerer {
+            AnswererKind::Quote => models.push(chat.id().to_string()),
+            AnswererKind::Chat => models.insert(0, chat.id().to_string()),
+        }
+    }
+    models
 }

@@ -9,8 +9,10 @@ use crate::engine::{GeneratedToken, Usage};
 use crate::http::error::ApiError;
 use crate::http::json::JsonParts;
 use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
+use crate::http::openai::quote;
 use crate::http::sse::{self, ClientGone, Frame, Frames};
 use crate::http::{Context, blocking};
+use crate::rag::QUOTE_MODEL;
 use crate::rag::generate::{ChatModel, EndReason, Generation, GenerationEvent};
 use crate::store::{new_id, unix_now};
 
@@ -72,6 +74,33 @@ pub struct Part {
     kind: String,
     text: Option<String>,
     refusal: Option<String>,
+}
+
+impl ChatRequest {
+    /// The question that a conversation ends with.
+    pub(super) fn question(&mut self) -> Result<String, ApiError> {
+        let at = self.messages.len().saturating_sub(1);
+        match self.messages.pop() {
+            Some(Message {
+                role,
+                content: Some(content),
+                ..
+            }) if role == "user" => content.into_text(&format!("messages[{at}].content")),
+            _ => Err(ApiError::invalid(
+                "messages",
+                "the last message must be of role 'user' and have content",
+            )),
+        }
+    }
+
+    pub(super) fn is_streamed(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
+    pub(super) fn includes_usage(&self) -> bool {
+        let options = self.stream_options.as_ref();
+        options.is_some_and(|options| options.include_usage.unwrap_or(false))
+    }
 }
 
 impl Content {
@@ -149,12 +178,38 @@ fn template_messages(messages: Vec<Message>) -> Result<Vec<Value>, ApiError> {
 }
 
 /// What the answers carry besides the text.
-struct Envelope {
-    id: String,
-    created: i64,
-    model: String,
-    fingerprint: String,
-    with_logprobs: bool,
+pub(super) struct Envelope {
+    pub id: String,
+    pub created: i64,
+    pub model: String,
+    pub fingerprint: String,
+    pub with_logprobs: bool,
+}
+
+impl Envelope {
+    pub fn completion(&self, choices: &[Value], usage: &Usage) -> Value {
+        json!({
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "service_tier": "default",
+            "choices": choices,
+            "usage": usage_json(usage),
+        })
+    }
+
+    pub fn chunk(&self, choices: Value) -> Value {
+        json!({
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices,
+        })
+    }
 }
 
 pub async fn create(
@@ -163,7 +218,11 @@ pub async fn create(
 ) -> Result<HttpResponse, ApiError> {
     let JsonParts(request, sampling) = body;
     refuse_unserved(&request)?;
+    if request.model.as_deref() == Some(QUOTE_MODEL) {
+        return quote::create(&context, request).await;
+    }
     let chat = context.chat_model(request.model.as_deref())?;
+    let (is_streamed, include_usage) = (request.is_streamed(), request.includes_usage());
     let num_choices = request.n.unwrap_or(1);
     if !(1..=MAX_CHOICES).contains(&num_choices) {
         return Err(ApiError::invalid(
@@ -196,11 +255,7 @@ pub async fn create(
         fingerprint: context.fingerprint(),
         with_logprobs: logprobs.is_some(),
     };
-    if request.stream.unwrap_or(false) {
-        let include_usage = request
-            .stream_options
-            .and_then(|options| options.include_usage)
-            .unwrap_or(false);
+    if is_streamed {
         return Ok(sse::respond(move |frames| async move {
             let stream = ChunkStream {
                 chat,
@@ -288,16 +343,7 @@ async fn complete(
             "finish_reason": finish_reason(generated.reason),
         }));
     }
-    Ok(HttpResponse::Ok().json(json!({
-        "id": envelope.id,
-        "object": "chat.completion",
-        "created": envelope.created,
-        "model": envelope.model,
-        "system_fingerprint": envelope.fingerprint,
-        "service_tier": "default",
-        "choices": choices,
-        "usage": usage_json(&usage),
-    })))
+    Ok(HttpResponse::Ok().json(envelope.completion(&choices, &usage)))
 }
 
 /// The prompt is counted once, however many choices were made of it.
@@ -370,7 +416,7 @@ impl ChunkStream {
             }
         }
         if self.include_usage {
-            let mut chunk = self.chunk(json!([]));
+            let mut chunk = self.envelope.chunk(json!([]));
             chunk["usage"] = usage_json(&usage);
             self.frames.send(Frame::Data(chunk)).await?;
         }
@@ -384,7 +430,7 @@ impl ChunkStream {
         finish_reason: Option<&str>,
         logprobs: Value,
     ) -> Result<(), ClientGone> {
-        let mut chunk = self.chunk(json!([{
+        let mut chunk = self.envelope.chunk(json!([{
             "index": index,
             "delta": delta,
             "logprobs": logprobs,
@@ -394,17 +440,6 @@ impl ChunkStream {
             chunk["usage"] = Value::Null;
         }
         self.frames.send(Frame::Data(chunk)).await
-    }
-
-    fn chunk(&self, choices: Value) -> Value {
-        json!({
-            "id": self.envelope.id,
-            "object": "chat.completion.chunk",
-            "created": self.envelope.created,
-            "model": self.envelope.model,
-            "system_fingerprint": self.envelope.fingerprint,
-            "choices": choices,
-        })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod filters;
 pub mod models;
 pub mod page;
 pub mod parameters;
+pub mod quote;
 pub mod responses;
 pub mod vector_store_files;
 pub mod vector_stores;

@@ -1,10 +1,11 @@
-//! `GET /v1/models` and `/v1/models/{id}`: every model that is served, chat and embedding.
+//! `GET /v1/models` and `/v1/models/{id}`: every model that is served: chat, quoting and embedding.
 
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::rag::{AnswererKind, QUOTE_MODEL};
 
 pub async fn list(context: web::Data<Context>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "object": "list", "data": served(&context) }))
@@ -35,9 +36,22 @@ fn served(context: &Context) -> Vec<Value> {
             "owned_by": "inglenook",
             "context_length": chat.context_length(),
             "capabilities": ["completion"],
+            "is_demonstration": context.is_demonstration(chat.id()),
         }));
     }
     if let Some(embedder) = &workspace.embedder {
+        let quote = json!({
+            "id": QUOTE_MODEL,
+            "object": "model",
+            "created": context.started_at,
+            "owned_by": "inglenook",
+            "capabilities": ["quote"],
+        });
+        // The first is what a caller gets who takes any.
+        match workspace.default_answerer {
+            AnswererKind::Quote => models.insert(0, quote),
+            AnswererKind::Chat => models.push(quote),
+        }
         models.push(json!({
             "id": embedder.spec().name,
             "object": "model",
@@ -46,6 +60,7 @@ fn served(context: &Context) -> Vec<Value> {
             "context_length": embedder.spec().max_tokens,
             "dimensions": embedder.spec().dimensions,
             "capabilities": ["embedding"],
+            "is_demonstration": context.is_demonstration(&embedder.spec().name),
         }));
     }
     models

@@ -13,7 +13,7 @@ use crate::http::openai::filters;
 use crate::http::openai::page::{self, PageQuery};
 use crate::http::openai::parameters::{OneOrMany, refuse};
 use crate::http::openai::vector_store_files::{AttachRequest, ChunkingStrategy, attach_one};
-use crate::rag::retrieve::{Passage, retrieve};
+use crate::rag::retrieve::{Passage, Weights, retrieve};
 use crate::store::{NewVectorStore, SearchScope, VectorStore, VectorStoreUpdate};
 
 /// Files that a store may be created with.
@@ -159,9 +159,39 @@ pub struct SearchRequest {
     ranking_options: Option<RankingOptions>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct RankingOptions {
-    pub score_threshold: Option<f32>,
+    score_threshold: Option<f32>,
+    hybrid_search: Option<HybridSearch>,
+}
+
+#[derive(Debug, Deserialize)]
+struct HybridSearch {
+    embedding_weight: f32,
+    text_weight: f32,
+}
+
+impl RankingOptions {
+    /// The lowest score to show, and the weights of both searches. `param` names the place in an error.
+    pub fn checked(self, param: &str) -> Result<(f32, Weights), ApiError> {
+        let weights = match self.hybrid_search {
+            Some(hybrid) => Weights {
+                meaning: hybrid.embedding_weight,
+                words: hybrid.text_weight,
+            },
+            None => Weights::default(),
+        };
+        let (meaning, words) = (weights.meaning, weights.words);
+        let is_sound = |weight: f32| weight >= 0.0 && weight.is_finite();
+        if !is_sound(meaning) || !is_sound(words) || meaning + words == 0.0 {
+            let param = format!("{param}.hybrid_search");
+            let message = format!(
+                "{param} has the weights {meaning} and {words}, but none may be negative and one must be above 0"
+            );
+            return Err(ApiError::invalid(param, message));
+        }
+        Ok((self.score_threshold.unwrap_or(0.0), weights))
+    }
 }
 
 pub async fn search(
@@ -190,11 +220,16 @@ pub async fn search(
             .map(filters::parse)
             .transpose()?,
     };
-    let retrieved = retrieve(&context.workspace, &queries, &scope, max_num_results).await?;
-    let threshold = request
-        .ranking_options
-        .and_then(|options| options.score_threshold)
-        .unwrap_or(0.0);
+    let ranking = request.ranking_options.unwrap_or_default();
+    let (threshold, weights) = ranking.checked("ranking_options")?;
+    let retrieved = retrieve(
+        &context.workspace,
+        &queries,
+        &scope,
+        max_num_results,
+        weights,
+    )
+    .await?;
     let data: Vec<Value> = retrieved
         .passages
         .iter()

@@ -14,6 +14,9 @@ use crate::http::openai::parameters::SamplingFields;
 use crate::http::sse;
 use request::{Checked, ResponsesRequest};
 
+pub use request::FileSearch;
+pub use shape::file_citation;
+
 pub async fn create(
     context: web::Data<Context>,
     body: JsonParts<ResponsesRequest, SamplingFields>,

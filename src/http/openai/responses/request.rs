@@ -9,8 +9,10 @@ use crate::http::openai::chat::Content;
 use crate::http::openai::filters;
 use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
 use crate::http::openai::vector_stores::{RankingOptions, checked_results};
-use crate::rag::generate::{ChatModel, GenerationOptions};
+use crate::rag::generate::GenerationOptions;
 use crate::rag::prompt::{Role, Turn};
+use crate::rag::retrieve::{Retrieved, Weights, retrieve};
+use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
 use crate::store::{SearchScope, StoreError};
 
 /// The temperature of answers from documents, unless a request says otherwise.
@@ -47,7 +49,7 @@ struct Reasoning {
 
 /// A request that can be run.
 pub struct Checked {
-    pub chat: ChatModel,
+    pub answerer: Answerer,
     /// The conversation so far, without the question.
     pub earlier: Vec<Turn>,
     pub question: String,
@@ -66,6 +68,44 @@ pub struct FileSearch {
     pub scope: SearchScope,
     pub max_num_results: usize,
     pub score_threshold: f32,
+    pub weights: Weights,
+}
+
+impl FileSearch {
+    /// The default vector store: all documents, unless somebody sorted them into others.
+    pub async fn everything(context: &Context) -> Result<Self, ApiError> {
+        let store = context.workspace.store.default_vector_store().await?;
+        Ok(Self {
+            scope: SearchScope {
+                vector_store_ids: vec![store.id],
+                file_ids: None,
+                filter: None,
+            },
+            max_num_results: context.workspace.top_k,
+            score_threshold: 0.0,
+            weights: Weights::default(),
+        })
+    }
+
+    /// The passages for `queries`, without those below the threshold.
+    pub async fn run(
+        &self,
+        workspace: &Workspace,
+        queries: &[String],
+    ) -> Result<Retrieved, ApiError> {
+        let mut retrieved = retrieve(
+            workspace,
+            queries,
+            &self.scope,
+            self.max_num_results,
+            self.weights,
+        )
+        .await?;
+        let passages = &mut retrieved.passages;
+        passages.retain(|passage| passage.score >= self.score_threshold);
+        retrieved.is_relevant &= !passages.is_empty();
+        Ok(retrieved)
+    }
 }
 
 /// What the response object repeats of its request.
@@ -107,7 +147,7 @@ impl Checked {
             "background responses are not served yet; leave out 'background'",
         )?;
         check_text_format(request.text.as_ref())?;
-        let chat = context.chat_model(request.model.as_deref())?;
+        let model = request.model.as_deref();
         let tools = match request
             .tool_choice
             .as_ref()
@@ -116,7 +156,14 @@ impl Checked {
             true => &[],
             false => request.tools.as_deref().unwrap_or_default(),
         };
-        let file_search = file_search(context, tools).await?;
+        let mut file_search = file_search(context, tools).await?;
+        if file_search.is_none() && model == Some(QUOTE_MODEL) {
+            file_search = Some(FileSearch::everything(context).await?);
+        }
+        let answerer = match &file_search {
+            Some(_) => context.answerer(model)?,
+            None => Answerer::Chat(context.chat_model(model)?),
+        };
         if file_search.is_some() {
             // What documents say is not to be varied, unless the caller wants it so.
             sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
@@ -176,7 +223,7 @@ impl Checked {
                 None,
                 context.generation_timeout(),
             )?,
-            chat,
+            answerer,
             earlier: turns,
             question,
             file_search,
@@ -260,6 +307,8 @@ async fn read_file_search(
     for id in &tool.vector_store_ids {
         context.workspace.store.vector_store(id).await?;
     }
+    let ranking = tool.ranking_options.unwrap_or_default();
+    let (score_threshold, weights) = ranking.checked(&format!("{param}.ranking_options"))?;
     let max = tool.max_num_results.unwrap_or(context.workspace.top_k);
     Ok(FileSearch {
         scope: SearchScope {
@@ -273,10 +322,8 @@ async fn read_file_search(
                 .transpose()?,
         },
         max_num_results: checked_results(&format!("{param}.max_num_results"), max)?,
-        score_threshold: tool
-            .ranking_options
-            .and_then(|options| options.score_threshold)
-            .unwrap_or(0.0),
+        score_threshold,
+        weights,
     })
 }
 

@@ -2,17 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::request::{Checked, Echo};
+use super::request::{Checked, Echo, FileSearch};
 use super::shape::{self, Head, Progress};
 use crate::engine::Usage;
 use crate::http::error::ApiError;
 use crate::http::openai::vector_stores::passage_json;
 use crate::http::sse::{ClientGone, Frame, Frames};
 use crate::http::{Context, blocking};
+use crate::rag::Answerer;
 use crate::rag::answer::{Answer, AnswerEvent, Question};
 use crate::rag::generate::{EndReason, Generation, GenerationEvent};
 use crate::rag::prompt::{Role, Turn};
-use crate::rag::retrieve::{Retrieved, retrieve};
+use crate::rag::retrieve::Retrieved;
 use crate::store::{Store, StoredResponse, new_id, unix_now};
 
 /// A response that is ready to be written.
@@ -37,7 +38,7 @@ enum Source {
 /// Searches, builds the prompt and queues the generation. Every error up to here has a status of its own.
 pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiError> {
     let Checked {
-        chat,
+        answerer,
         earlier,
         question,
         file_search,
@@ -52,7 +53,7 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
     let head = Head {
         id: new_id("resp_"),
         created_at: unix_now(),
-        model: chat.id().to_string(),
+        model: answerer.id().to_string(),
         is_stored,
     };
     let mut turns = earlier.clone();
@@ -62,8 +63,8 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
     });
     let mut queries = Vec::new();
     let mut found = None;
-    let source = match file_search {
-        None => {
+    let source = match (answerer, file_search) {
+        (Answerer::Chat(chat), None) => {
             let messages = chat_messages(echo.instructions.as_deref(), &turns);
             let extra = Map::from_iter([("enable_thinking".to_string(), json!(is_thinking))]);
             let templated = chat.clone();
@@ -73,40 +74,31 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
                     .map_err(|error| ApiError::from(error).about("input"))?,
             )
         }
-        Some(search) => {
+        (answerer, search) => {
+            let search = match search {
+                Some(search) => search,
+                None => FileSearch::everything(context).await?,
+            };
             queries = vec![question.clone()];
-            let mut retrieved =
-                retrieve(workspace, &queries, &search.scope, search.max_num_results).await?;
-            retrieved
-                .passages
-                .retain(|passage| passage.score >= search.score_threshold);
-            retrieved.is_relevant &= !retrieved.passages.is_empty();
-            let question = Question {
-                text: question,
-                earlier,
-                instructions: echo.instructions.clone(),
-                options,
+            let retrieved = search.run(workspace, &queries).await?;
+            let answer = match answerer {
+                Answerer::Quote => Answer::quote(workspace, &question, &retrieved).await?,
+                Answerer::Chat(chat) => {
+                    let question = Question {
+                        text: question,
+                        earlier,
+                        instructions: echo.instructions.clone(),
+                        options,
+                    };
+                    let (workspace, retrieved) = (workspace.clone(), retrieved.clone());
+                    let begin = move || {
+                        let answer = Answer::begin(&workspace, &chat, question, &retrieved);
+                        answer.map_err(|error| ApiError::from(error).about("input"))
+                    };
+                    blocking(begin).await?
+                }
             };
-            let (workspace, chat) = (workspace.clone(), chat.clone());
-            let (answer, retrieved) = blocking(move || {
-                let answer = Answer::begin(&workspace, &chat, question, &retrieved);
-                Ok((
-                    answer.map_err(|error| ApiError::from(error).about("input"))?,
-                    retrieved,
-                ))
-            })
-            .await?;
-            let outcome = if answer.is_found {
-                "answered"
-            } else {
-                "not_found"
-            };
-            echo.metadata
-                .insert("inglenook_outcome".into(), json!(outcome));
-            if let Some(dropped) = answer.left_out.sentence() {
-                echo.metadata
-                    .insert("inglenook_dropped".into(), json!(dropped));
-            }
+            describe(&answer, &mut echo.metadata);
             found = Some(retrieved);
             Source::Documents(Box::new(answer))
         }
@@ -121,6 +113,22 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
         with_results,
         source,
     })
+}
+
+/// What the reader should know of an answer from documents, as metadata of the response.
+fn describe(answer: &Answer, metadata: &mut Map<String, Value>) {
+    let outcome = match answer.is_found {
+        true => "answered",
+        false => "not_found",
+    };
+    metadata.insert("inglenook_outcome".into(), json!(outcome));
+    if let Some(confidence) = answer.confidence {
+        let confidence = format!("{confidence:.3}");
+        metadata.insert("inglenook_confidence".into(), json!(confidence));
+    }
+    if let Some(dropped) = answer.left_out.sentence() {
+        metadata.insert("inglenook_dropped".into(), json!(dropped));
+    }
 }
 
 fn chat_messages(instructions: Option<&str>, turns: &[Turn]) -> Vec<Value> {

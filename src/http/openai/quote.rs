@@ -1,0 +1,100 @@
+//! Chat completions by the model `inglenook-quote`: the last message is asked of all documents, and answered in their
+//! own words.
+
+use actix_web::HttpResponse;
+use serde_json::{Value, json};
+
+use super::chat::{ChatRequest, Envelope, finish_reason, usage_json};
+use super::responses::FileSearch;
+use super::responses::file_citation;
+use crate::engine::Usage;
+use crate::http::Context;
+use crate::http::error::ApiError;
+use crate::http::sse::{self, ClientGone, Frame, Frames};
+use crate::rag::QUOTE_MODEL;
+use crate::rag::answer::{Answer, AnswerEvent};
+use crate::store::{new_id, unix_now};
+
+pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpResponse, ApiError> {
+    let question = request.question()?;
+    let search = FileSearch::everything(context).await?;
+    let workspace = &context.workspace;
+    let retrieved = search
+        .run(workspace, std::slice::from_ref(&question))
+        .await?;
+    let mut answer = Answer::quote(workspace, &question, &retrieved).await?;
+    let mut quoted = Quoted::default();
+    while let Some(event) = answer.next().await {
+        match event? {
+            AnswerEvent::Text(text) => quoted.text.push_str(&text),
+            AnswerEvent::Citation(citation) => quoted.annotations.push(file_citation(&citation)),
+            AnswerEvent::Finished { usage, .. } => quoted.usage = usage,
+        }
+    }
+    let envelope = Envelope {
+        id: new_id("chatcmpl-"),
+        created: unix_now(),
+        model: QUOTE_MODEL.into(),
+        fingerprint: context.fingerprint(),
+        with_logprobs: false,
+    };
+    if request.is_streamed() {
+        let include_usage = request.includes_usage();
+        return Ok(sse::respond(move |frames| {
+            stream(frames, envelope, quoted, include_usage)
+        }));
+    }
+    let choice = json!({
+        "index": 0,
+        "message": {
+            "role": "assistant",
+            "content": quoted.text,
+            "refusal": null,
+            "annotations": quoted.annotations,
+        },
+        "logprobs": null,
+        "finish_reason": finish_reason(None),
+    });
+    Ok(HttpResponse::Ok().json(envelope.completion(&[choice], &quoted.usage)))
+}
+
+#[derive(Default)]
+struct Quoted {
+    text: String,
+    annotations: Vec<Value>,
+    usage: Usage,
+}
+
+async fn stream(
+    frames: Frames,
+    envelope: Envelope,
+    quoted: Quoted,
+    include_usage: bool,
+) -> Result<(), ClientGone> {
+    let deltas = [
+        (json!({ "role": "assistant", "content": "" }), None),
+        (json!({ "content": quoted.text }), None),
+        (
+            json!({ "annotations": quoted.annotations }),
+            Some(finish_reason(None)),
+        ),
+    ];
+    for (delta, finish_reason) in deltas {
+        let mut chunk = envelope.chunk(json!([{
+            "index": 0,
+            "delta": delta,
+            "logprobs": null,
+            "finish_reason": finish_reason,
+        }]));
+        if include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        frames.send(Frame::Data(chunk)).await?;
+    }
+    if include_usage {
+        let mut chunk = envelope.chunk(json!([]));
+        chunk["usage"] = usage_json(&quoted.usage);
+        frames.send(Frame::Data(chunk)).await?;
+    }
+    frames.send(Frame::Done).await
+}

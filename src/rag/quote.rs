@@ -1,0 +1,255 @@
+//! Answers in the documents' own words: the sentence or two that answer a question, chosen by meaning, by shared words
+//! and by where they stand. Needs no chat model, and never changes what it quotes.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use crate::embedding::{InputKind, Priority};
+use crate::rag::Workspace;
+use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
+use crate::rag::sentence::{content_words, sentences, stems};
+
+/// Confidence below which nothing is quoted, unless the owner sets another. models/bundled/README.md has the measured
+/// curve: what is declined rightly and wrongly at each value.
+pub const DEFAULT_MIN_CONFIDENCE: f32 = 0.45;
+
+/// Weight of the question's words in the sentence itself.
+const OWN_WORDS: f32 = 0.7;
+/// Weight of the question's words in the sentence and its neighbours, as a text says a name once and then "she".
+const NEAR_WORDS: f32 = 0.3;
+/// Weight of the similarity in meaning.
+const MEANING: f32 = 1.0;
+/// Weight of the passage's own rank.
+const RANK: f32 = 0.3;
+/// Taken off a sentence that says hardly more than the question did, as a heading does.
+const NOTHING_NEW: f32 = 0.3;
+/// Content words that a sentence must add to the question's.
+const MIN_NEW_WORDS: usize = 2;
+/// A neighbour is quoted too when it scores at least this share of the best.
+const NEIGHBOUR_SHARE: f32 = 0.8;
+/// Sentences whose meaning is compared; the others share too few words to win.
+const MAX_COMPARED: usize = 12;
+/// Passages that are imagined beside those counted, and the share of them that has any given word: in a handful of
+/// passages no word can be told to be rare.
+const IMAGINED: f32 = 200.0;
+const IMAGINED_SHARE: f32 = 0.02;
+/// Bytes from which on a text that no full stop divides, such as a table, is divided at its lines.
+const MAX_UNDIVIDED: usize = 400;
+
+/// What answers the question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quote {
+    /// Place of the passage among those that were retrieved, from 0.
+    pub passage: usize,
+    /// Bytes of the passage's text: one sentence, or two that follow each other.
+    pub span: Range<usize>,
+    /// From 0 to 1.
+    pub confidence: f32,
+}
+
+/// A sentence that may be quoted.
+struct Candidate {
+    passage: usize,
+    /// Place among the sentences of its passage.
+    at: usize,
+    span: Range<usize>,
+    score: f32,
+}
+
+/// The best sentence or two of what was retrieved for `question`, however little they have to do with it; `None` when
+/// there is no sentence at all.
+pub async fn choose(
+    workspace: &Workspace,
+    question: &str,
+    retrieved: &Retrieved,
+) -> Result<Option<Quote>, RetrieveError> {
+    let embedder = workspace
+        .embedder
+        .as_ref()
+        .ok_or(RetrieveError::NoEmbedder)?;
+    let words = weighted_words(workspace, question).await?;
+    let passages = &retrieved.passages;
+    let mut candidates = Vec::new();
+    for (place, passage) in passages.iter().enumerate() {
+        candidates.extend(by_words(place, passage, &words));
+    }
+    candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
+    candidates.truncate(MAX_COMPARED);
+    let texts = candidates
+        .iter()
+        .map(|it| passages[it.passage].chunk.text[it.span.clone()].to_string())
+        .collect();
+    let embedded = embedder
+        .embed(texts, InputKind::Passage, Priority::Interactive)
+        .await?;
+    let query = retrieved.query_vectors.first();
+    for (candidate, vector) in candidates.iter_mut().zip(&embedded.vectors) {
+        let similarity = query.map_or(0.0, |query| cosine(query, vector));
+        candidate.score += MEANING * rescaled(similarity, workspace.min_similarity);
+    }
+    Ok(best(candidates))
+}
+
+/// The stems of the question's content words, each with its share of what the question says: a rare word says more.
+async fn weighted_words(
+    workspace: &Workspace,
+    question: &str,
+) -> Result<HashMap<String, f32>, RetrieveError> {
+    let words: Vec<String> = content_words(question).collect();
+    let counted = workspace.store.word_frequencies(words.clone()).await?;
+    let total = counted.num_chunks as f32 + IMAGINED;
+    let mut weights = HashMap::new();
+    for (word, num_with_word) in words.iter().zip(&counted.num_with_word) {
+        let with = *num_with_word as f32 + IMAGINED * IMAGINED_SHARE;
+        // As BM25 weighs words.
+        let weight = (1.0 + (total - with).max(0.0) / (with + 0.5)).ln();
+        weights.extend(stems(word).map(|stem| (stem, weight)));
+    }
+    let total: f32 = weights.values().sum();
+    for weight in weights.values_mut() {
+        *weight /= total.max(f32::MIN_POSITIVE);
+    }
+    Ok(weights)
+}
+
+/// The sentences of a passage, scored by everything but their meaning.
+fn by_words(place: usize, passage: &Passage, words: &HashMap<String, f32>) -> Vec<Candidate> {
+    let text = &passage.chunk.text;
+    let spans = divided(text);
+    let found: Vec<HashSet<String>> = spans
+        .iter()
+        .map(|span| stems(&text[span.clone()]).collect())
+        .collect();
+    let covered = |sets: &[HashSet<String>]| -> f32 {
+        words
+            .iter()
+            .filter(|(word, _)| sets.iter().any(|set| set.contains(*word)))
+            .map(|(_, weight)| weight)
+            .sum()
+    };
+    let score = |at: usize| {
+        let near = &found[at.saturating_sub(1)..(at + 2).min(found.len())];
+        let num_new = found[at]
+            .iter()
+            .filter(|word| !words.contains_key(*word))
+            .count();
+        let nothing_new = if num_new < MIN_NEW_WORDS || text[spans[at].clone()].ends_with('?') {
+            NOTHING_NEW
+        } else {
+            0.0
+        };
+        OWN_WORDS * covered(&found[at..=at]) + NEAR_WORDS * covered(near) + RANK * passage.score
+            - nothing_new
+    };
+    spans
+        .iter()
+        .enumerate()
+        .map(|(at, span)| Candidate {
+            passage: place,
+            at,
+            span: span.clone(),
+            score: score(at),
+        })
+        .collect()
+}
+
+/// Sentences, and the lines of what is too long to be one.
+fn divided(text: &str) -> Vec<Range<usize>> {
+    let mut spans = Vec::new();
+    for span in sentences(text) {
+        if span.len() <= MAX_UNDIVIDED {
+            spans.push(span);
+            continue;
+        }
+        let mut start = span.start;
+        for line in text[span].split_inclusive('\n') {
+            let blank = line.len() - line.trim_start().len();
+            if !line.trim().is_empty() {
+                spans.push(start + blank..start + blank + line.trim().len());
+            }
+            start += line.len();
+        }
+    }
+    spans
+}
+
+/// The best candidate, with the neighbour that is nearly as good.
+fn best(candidates: Vec<Candidate>) -> Option<Quote> {
+    let first = candidates.iter().reduce(|best, other| {
+        let is_better = other.score > best.score
+            || other.score == best.score && (other.passage, other.at) < (best.passage, best.at);
+        if is_better { other } else { best }
+    })?;
+    let neighbour = candidates
+        .iter()
+        .filter(|it| it.passage == first.passage && it.at.abs_diff(first.at) == 1)
+        .filter(|it| it.score >= NEIGHBOUR_SHARE * first.score)
+        .max_by(|a, b| a.score.total_cmp(&b.score).then(b.at.cmp(&a.at)));
+    let span = neighbour.map_or(first.span.clone(), |other| {
+        first.span.start.min(other.span.start)..first.span.end.max(other.span.end)
+    });
+    let highest = OWN_WORDS + NEAR_WORDS + MEANING + RANK;
+    Some(Quote {
+        passage: first.passage,
+        span,
+        confidence: (first.score / highest).clamp(0.0, 1.0),
+    })
+}
+
+/// From 0 at the similarity that unrelated texts have with this embedder, to 1.
+fn rescaled(similarity: f32, unrelated: f32) -> f32 {
+    let room = (1.0 - unrelated).max(f32::MIN_POSITIVE);
+    ((similarity - unrelated) / room).clamp(0.0, 1.0)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f32::MIN_POSITIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(passage: usize, at: usize, span: Range<usize>, score: f32) -> Candidate {
+        Candidate {
+            passage,
+            at,
+            span,
+            score,
+        }
+    }
+
+    #[test]
+    fn a_neighbour_that_is_nearly_as_good_is_quoted_too() {
+        let quote = best(vec![
+            candidate(0, 0, 0..10, 1.0),
+            candidate(0, 1, 11..20, 1.2),
+            candidate(0, 2, 21..30, 0.5),
+            candidate(1, 0, 0..9, 1.1),
+        ]);
+        assert_eq!(quote.unwrap().span, 0..20);
+        let alone = best(vec![
+            candidate(0, 0, 0..10, 0.5),
+            candidate(0, 1, 11..20, 1.2),
+        ]);
+        assert_eq!(alone.unwrap().span, 11..20);
+        assert_eq!(best(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_table_is_divided_at_its_lines() {
+        let table = "value of a row 12\n".repeat(41);
+        let found: Vec<&str> = divided(&table).into_iter().map(|it| &table[it]).collect();
+        assert_eq!(found.len(), 41);
+        assert_eq!(found[1], "value of a row 12");
+        assert_eq!(divided("One. Two.\nThree.").len(), 3);
+    }
+
+    #[test]
+    fn similarity_counts_from_that_of_unrelated_texts() {
+        assert_eq!(rescaled(0.5, 0.5), 0.0);
+        assert_eq!(rescaled(0.75, 0.5), 0.5);
+        assert_eq!(rescaled(0.1, 0.5), 0.0);
+    }
+}
