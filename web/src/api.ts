@@ -19,6 +19,11 @@ export type AskForKey = (wasRefused: boolean) => Promise<string | null>;
 export interface Question {
   model: string;
   input: { role: "user" | "assistant"; content: string }[];
+  /** Where to search; null asks the model without any document. */
+  search: Search | null;
+}
+
+export interface Search {
   storeId: string;
   /** Only these documents; null means all of them. */
   fileIds: string[] | null;
@@ -86,18 +91,13 @@ export class Api {
 
   /** The events of a streamed answer. Aborting the signal ends the generation on the server too. */
   async *ask(question: Question, signal: AbortSignal): AsyncGenerator<ResponseEvent> {
-    const search = {
-      type: "file_search",
-      vector_store_ids: [question.storeId],
-      max_num_results: MAX_RESULTS,
-      ...(question.fileIds && { file_ids: question.fileIds }),
-    };
+    const tools = question.search ? [fileSearch(question.search)] : [];
     const body = {
       model: question.model,
       input: question.input,
       stream: true,
       include: ["file_search_call.results"],
-      tools: [search],
+      tools,
     };
     const response = await this.#send("/v1/responses", { ...post(body), signal });
     if (!response.body) throw new ApiError(response.status, "The server sent an empty answer.");
@@ -218,6 +218,11 @@ export function describe(error: unknown): string | null {
       : error.message;
   }
   return error instanceof TypeError ? "The connection to the server was lost." : String(error);
+}
+
+function fileSearch({ storeId, fileIds }: Search): object {
+  const tool = { type: "file_search", vector_store_ids: [storeId], max_num_results: MAX_RESULTS };
+  return fileIds ? { ...tool, file_ids: fileIds } : tool;
 }
 
 function post(body: unknown): RequestInit & { headers: Record<string, string> } {

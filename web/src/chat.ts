@@ -1,4 +1,5 @@
 // The conversation: asks, streams, stops, retries. It lives in this tab's memory and nowhere else.
+import type { Answerer } from "./answerer";
 import { advance, fail, finish, isRunning, newAnswer, type Answer } from "./answer";
 import { describe, type Api } from "./api";
 import { announce, el, find, setText } from "./dom";
@@ -16,14 +17,15 @@ interface Turn {
 export interface ChatSetting {
   api: Api;
   documents: Documents;
-  /** Null when the server runs without a chat model. */
-  model: string | null;
+  answerer: Answerer;
   storeId: string;
   openPassage: (span: PassageSpan, opener: HTMLElement) => void;
 }
 
 const STARTERS_BEFORE = ["What are the main points?", "Which deadlines are mentioned?", "Who is responsible for what?"];
 const STARTERS_AFTER = ["What are these documents about?", "What are the main points?", "Which dates and deadlines are mentioned?"];
+/** A single sentence can answer these. */
+const STARTERS_QUOTE = ["Who is responsible?", "When is the deadline?", "How much does it cost?"];
 /** Closer to the end than this, in pixels, the page follows the answer. */
 const FOLLOW_DISTANCE = 80;
 
@@ -60,13 +62,13 @@ export class Chat {
 
   /** Brings buttons and hints in line with the documents and the running answer. */
   updateControls(): void {
-    const { documents, model } = this.#setting;
-    const scope = documents.scope();
-    const isBlocked = model === null || scope.kind === "none";
+    const { documents, answerer } = this.#setting;
+    const way = answerer.way;
+    const isBlocked = way === null || (way.usesDocuments && documents.scope().kind === "none");
     this.#send.hidden = this.#running !== null;
     this.#stop.hidden = this.#running === null;
     this.#send.disabled = isBlocked || this.#question.value.trim() === "";
-    this.#question.disabled = model === null;
+    this.#question.disabled = way === null;
     setText(find("scope"), this.#scopeText());
     find("new-conversation").hidden = this.#history.length === 0;
     find("welcome").hidden = this.#history.length > 0;
@@ -74,8 +76,9 @@ export class Chat {
   }
 
   #scopeText(): string {
-    const { documents, model } = this.#setting;
-    if (model === null) return "No chat model is loaded: documents can be added, but not asked.";
+    const { documents, answerer } = this.#setting;
+    if (answerer.way === null) return "No model is loaded: nothing can be asked.";
+    if (!answerer.way.usesDocuments) return "Asking without documents";
     const scope = documents.scope();
     const numReady = documents.ready.length;
     if (scope.kind === "none") return "No document is chosen: tick at least one to ask.";
@@ -85,16 +88,17 @@ export class Chat {
   }
 
   #updateWelcome(): void {
-    const { documents, model } = this.#setting;
+    const { documents, answerer } = this.#setting;
     const hasDocuments = documents.ready.length > 0;
     const isReading = !hasDocuments && documents.list.some(({ phase }) => phase !== "failed");
     const title = hasDocuments ? "Ask your documents." : isReading ? "Reading your documents…" : "Drop a file to begin.";
-    setText(find("welcome-title"), model === null ? "No chat model is loaded." : title);
-    find("examples").hidden = model === null;
+    setText(find("welcome-title"), answerer.way === null ? "No model is loaded." : title);
+    find("examples").hidden = answerer.way === null;
     find("welcome-files").hidden = hasDocuments || isReading;
     setText(find("starters-title"), hasDocuments ? "For example" : "Then ask, for example");
     const list = find("starters");
-    const starters = hasDocuments ? STARTERS_AFTER : STARTERS_BEFORE;
+    const written = hasDocuments ? STARTERS_AFTER : STARTERS_BEFORE;
+    const starters = answerer.way?.isQuote ? STARTERS_QUOTE : written;
     if (list.dataset["shown"] === starters.join()) return;
     list.dataset["shown"] = starters.join();
     list.replaceChildren(
@@ -119,7 +123,8 @@ export class Chat {
   }
 
   async #ask(question: string): Promise<void> {
-    const { api, documents, model, storeId } = this.#setting;
+    const { api, documents, answerer, storeId } = this.#setting;
+    const way = answerer.way!;
     const turn: Turn = {
       question,
       answer: newAnswer(),
@@ -138,11 +143,12 @@ export class Chat {
     const painter = new Painter(() => this.#paint(turn));
     painter.now();
     this.#thread.scrollTop = this.#thread.scrollHeight;
-    announce("Searching your documents.");
+    announce(way.usesDocuments ? "Searching your documents." : "Asking the model.");
 
     try {
       const fileIds = scope.kind === "some" ? scope.fileIds : null;
-      const events = api.ask({ model: model!, input, storeId, fileIds }, running.signal);
+      const search = way.usesDocuments ? { storeId, fileIds } : null;
+      const events = api.ask({ model: way.model, input, search }, running.signal);
       for await (const event of events) {
         turn.answer = advance(turn.answer, event);
         painter.soon();

@@ -1,5 +1,6 @@
 // Joins the parts once the server has said what it is. Holds no state of its own.
 import "./style.css";
+import { Answerer } from "./answerer";
 import { Api, describe } from "./api";
 import { Chat } from "./chat";
 import { askForKey } from "./dialogs";
@@ -7,7 +8,7 @@ import { Documents } from "./documents";
 import { DocumentsPanel } from "./documents_panel";
 import { el, find } from "./dom";
 import { PassageViewer } from "./passage";
-import type { Status } from "./wire";
+import type { ModelInfo, Status } from "./wire";
 
 const api = new Api(askForKey);
 
@@ -29,27 +30,32 @@ async function run(status: Status): Promise<void> {
   });
   const panel = new DocumentsPanel(documents);
   const viewer = new PassageViewer(api);
-  const model = status.chat_model?.id ?? null;
+  const answerer: Answerer = new Answerer(status, () => chat.updateControls());
   const openPassage = viewer.open.bind(viewer);
-  const chat = new Chat({ api, documents, model, storeId, openPassage: (span, opener) => void openPassage(span, opener) });
+  const chat = new Chat({ api, documents, answerer, storeId, openPassage: (span, opener) => void openPassage(span, opener) });
   find("new-conversation").addEventListener("click", () => viewer.close());
   await documents.load();
   document.body.dataset["ready"] = "";
-  if (model !== null) find("question").focus();
+  if (answerer.way !== null) find("question").focus();
 }
 
 function showStatus(status: Status): void {
   const part = (name: string, value: string, className = "") =>
     el("span", { class: className, title: value }, el("span", { class: "muted" }, `${name} `), value);
   find("status").replaceChildren(
-    part("chat", status.chat_model?.id ?? "none"),
-    part("search", status.embedding_model?.id ?? "none", "lesser"),
+    part("chat", modelText(status.chat_model)),
+    part("search", modelText(status.embedding_model), "lesser"),
     part("on", status.device),
     part("version", status.version, "lesser"),
   );
   const notices = find("notices");
   notices.replaceChildren(...status.notices.map((notice) => el("p", {}, notice)));
   notices.hidden = status.notices.length === 0;
+}
+
+function modelText(model: ModelInfo | null): string {
+  if (model === null) return "none";
+  return model.is_demonstration ? `${model.id} (demonstration)` : model.id;
 }
 
 function showFailure(reason: string): void {

@@ -2,11 +2,19 @@
 
 export interface Status {
   version: string;
-  chat_model: { id: string } | null;
-  embedding_model: { id: string } | null;
+  chat_model: ModelInfo | null;
+  embedding_model: ModelInfo | null;
+  /** What answers from documents, the default first. */
+  answer_models: string[];
   device: string;
   default_vector_store_id: string;
   notices: string[];
+}
+
+export interface ModelInfo {
+  id: string;
+  /** Came with the program, to show what it does. */
+  is_demonstration?: boolean;
 }
 
 export interface ErrorBody {

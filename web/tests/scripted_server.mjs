@@ -14,6 +14,7 @@ export class ScriptedServer {
     version: "0.1.0",
     chat_model: { id: "qwen2.5-1.5b-instruct-q4_k_m" },
     embedding_model: { id: "bge-base-en-v1.5" },
+    answer_models: ["qwen2.5-1.5b-instruct-q4_k_m", "inglenook-quote"],
     device: "CPU, 8 threads",
     default_vector_store_id: STORE,
     notices: [],

@@ -353,12 +353,48 @@ await checks.that("a server that wants a key is given one, once, and refuses a w
   forget(/401/);
 });
 
-await checks.that("without a chat model documents can still be added", async () => {
+await checks.that("the reader chooses who answers", async () => {
   server.requiredKey = null;
+  await open();
+  const ways = await page.locator("#answerer option").allTextContents();
+  const chat = "qwen2.5-1.5b-instruct-q4_k_m";
+  equal(ways, [`Written by ${chat}`, "Quote the documents", `Chat with ${chat}, without documents`], "ways");
+  server.answers.push(rentAnswer(handbook));
+  await page.selectOption("#answerer", { label: "Quote the documents" });
+  await screenshot(page, "answerer");
+  await ask("When is the rent due?");
+  await finished("completed");
+  equal(server.asked.at(-1).model, "inglenook-quote", "model");
+  equal(server.asked.at(-1).tools.length, 1, "tools when quoting");
+  server.answers.push(answerSteps({ results: [], pieces: ["Hello!"], citations: [] }));
+  await page.selectOption("#answerer", { label: ways[2] });
+  await page.waitForSelector("text=Asking without documents");
+  await ask("Hello");
+  await finished("completed");
+  equal(server.asked.at(-1).model, chat, "model");
+  equal(server.asked.at(-1).tools, [], "tools without documents");
+});
+
+await checks.that("without a chat model documents are quoted, and there is nothing to choose", async () => {
   server.status.chat_model = null;
+  server.status.embedding_model = { id: "inglenook-demo-embedder", is_demonstration: true };
+  server.status.answer_models = ["inglenook-quote"];
+  await open();
+  holds(await page.isHidden("#answerer"), "a choice of one");
+  holds((await page.textContent("#status")).includes("inglenook-demo-embedder (demonstration)"), "status");
+  server.answers.push(rentAnswer(handbook));
+  await ask("When is the rent due?");
+  await finished("completed");
+  equal(server.asked.at(-1).model, "inglenook-quote", "model");
+  await screenshot(page, "quote-only");
+});
+
+await checks.that("without any model the question box is closed", async () => {
+  server.status.embedding_model = null;
+  server.status.answer_models = [];
   await open();
   holds(await page.isDisabled("#question"), "the question box is open");
-  await page.waitForSelector("text=No chat model is loaded");
+  await page.waitForSelector("text=No model is loaded");
   await screenshot(page, "no-model");
 });
 
