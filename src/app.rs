@@ -201,6 +201,11 @@ impl App {
         &self.workspace
     }
 
+    /// What to say when models that came with the program are at work.
+    pub fn demonstration_notice(&self) -> Option<String> {
+        (!self.demonstrations.is_empty()).then(|| demonstration_notice(&self.demonstrations))
+    }
+
     pub fn http_options(settings: &Settings) -> HttpOptions {
         HttpOptions {
             host: settings.host,
@@ -380,7 +385,7 @@ fn load_chat(
     let tokenizer = Tokenizer::from_gguf(&gguf).with_context(what)?;
     let max_context = settings.max_context.unwrap_or(DEFAULT_MAX_CONTEXT);
     let options = LoadOptions {
-        cache_size: cache_size(settings, max_context),
+        cache_size: cache_size(settings),
         max_context: Some(max_context),
         ..LoadOptions::default()
     };
@@ -409,13 +414,13 @@ fn load_chat(
     Ok((chat, model))
 }
 
-fn cache_size(settings: &Settings, max_context: usize) -> CacheSize {
+fn cache_size(settings: &Settings) -> CacheSize {
     if let Some(tokens) = settings.kv_cache_tokens {
         return CacheSize::Tokens(tokens);
     }
     let free = crate::device::machine_memory().map(|memory| memory.available_bytes / CACHE_SHARE);
     CacheSize::Within {
-        tokens: DEFAULT_FULL_SEQUENCES * max_context,
+        sequences: DEFAULT_FULL_SEQUENCES,
         bytes: free.unwrap_or(1 << 30),
     }
 }

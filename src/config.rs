@@ -38,9 +38,10 @@ pub struct Settings {
     pub port: u16,
     /// Folder that holds everything that Inglenook remembers.
     pub data_dir: PathBuf,
-    /// A GGUF file or a name from the catalog; without it the first chat model that was pulled.
+    /// A GGUF file, a name from the catalog or `none`; without it the first chat model that was pulled, else the bundled one.
     pub chat_model: Option<String>,
-    /// A folder with safetensors or a name from the catalog; without it the first embedding model that was pulled.
+    /// A folder with safetensors, a name from the catalog or `none`; without it the first embedding model that was pulled,
+    /// else the bundled one.
     pub embedding_model: Option<String>,
     /// Key that every request must carry; required off loopback.
     pub api_key: Option<String>,

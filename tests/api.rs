@@ -550,3 +550,27 @@ fn attribute_filters_limit_the_search() {
         .post(&format!("/v1/vector_stores/{collection}/search"), body)
         .error(400);
 }
+
+#[test]
+fn the_weights_of_a_search_decide_what_it_finds() {
+    let server = Setup::default().start();
+    let collection = server.collection();
+    server.ingest(&collection, "a.txt", b"The keeper winds the clockwork.");
+    server.ingest(&collection, "b.txt", b"Bees swarm in June.");
+    let search = |meaning: f64, words: f64| {
+        let weights = json!({ "embedding_weight": meaning, "text_weight": words });
+        let body = json!({ "query": "clockwork", "ranking_options": { "hybrid_search": weights } });
+        server.post(&format!("/v1/vector_stores/{collection}/search"), body)
+    };
+    let names = |reply: Value| -> Vec<String> {
+        let hits = reply["data"].as_array().unwrap().iter();
+        hits.map(|hit| hit["filename"].as_str().unwrap().to_string())
+            .collect()
+    };
+    assert_eq!(names(search(0.0, 1.0).ok()), ["a.txt"]);
+    assert_eq!(names(search(1.0, 0.0).ok()).len(), 2);
+    for (meaning, words) in [(0.0, 0.0), (-1.0, 1.0)] {
+        let error = search(meaning, words).error(400);
+        assert_eq!(error["param"], "ranking_options.hybrid_search");
+    }
+}

@@ -48,8 +48,8 @@ fn the_banner_names_models_device_memory_and_address() {
 #[test]
 fn without_models_the_server_runs_and_says_what_to_pull() {
     let server = Setup {
-        chat_model: None,
-        embedding_model: None,
+        chat_model: Some("none".into()),
+        embedding_model: Some("none".into()),
         ..Setup::default()
     }
     .start();

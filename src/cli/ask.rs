@@ -117,6 +117,9 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
     if let Some(dropped) = answer.left_out.sentence() {
         eprintln!("note: {dropped}");
     }
+    if let Some(notice) = app.demonstration_notice() {
+        eprintln!("note: {notice}");
+    }
     app.close().await;
     Ok(ExitCode::SUCCESS)
 }

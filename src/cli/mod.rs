@@ -61,11 +61,12 @@ struct Flags {
     #[arg(long, global = true, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
-    /// Chat model: a GGUF file or a catalog name [default: the first that was pulled]
+    /// Chat model: a GGUF file, a catalog name or none [default: the first that was pulled, else the bundled one]
     #[arg(long, global = true, value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     chat_model: Option<String>,
-    /// Embedding model: a folder with safetensors or a catalog name [default: the first that was pulled]
+    /// Embedding model: a folder with safetensors, a catalog name or none [default: the first that was pulled, else
+    /// the bundled one]
     #[arg(long, global = true, value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding_model: Option<String>,

@@ -192,13 +192,16 @@ impl ModelCache {
     }
 
     /// The model that was named, else the first of its kind that was pulled, else the one that comes with the program.
+    /// The name `none` stands for no model.
     pub fn choose(
         &self,
         named: Option<&str>,
         kind: ModelKind,
     ) -> Result<Option<ResolvedModel>, HubError> {
-        if let Some(name) = named {
-            return self.resolve(name, kind).map(Some);
+        match named {
+            Some("none") => return Ok(None),
+            Some(name) => return self.resolve(name, kind).map(Some),
+            None => {}
         }
         let is_kind = |model: &ResolvedModel| model.catalog.is_some_and(|entry| entry.kind == kind);
         if let Some(pulled) = self.list().into_iter().find(is_kind) {

@@ -46,8 +46,8 @@ pub enum CacheSize {
     Tokens(usize),
     /// As many whole blocks as fit in this many bytes.
     Bytes(u64),
-    /// This many positions, or fewer when they take more than this many bytes.
-    Within { tokens: usize, bytes: u64 },
+    /// This many sequences as long as the context, or fewer positions when they take more than this many bytes.
+    Within { sequences: usize, bytes: u64 },
 }
 
 /// The type that keys and values are kept in. They are computed with in f32.
@@ -109,11 +109,10 @@ impl Decoder {
         let rope = Rope::new(&model.rope, weights.rope_divisors.as_deref())?;
         let layout = cache_layout(&model, options)?;
         let cache_bytes = checked_cache_bytes(&layout, device)?;
-        let context_length = model.context_length;
         let spec = ModelSpec {
             architecture: model.architecture.name().to_owned(),
             vocab_size: weights.vocab_size,
-            context_length: context_length.min(options.max_context.unwrap_or(context_length)),
+            context_length: context_length(&model, options),
             block_size: options.block_size,
             num_blocks: layout.num_blocks,
             weights_bytes: weights.num_bytes,
@@ -208,6 +207,13 @@ impl LanguageModel for Decoder {
     }
 }
 
+/// Longest sequence, in positions: the model's own limit, or the caller's.
+fn context_length(model: &Hyperparameters, options: &LoadOptions) -> usize {
+    model
+        .context_length
+        .min(options.max_context.unwrap_or(model.context_length))
+}
+
 fn cache_layout(model: &Hyperparameters, options: &LoadOptions) -> Result<CacheLayout, LlmError> {
     let invalid = |problem: &str| LlmError::InvalidOptions {
         problem: problem.to_owned(),
@@ -235,7 +241,8 @@ fn cache_layout(model: &Hyperparameters, options: &LoadOptions) -> Result<CacheL
     layout.num_blocks = match options.cache_size {
         CacheSize::Tokens(tokens) => tokens.div_ceil(options.block_size),
         CacheSize::Bytes(bytes) => (bytes / block_bytes) as usize,
-        CacheSize::Within { tokens, bytes } => tokens
+        CacheSize::Within { sequences, bytes } => sequences
+            .saturating_mul(context_length(model, options))
             .div_ceil(options.block_size)
             .min((bytes / block_bytes) as usize),
     };

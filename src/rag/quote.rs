@@ -33,8 +33,12 @@ const MAX_COMPARED: usize = 12;
 /// passages no word can be told to be rare.
 const IMAGINED: f32 = 200.0;
 const IMAGINED_SHARE: f32 = 0.02;
-/// Bytes from which on a text that no full stop divides, such as a table, is divided at its lines.
+/// Bytes from which on a text that no full stop divides is divided at its lines, when these are short as in a table.
 const MAX_UNDIVIDED: usize = 400;
+/// Bytes of a line, on average, below which lines stand for themselves. Wrapped prose has longer ones.
+const SHORT_LINE: usize = 60;
+/// Different words of a question that are weighed; bounds the work for a long one.
+const MAX_WORDS: usize = 64;
 
 /// What answers the question.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,7 +99,11 @@ async fn weighted_words(
     workspace: &Workspace,
     question: &str,
 ) -> Result<HashMap<String, f32>, RetrieveError> {
-    let words: Vec<String> = content_words(question).collect();
+    let mut seen = HashSet::new();
+    let words: Vec<String> = content_words(question)
+        .filter(|word| seen.insert(word.clone()))
+        .take(MAX_WORDS)
+        .collect();
     let counted = workspace.store.word_frequencies(words.clone()).await?;
     let total = counted.num_chunks as f32 + IMAGINED;
     let mut weights = HashMap::new();
@@ -157,12 +165,17 @@ fn by_words(place: usize, passage: &Passage, words: &HashMap<String, f32>) -> Ve
 fn divided(text: &str) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     for span in sentences(text) {
-        if span.len() <= MAX_UNDIVIDED {
+        let sentence = &text[span.clone()];
+        let num_lines = sentence
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .count();
+        if sentence.len() <= MAX_UNDIVIDED || sentence.len() / num_lines.max(1) > SHORT_LINE {
             spans.push(span);
             continue;
         }
         let mut start = span.start;
-        for line in text[span].split_inclusive('\n') {
+        for line in sentence.split_inclusive('\n') {
             let blank = line.len() - line.trim_start().len();
             if !line.trim().is_empty() {
                 spans.push(start + blank..start + blank + line.trim().len());
@@ -244,6 +257,9 @@ mod tests {
         assert_eq!(found.len(), 41);
         assert_eq!(found[1], "value of a row 12");
         assert_eq!(divided("One. Two.\nThree.").len(), 3);
+        let wrapped =
+            "and so the sentence goes on and on without coming to any end at all\n".repeat(9);
+        assert_eq!(divided(&wrapped).len(), 1);
     }
 
     #[test]

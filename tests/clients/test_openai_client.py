@@ -27,7 +27,7 @@ def store(client):
 
 def test_models_are_listed(client):
     ids = {model.id for model in client.models.list()}
-    assert ids == {"scripted", "tiny-bert"}
+    assert ids == {"scripted", "inglenook-quote", "tiny-bert"}
     assert client.models.retrieve("scripted").object == "model"
 
 

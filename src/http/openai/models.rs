@@ -37,6 +37,7 @@ fn served(context: &Context) -> Vec<Value> {
             "context_length": chat.context_length(),
             "capabilities": ["completion"],
             "is_demonstration": context.is_demonstration(chat.id()),
+            "description": description(context, chat.id(), "qwen3-1.7b"),
         }));
     }
     if let Some(embedder) = &workspace.embedder {
@@ -61,7 +62,15 @@ fn served(context: &Context) -> Vec<Value> {
             "dimensions": embedder.spec().dimensions,
             "capabilities": ["embedding"],
             "is_demonstration": context.is_demonstration(&embedder.spec().name),
+            "description": description(context, &embedder.spec().name, "bge-small-en-v1.5"),
         }));
     }
     models
+}
+
+/// What the reader should know of a model that came with the program, and which to pull instead.
+fn description(context: &Context, model: &str, instead: &str) -> Option<String> {
+    context.is_demonstration(model).then(|| {
+        format!("a small demonstration model; replace it with: inglenook models pull {instead}, then restart")
+    })
 }

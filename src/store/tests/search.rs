@@ -259,3 +259,19 @@ async fn chunks_come_in_the_order_asked_and_neighbours_in_the_order_of_the_text(
     let middle = store.neighbours(&vector_store, &file, 1..3).await.unwrap();
     assert_eq!(middle, all[1..3]);
 }
+
+#[tokio::test]
+async fn words_are_counted_in_all_their_forms() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let vector_store = create_vector_store(&store, "a").await;
+    let chunks = [("the keepers met", X), ("a keeper left", Y), ("nobody", X)];
+    ingest(&store, &vector_store, &chunks).await;
+    let words = ["keeper", "left", "boat", "*", ""].map(str::to_owned);
+    let counted = store.word_frequencies(words.to_vec()).await.unwrap();
+    let expected = WordFrequencies {
+        num_with_word: vec![2, 1, 0, 0, 0],
+        num_chunks: 3,
+    };
+    assert_eq!(counted, expected);
+}
