@@ -21,7 +21,7 @@ use crate::rag::extract::ExtractLimits;
 use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
 use crate::rag::{AnswererKind, Workspace, default_min_similarity, quote};
-use crate::store::{EmbedderId, Store, unix_now};
+use crate::store::{EmbedderId, Store, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
 
 /// Longest context by default: longer ones cost memory that few questions need.
@@ -42,8 +42,8 @@ pub struct App {
     ingestion: Option<Ingestion>,
     loaded: Vec<LoadedModel>,
     notices: Vec<String>,
-    /// Ids of loaded models that came with the program.
-    demonstrations: Vec<String>,
+    /// Loaded models that came with the program.
+    demonstrations: Vec<(ModelKind, String)>,
 }
 
 /// What the banner says of a model.
@@ -100,22 +100,36 @@ impl App {
         .await
     }
 
+    /// What quoting needs.
+    pub async fn open_quoting(settings: Settings) -> anyhow::Result<Self> {
+        Self::with(
+            settings,
+            Parts {
+                chat: false,
+                ingestion: false,
+            },
+        )
+        .await
+    }
+
     async fn with(settings: Settings, parts: Parts) -> anyhow::Result<Self> {
         let choice: DeviceChoice = settings.device.parse()?;
         let device = ComputeDevice::select(choice)?;
 
-        let cache = ModelCache::new(settings.model_cache.clone()).with_bundled(&settings.data_dir);
+        let cache = ModelCache::new(settings.model_cache.clone());
         let mut loaded = Vec::new();
         let mut notices = Vec::new();
 
         let mut demonstrations = Vec::new();
 
+        create_private_dir(&settings.data_dir)?;
         let named = settings.embedding_model.as_deref();
         let embedder = match cache.choose(named, ModelKind::Embedding)? {
-            Some(found) => {
+            Some(chosen) => {
+                let found = chosen.ready(&settings.data_dir)?;
                 let (embedder, model) = load_embedder(&found, &device)?;
                 if found.source == ModelSource::Bundled {
-                    demonstrations.push(model.id.clone());
+                    demonstrations.push((ModelKind::Embedding, model.id.clone()));
                 }
                 loaded.push(model);
                 Some(embedder)
@@ -127,30 +141,31 @@ impl App {
         };
         let mut default_answerer = AnswererKind::Quote;
         let named = settings.chat_model.as_deref();
-        let chat = match parts.chat {
-            true => match cache.choose(named, ModelKind::Chat)? {
-                Some(found) => {
-                    let (chat, model) = load_chat(&found, &device, &settings)?;
-                    match found.source {
-                        ModelSource::Bundled => demonstrations.push(model.id.clone()),
-                        // A model that somebody chose is to write the answers.
-                        ModelSource::Path | ModelSource::Cache => {
-                            default_answerer = AnswererKind::Chat
-                        }
-                    }
-                    loaded.push(model);
-                    Some(chat)
-                }
-                None => {
-                    notices.push(NO_CHAT_MODEL.to_string());
-                    None
-                }
-            },
+        let chosen = match parts.chat {
+            true => cache.choose(named, ModelKind::Chat)?,
             false => None,
         };
-        if !demonstrations.is_empty() {
-            notices.push(demonstration_notice(&demonstrations));
-        }
+        let chat = match chosen {
+            Some(chosen) => {
+                let found = chosen.ready(&settings.data_dir)?;
+                let (chat, model) = load_chat(&found, &device, &settings)?;
+                match found.source {
+                    ModelSource::Bundled => {
+                        demonstrations.push((ModelKind::Chat, model.id.clone()))
+                    }
+                    // A model that somebody chose is to write the answers.
+                    ModelSource::Path | ModelSource::Cache => default_answerer = AnswererKind::Chat,
+                }
+                loaded.push(model);
+                Some(chat)
+            }
+            None if !parts.chat => None,
+            None => {
+                notices.push(NO_CHAT_MODEL.to_string());
+                None
+            }
+        };
+        notices.extend(demonstration_notice(&demonstrations));
         let store = Store::open(&settings.data_dir, embedder_id(embedder.as_ref())).await?;
         if embedder.is_some() {
             let stale = store.documents_of_other_embedders().await?;
@@ -203,7 +218,7 @@ impl App {
 
     /// What to say when models that came with the program are at work.
     pub fn demonstration_notice(&self) -> Option<String> {
-        (!self.demonstrations.is_empty()).then(|| demonstration_notice(&self.demonstrations))
+        demonstration_notice(&self.demonstrations)
     }
 
     pub fn http_options(settings: &Settings) -> HttpOptions {
@@ -263,7 +278,11 @@ impl App {
             device: self.device.name().to_string(),
             ingestion: self.ingestion.as_ref().map(Ingestion::watch),
             notices: self.notices.clone(),
-            demonstrations: self.demonstrations.clone(),
+            demonstrations: self
+                .demonstrations
+                .iter()
+                .map(|(_, name)| name.clone())
+                .collect(),
         };
         let server = http::serve(context, listener)?;
         let handle = server.handle();
@@ -311,16 +330,23 @@ impl App {
 }
 
 /// What to say of models that only show what the program does.
-fn demonstration_notice(names: &[String]) -> String {
-    let (are, they) = match names.len() {
-        1 => ("is a small demonstration model", "it"),
-        _ => ("are small demonstration models", "them"),
-    };
-    format!(
-        "{} {are}; replace {they} with: inglenook models pull bge-small-en-v1.5 (finds passages) and: inglenook models \
-         pull qwen3-1.7b (writes answers), then restart",
-        names.join(" and ")
-    )
+fn demonstration_notice(models: &[(ModelKind, String)]) -> Option<String> {
+    let names: Vec<&str> = models.iter().map(|(_, name)| name.as_str()).collect();
+    let pulls = models.iter().map(|(kind, _)| match kind {
+        ModelKind::Embedding => "inglenook models pull bge-small-en-v1.5 (finds passages)",
+        ModelKind::Chat => "inglenook models pull qwen3-1.7b (writes answers)",
+    });
+    let pulls = pulls.collect::<Vec<_>>().join(" and: ");
+    let names = names.join(" and ");
+    match models.len() {
+        0 => None,
+        1 => Some(format!(
+            "{names} is a small demonstration model; replace it with: {pulls}, then restart"
+        )),
+        _ => Some(format!(
+            "{names} are small demonstration models; replace them with: {pulls}, then restart"
+        )),
+    }
 }
 
 /// A folder of this process for uploads. What servers left there that were killed days ago is of no use to anyone; a

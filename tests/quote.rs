@@ -75,6 +75,63 @@ fn a_newcomer_gets_an_answer_without_any_flag() {
 }
 
 #[test]
+fn what_the_embedder_cannot_read_is_not_quoted_at_random() {
+    let server = server();
+    let store = server.collection();
+    let text = "Офисную собаку зовут Бруно, и она любит теннисные мячи. Летом кухня закрыта для всех сотрудников и гостей.";
+    server.ingest(&store, "собака.txt", text.as_bytes());
+    let tool = json!({ "type": "file_search", "vector_store_ids": [store] });
+    let unrelated = ask(&server, "В каком году основали компанию?", tool.clone());
+    assert_eq!(unrelated["metadata"]["inglenook_outcome"], "not_found");
+    // Shared words are enough.
+    let related = ask(&server, "Для кого закрыта кухня летом?", tool);
+    let part = message(&related);
+    assert_eq!(
+        part["text"],
+        "“Летом кухня закрыта для всех сотрудников и гостей.” [1]"
+    );
+    let citation = &part["annotations"][0];
+    assert_eq!(citation["start"], text.find("Летом").unwrap());
+    assert_eq!(
+        citation["index"],
+        "“Летом кухня закрыта для всех сотрудников и гостей.” "
+            .chars()
+            .count()
+    );
+}
+
+#[test]
+fn an_empty_store_and_a_question_without_words_are_answered_plainly() {
+    let server = server();
+    let tool = json!({ "type": "file_search", "vector_store_ids": [server.collection()] });
+    for question in ["Who is it?", "???", "的"] {
+        let response = ask(&server, question, tool.clone());
+        assert_eq!(
+            response["metadata"]["inglenook_outcome"], "not_found",
+            "{question}"
+        );
+    }
+}
+
+#[test]
+fn the_data_folder_stays_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_inglenook"));
+    let status = command
+        .arg("--data-dir")
+        .arg(&dir)
+        .args(["ask", "Who approves trips abroad?"])
+        .env("HOME", parent.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mode = std::fs::metadata(&dir).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
 fn any_chat_client_can_quote() {
     let server = server();
     let store = server.collection();
@@ -87,7 +144,7 @@ fn any_chat_client_can_quote() {
     let completion = server.post("/v1/chat/completions", body.clone()).ok();
     let message = &completion["choices"][0]["message"];
     assert_eq!(message["content"], "“The daily allowance is 42 euros.” [1]");
-    assert_eq!(message["annotations"][0]["type"], "file_citation");
+    assert_eq!(message["citations"][0]["type"], "file_citation");
     assert!(completion["usage"]["completion_tokens"].as_u64().unwrap() > 5);
 
     body["stream"] = json!(true);
@@ -109,14 +166,24 @@ fn any_chat_client_can_quote() {
         .to_string();
     assert!(text.contains("Bruno"), "{text}");
 
-    let body = json!({ "model": "inglenook-quote", "messages": [{ "role": "assistant", "content": "Hi" }] });
-    let error = server.post("/v1/chat/completions", body);
-    assert_eq!(error.status, 400);
-    assert!(
-        body_text(&error).contains("'user'"),
-        "{}",
-        body_text(&error)
-    );
+    let hello = json!({ "role": "user", "content": "Who approves trips?" });
+    for (wrong, param) in [
+        (
+            json!({ "messages": [{ "role": "assistant", "content": "Hi" }] }),
+            "messages",
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": " " }] }),
+            "messages",
+        ),
+        (json!({ "messages": [hello], "n": 2 }), "n"),
+        (json!({ "messages": [hello], "logprobs": true }), "logprobs"),
+    ] {
+        let mut body = wrong.clone();
+        body["model"] = json!("inglenook-quote");
+        let error = server.post("/v1/chat/completions", body).error(400);
+        assert_eq!(error["param"], param, "{wrong}");
+    }
 }
 
 #[test]

@@ -23,17 +23,20 @@ pub struct AskArgs {
     #[arg(long)]
     quote: bool,
     /// Longest answer, in tokens
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", conflicts_with = "quote")]
     max_tokens: Option<usize>,
 }
 
 pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(!args.question.trim().is_empty(), "the question is empty");
     let timeout = Duration::from_secs(settings.generation_timeout);
-    let app = App::open_models(settings).await?;
+    let app = match args.quote {
+        true => App::open_quoting(settings).await?,
+        false => App::open_models(settings).await?,
+    };
     let workspace = app.workspace();
     let answerer = match (&workspace.chat, workspace.default_answerer) {
-        (Some(chat), AnswererKind::Chat) if !args.quote => Answerer::Chat(chat.clone()),
+        (Some(chat), AnswererKind::Chat) => Answerer::Chat(chat.clone()),
         _ => Answerer::Quote,
     };
     let collection = workspace.store.default_vector_store().await?.id;

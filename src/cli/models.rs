@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::Settings;
-use crate::hub::{self, HubOptions, ModelCache, ModelKind, Progress};
+use crate::hub::{self, ChosenModel, HubOptions, ModelCache, ModelKind, Progress};
 
 #[derive(Debug, Args)]
 pub struct ModelsArgs {
@@ -26,7 +26,7 @@ enum ModelsCommand {
 }
 
 pub fn run(settings: &Settings, args: &ModelsArgs) -> anyhow::Result<ExitCode> {
-    let cache = ModelCache::new(settings.model_cache.clone()).with_bundled(&settings.data_dir);
+    let cache = ModelCache::new(settings.model_cache.clone());
     match &args.command {
         None | Some(ModelsCommand::List) => list(settings, &cache),
         Some(ModelsCommand::Pull { name }) => pull(settings, &cache, name),
@@ -71,10 +71,14 @@ fn list(settings: &Settings, cache: &ModelCache) -> anyhow::Result<ExitCode> {
     ] {
         let served = cache.choose(named.as_deref(), kind)?;
         match served {
-            Some(model) => println!(
+            Some(ChosenModel::Found(model)) => println!(
                 "Loaded as {kind} model: {} from {}",
                 model.name,
                 model.path.display()
+            ),
+            Some(ChosenModel::Bundled(model)) => println!(
+                "Loaded as {kind} model: {}, which comes with the program",
+                model.name
             ),
             None => println!("Loaded as {kind} model: none"),
         }

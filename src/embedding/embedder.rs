@@ -134,6 +134,20 @@ impl Embedder {
         }
     }
 
+    /// Whether the vocabulary has at least half of what `text` is made of. Otherwise its vector says nothing: texts in
+    /// two foreign scripts are all alike.
+    pub fn can_read(&self, text: &str) -> bool {
+        let (tokenizer, unknown) = match self.shared.tokenizer.unknown_token() {
+            Some(unknown) => (&self.shared.tokenizer, unknown),
+            None => return true,
+        };
+        let Ok(ids) = tokenizer.encode(text) else {
+            return false;
+        };
+        let num_unknown = ids.iter().filter(|id| **id == unknown).count();
+        num_unknown * 2 <= ids.len().saturating_sub(tokenizer.num_special_tokens())
+    }
+
     /// The most tokens, by [`count_tokens`](Self::count_tokens), that a passage may have.
     pub fn max_passage_tokens(&self) -> usize {
         self.shared.max_passage_tokens

@@ -37,6 +37,11 @@ pub trait EmbeddingTokenizer: Send + Sync {
 
     /// How many of the ids that [`encode`](Self::encode) returns are added special tokens.
     fn num_special_tokens(&self) -> usize;
+
+    /// The id that stands for whatever the vocabulary does not have, where there is one.
+    fn unknown_token(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// How one vector is made from the vectors of all tokens.

@@ -66,4 +66,11 @@ impl EmbeddingTokenizer for FileTokenizer {
     fn num_special_tokens(&self) -> usize {
         self.num_special_tokens
     }
+
+    fn unknown_token(&self) -> Option<u32> {
+        let names = ["[UNK]", "<unk>"];
+        names
+            .iter()
+            .find_map(|name| self.tokenizer.token_to_id(name))
+    }
 }

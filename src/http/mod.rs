@@ -114,8 +114,8 @@ impl Context {
 }
 
 /// What to do when there is no chat model.
-pub const NO_CHAT_MODEL: &str = "no chat model yet; pull one with: inglenook models pull qwen3-1.7b, then restart. \
-     Until then the model 'inglenook-quote' answers from documents by quoting them";
+pub const NO_CHAT_MODEL: &str =
+    "no chat model is loaded; pull one with: inglenook models pull qwen3-1.7b, then restart";
 /// What to do when there is no embedding model.
 pub const NO_EMBEDDING_MODEL: &str = "no embedding model is loaded; pull one with: inglenook models pull bge-small-en-v1.5, then restart";
 

@@ -2,7 +2,9 @@
 //! unpacked once, since loaders map files.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rust_embed::RustEmbed;
 use sha2::{Digest, Sha256};
@@ -23,6 +25,9 @@ pub struct BundledModel {
     /// Where its files are among those that were built in.
     folder: &'static str,
 }
+
+/// Age at which half an unpacked model is taken for abandoned.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 const MODELS: [BundledModel; 2] = [
     BundledModel {
@@ -74,20 +79,16 @@ impl BundledModel {
             .map(|byte| format!("{byte:02x}"))
             .collect::<String>();
         let home = dir.join(format!("{}-{version}", self.name));
-        let is_whole = files.iter().all(|(name, file)| {
-            let there = fs::metadata(home.join(name));
-            there.is_ok_and(|it| it.len() == file.data.len() as u64)
-        });
-        if !is_whole {
+        if !is_whole(&home, &files) {
             write_all(dir, &home, &files)?;
             remove_others(dir, self.name, &home);
         }
         let path = match self.kind {
             ModelKind::Embedding => home,
-            ModelKind::Chat => match files.first() {
-                Some((name, _)) => home.join(name),
-                None => home,
-            },
+            ModelKind::Chat => {
+                let gguf = files.iter().find(|(name, _)| name.ends_with(".gguf"));
+                home.join(gguf.map_or("", |(name, _)| name))
+            }
         };
         Ok(ResolvedModel {
             name: self.name.into(),
@@ -98,6 +99,14 @@ impl BundledModel {
     }
 }
 
+/// Whether every file is there as it was built in: a power cut may leave files of full length without their content.
+fn is_whole(home: &Path, files: &[(String, rust_embed::EmbeddedFile)]) -> bool {
+    files.iter().all(|(name, file)| {
+        let there = fs::read(home.join(name));
+        there.is_ok_and(|bytes| bytes == *file.data)
+    })
+}
+
 /// Written beside and then renamed, so that another process never sees half of it.
 fn write_all(
     dir: &Path,
@@ -105,6 +114,13 @@ fn write_all(
     files: &[(String, rust_embed::EmbeddedFile)],
 ) -> Result<(), HubError> {
     fs::create_dir_all(dir).map_err(HubError::io(dir))?;
+    // One process at a time: what another has just finished must not be taken for damaged.
+    let lock_path = dir.join(".lock");
+    let lock = fs::File::create(&lock_path).map_err(HubError::io(&lock_path))?;
+    lock.lock().map_err(HubError::io(&lock_path))?;
+    if is_whole(home, files) {
+        return Ok(());
+    }
     let part = tempfile::Builder::new()
         .prefix(".unpacking-")
         .tempdir_in(dir)
@@ -114,36 +130,36 @@ fn write_all(
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(HubError::io(parent))?;
         }
-        fs::write(&path, &file.data).map_err(HubError::io(&path))?;
+        write_synced(&path, &file.data).map_err(HubError::io(&path))?;
     }
     if home.exists() {
-        // What is there was found to be incomplete.
         fs::remove_dir_all(home).map_err(HubError::io(home))?;
     }
-    let part = part.keep();
-    fs::rename(&part, home).or_else(|error| {
-        let _ = fs::remove_dir_all(&part);
-        // Another process was quicker, with the same files.
-        if home.exists() {
-            Ok(())
-        } else {
-            Err(HubError::io(home)(error))
-        }
-    })
+    fs::rename(part.keep(), home).map_err(HubError::io(home))
 }
 
-/// Earlier versions of the program unpacked other files.
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Removes what earlier versions of the program unpacked, and what a process left that was killed while it did.
 fn remove_others(dir: &Path, name: &str, keep: &Path) {
     let Ok(entries) = fs::read_dir(dir) else {
         return;
     };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let is_ours = path
-            .file_name()
-            .and_then(|it| it.to_str())
-            .and_then(|it| it.strip_prefix(name))
+        let other = path.file_name().and_then(|it| it.to_str()).unwrap_or("");
+        let is_version = other
+            .strip_prefix(name)
             .is_some_and(|rest| rest.starts_with('-'));
-        if is_ours && path != keep {
+        let is_old = || {
+            let changed = fs::metadata(&path).and_then(|it| it.modified());
+            let age = changed.ok().and_then(|it| it.elapsed().ok());
+            age.is_some_and(|age| age > ABANDONED_AFTER)
+        };
+        if (is_version && path != keep) || (other.starts_with(".unpacking-") && is_old()) {
             // A server that still runs keeps what it has mapped.
             let _ = fs::remove_dir_all(path);
         }
@@ -175,10 +191,33 @@ mod tests {
         let made = fs::metadata(&weights).unwrap().modified().unwrap();
         assert_eq!(model.unpack(dir.path()).unwrap().path, found.path);
         assert_eq!(fs::metadata(&weights).unwrap().modified().unwrap(), made);
-        fs::write(&weights, b"cut off").unwrap();
-        model.unpack(dir.path()).unwrap();
-        assert_eq!(fs::metadata(&weights).unwrap().len(), size);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        for damaged in [b"cut off".to_vec(), vec![0; size as usize]] {
+            fs::write(&weights, &damaged).unwrap();
+            model.unpack(dir.path()).unwrap();
+            assert_ne!(fs::read(&weights).unwrap(), damaged);
+        }
+        let left = fs::read_dir(dir.path()).unwrap().flatten();
+        let models = left.filter(|entry| entry.path().is_dir()).count();
+        assert_eq!(models, 1);
+    }
+
+    #[test]
+    fn processes_that_unpack_at_once_do_not_harm_each_other() {
+        let model = bundled()
+            .find(|model| model.kind == ModelKind::Embedding)
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let found = model.unpack(dir.path()).unwrap();
+                    // As a loader reads it, while the others are still at it.
+                    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+                        assert!(!fs::read(found.path.join(name)).unwrap().is_empty());
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, Repo, RepoType};
 
-pub use bundled::{BundledModel, bundled, unpack_dir};
+use bundled::unpack_dir;
+pub use bundled::{BundledModel, bundled};
 pub use catalog::{CatalogEntry, ModelKind, catalog, find};
 pub use pull::{HubOptions, Progress, pull};
 
@@ -20,8 +21,6 @@ pub use pull::{HubOptions, Progress, pull};
 #[derive(Clone, Debug)]
 pub struct ModelCache {
     cache: Cache,
-    /// Where bundled models are unpacked; without it they are not looked for.
-    bundled_dir: Option<PathBuf>,
 }
 
 /// A model whose files are all here.
@@ -33,6 +32,23 @@ pub struct ResolvedModel {
     /// What a loader takes: the GGUF file of a chat model, the folder of an embedding model.
     pub path: PathBuf,
     pub catalog: Option<&'static CatalogEntry>,
+}
+
+/// What is to be loaded.
+#[derive(Clone, Debug)]
+pub enum ChosenModel {
+    Found(ResolvedModel),
+    Bundled(&'static BundledModel),
+}
+
+impl ChosenModel {
+    /// The model as a loader takes it; a bundled one is unpacked into `data_dir` first.
+    pub fn ready(self, data_dir: &Path) -> Result<ResolvedModel, HubError> {
+        match self {
+            ChosenModel::Found(model) => Ok(model),
+            ChosenModel::Bundled(model) => model.unpack(&unpack_dir(data_dir)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,18 +160,7 @@ impl ModelCache {
             // A service without a home keeps models where it runs.
             (None, None) => Cache::new(".cache/huggingface/hub".into()),
         };
-        ModelCache {
-            cache,
-            bundled_dir: None,
-        }
-    }
-
-    /// Looks for the models that come with the program too, and unpacks those that are chosen into a folder of `data_dir`.
-    pub fn with_bundled(self, data_dir: &Path) -> ModelCache {
-        ModelCache {
-            bundled_dir: Some(unpack_dir(data_dir)),
-            ..self
-        }
+        ModelCache { cache }
     }
 
     pub fn dir(&self) -> &Path {
@@ -165,17 +170,6 @@ impl ModelCache {
     /// Finds the model that `spec` names: a name of the catalog whose files are in the cache, a GGUF file (chat), or a
     /// folder with safetensors (embedding). A name of the catalog goes before a file of that name here; write `./name`.
     pub fn resolve(&self, spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> {
-        if let (Some(dir), Some(model)) = (&self.bundled_dir, bundled().find(|it| it.name == spec))
-        {
-            if model.kind != kind {
-                return Err(HubError::WrongKind {
-                    name: spec.into(),
-                    actual: model.kind,
-                    wanted: kind,
-                });
-            }
-            return model.unpack(dir);
-        }
         let Some(entry) = find(spec) else {
             return resolve_path(spec, kind);
         };
@@ -192,24 +186,30 @@ impl ModelCache {
     }
 
     /// The model that was named, else the first of its kind that was pulled, else the one that comes with the program.
-    /// The name `none` stands for no model.
+    /// The name `none` stands for no model. Nothing is written.
     pub fn choose(
         &self,
         named: Option<&str>,
         kind: ModelKind,
-    ) -> Result<Option<ResolvedModel>, HubError> {
-        match named {
-            Some("none") => return Ok(None),
-            Some(name) => return self.resolve(name, kind).map(Some),
-            None => {}
-        }
+    ) -> Result<Option<ChosenModel>, HubError> {
         let is_kind = |model: &ResolvedModel| model.catalog.is_some_and(|entry| entry.kind == kind);
-        if let Some(pulled) = self.list().into_iter().find(is_kind) {
-            return Ok(Some(pulled));
-        }
-        match (&self.bundled_dir, bundled().find(|it| it.kind == kind)) {
-            (Some(dir), Some(model)) => model.unpack(dir).map(Some),
-            _ => Ok(None),
+        match named {
+            Some("none") => Ok(None),
+            Some(name) => match bundled().find(|it| it.name == name) {
+                Some(model) if model.kind != kind => Err(HubError::WrongKind {
+                    name: name.into(),
+                    actual: model.kind,
+                    wanted: kind,
+                }),
+                Some(model) => Ok(Some(ChosenModel::Bundled(model))),
+                None => Ok(Some(ChosenModel::Found(self.resolve(name, kind)?))),
+            },
+            None => Ok(match self.list().into_iter().find(is_kind) {
+                Some(pulled) => Some(ChosenModel::Found(pulled)),
+                None => bundled()
+                    .find(|it| it.kind == kind)
+                    .map(ChosenModel::Bundled),
+            }),
         }
     }
 

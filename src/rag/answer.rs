@@ -158,7 +158,7 @@ impl Answer {
         // A document that went away in the meantime is not quoted any more.
         if let Some(citation) = answer.verified(passage, span, index).await? {
             let marker = format!("[{}]", citation.number);
-            let usage = quote_usage(workspace, question, &quoted);
+            let usage = quote_usage(workspace, question, &quoted).await;
             answer.is_found = true;
             answer.queue = [
                 AnswerEvent::Text(quoted),
@@ -288,15 +288,17 @@ fn finished(usage: Usage) -> AnswerEvent {
     }
 }
 
-/// What quoting took, in tokens of the embedding model: there is no other.
-fn quote_usage(workspace: &Workspace, question: &str, quoted: &str) -> Usage {
-    let count = |text| {
-        let embedder = workspace.embedder.as_ref();
-        embedder.map_or(0, |embedder| embedder.count_tokens(text))
+/// What quoting took, in tokens of the embedding model: there is no other. Counts away from the threads that serve.
+async fn quote_usage(workspace: &Workspace, question: &str, quoted: &str) -> Usage {
+    let Some(embedder) = workspace.embedder.clone() else {
+        return Usage::default();
     };
-    Usage {
-        num_prompt_tokens: count(question),
-        num_completion_tokens: count(quoted),
+    let (question, quoted) = (question.to_string(), quoted.to_string());
+    let count = move || Usage {
+        num_prompt_tokens: embedder.count_tokens(&question),
+        num_completion_tokens: embedder.count_tokens(&quoted),
         ..Usage::default()
-    }
+    };
+    let counted = tokio::task::spawn_blocking(count).await;
+    counted.unwrap_or_default()
 }

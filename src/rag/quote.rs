@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::embedding::{InputKind, Priority};
-use crate::rag::Workspace;
 use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
 use crate::rag::sentence::{content_words, sentences, stems};
+use crate::rag::{Workspace, default_min_similarity};
 
 /// Confidence below which nothing is quoted, unless the owner sets another. models/bundled/README.md has the measured
 /// curve: what is declined rightly and wrongly at each value.
@@ -27,17 +27,20 @@ const NOTHING_NEW: f32 = 0.3;
 const MIN_NEW_WORDS: usize = 2;
 /// A neighbour is quoted too when it scores at least this share of the best.
 const NEIGHBOUR_SHARE: f32 = 0.8;
-/// Sentences whose meaning is compared; the others share too few words to win.
-const MAX_COMPARED: usize = 12;
+/// Sentences whose meaning is compared: those that share most words with the question, and the best of each passage.
+const MAX_COMPARED: usize = 16;
+const COMPARED_PER_PASSAGE: usize = 2;
 /// Passages that are imagined beside those counted, and the share of them that has any given word: in a handful of
 /// passages no word can be told to be rare.
 const IMAGINED: f32 = 200.0;
 const IMAGINED_SHARE: f32 = 0.02;
 /// Bytes from which on a text that no full stop divides is divided at its lines, when these are short as in a table.
 const MAX_UNDIVIDED: usize = 400;
-/// Bytes of a line, on average, below which lines stand for themselves. Wrapped prose has longer ones.
+/// Characters of a line, on average, up to which lines stand for themselves. Wrapped prose has longer ones.
 const SHORT_LINE: usize = 60;
-/// Different words of a question that are weighed; bounds the work for a long one.
+/// Bytes of a quote that no line divides either, above which it is divided between words.
+const MAX_QUOTED: usize = 1200;
+/// Different words of a question that are weighed, the last ones of a long one, where the question itself stands.
 const MAX_WORDS: usize = 64;
 
 /// What answers the question.
@@ -73,12 +76,11 @@ pub async fn choose(
         .ok_or(RetrieveError::NoEmbedder)?;
     let words = weighted_words(workspace, question).await?;
     let passages = &retrieved.passages;
-    let mut candidates = Vec::new();
-    for (place, passage) in passages.iter().enumerate() {
-        candidates.extend(by_words(place, passage, &words));
-    }
-    candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
-    candidates.truncate(MAX_COMPARED);
+    let candidates = passages
+        .iter()
+        .enumerate()
+        .map(|(place, passage)| by_words(place, passage, &words));
+    let mut candidates = most_promising(candidates.collect());
     let texts = candidates
         .iter()
         .map(|it| passages[it.passage].chunk.text[it.span.clone()].to_string())
@@ -87,9 +89,11 @@ pub async fn choose(
         .embed(texts, InputKind::Passage, Priority::Interactive)
         .await?;
     let query = retrieved.query_vectors.first();
+    let query = query.filter(|_| embedder.can_read(question));
+    let unrelated = default_min_similarity(embedder.spec().pooling);
     for (candidate, vector) in candidates.iter_mut().zip(&embedded.vectors) {
-        let similarity = query.map_or(0.0, |query| cosine(query, vector));
-        candidate.score += MEANING * rescaled(similarity, workspace.min_similarity);
+        let similarity = query.map_or(unrelated, |query| cosine(query, vector));
+        candidate.score += MEANING * rescaled(similarity, unrelated);
     }
     Ok(best(candidates))
 }
@@ -100,10 +104,10 @@ async fn weighted_words(
     question: &str,
 ) -> Result<HashMap<String, f32>, RetrieveError> {
     let mut seen = HashSet::new();
-    let words: Vec<String> = content_words(question)
+    let mut words: Vec<String> = content_words(question)
         .filter(|word| seen.insert(word.clone()))
-        .take(MAX_WORDS)
         .collect();
+    words.drain(..words.len().saturating_sub(MAX_WORDS));
     let counted = workspace.store.word_frequencies(words.clone()).await?;
     let total = counted.num_chunks as f32 + IMAGINED;
     let mut weights = HashMap::new();
@@ -118,6 +122,22 @@ async fn weighted_words(
         *weight /= total.max(f32::MIN_POSITIVE);
     }
     Ok(weights)
+}
+
+/// The best of each passage, best first, and then the best of all that are left, up to [`MAX_COMPARED`].
+fn most_promising(mut passages: Vec<Vec<Candidate>>) -> Vec<Candidate> {
+    let by_score = |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score);
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    for candidates in &mut passages {
+        candidates.sort_by(by_score);
+        rest.extend(candidates.split_off(COMPARED_PER_PASSAGE.min(candidates.len())));
+        first.append(candidates);
+    }
+    first.sort_by(by_score);
+    rest.sort_by(by_score);
+    first.append(&mut rest);
+    first.truncate(MAX_COMPARED);
+    first
 }
 
 /// The sentences of a passage, scored by everything but their meaning.
@@ -141,7 +161,9 @@ fn by_words(place: usize, passage: &Passage, words: &HashMap<String, f32>) -> Ve
             .iter()
             .filter(|word| !words.contains_key(*word))
             .count();
-        let nothing_new = if num_new < MIN_NEW_WORDS || text[spans[at].clone()].ends_with('?') {
+        let sentence = &text[spans[at].clone()];
+        let adds_little = num_new < MIN_NEW_WORDS && !sentence.contains(has_no_word_gaps);
+        let nothing_new = if adds_little || sentence.ends_with('?') {
             NOTHING_NEW
         } else {
             0.0
@@ -161,29 +183,63 @@ fn by_words(place: usize, passage: &Passage, words: &HashMap<String, f32>) -> Ve
         .collect()
 }
 
-/// Sentences, and the lines of what is too long to be one.
+/// Scripts that set no blanks between words, so that words cannot be counted.
+fn has_no_word_gaps(c: char) -> bool {
+    matches!(c, '\u{0E00}'..='\u{0EFF}' | '\u{1780}'..='\u{17FF}' | '\u{3040}'..='\u{30FF}' | '\u{3400}'..='\u{9FFF}')
+}
+
+/// Sentences, and the lines or pieces of what is too long to be one.
 fn divided(text: &str) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     for span in sentences(text) {
         let sentence = &text[span.clone()];
-        let num_lines = sentence
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .count();
-        if sentence.len() <= MAX_UNDIVIDED || sentence.len() / num_lines.max(1) > SHORT_LINE {
+        if sentence.len() > MAX_UNDIVIDED && has_short_lines(sentence) {
+            spans.extend(pieces(text, span, |rest| rest.find('\n').map(|at| at + 1)));
+        } else if sentence.len() > MAX_QUOTED {
+            spans.extend(pieces(text, span, |rest| {
+                let from = rest
+                    .char_indices()
+                    .map(|(at, _)| at)
+                    .find(|at| *at >= MAX_UNDIVIDED)?;
+                rest[from..].find(char::is_whitespace).map(|at| from + at)
+            }));
+        } else {
             spans.push(span);
-            continue;
-        }
-        let mut start = span.start;
-        for line in sentence.split_inclusive('\n') {
-            let blank = line.len() - line.trim_start().len();
-            if !line.trim().is_empty() {
-                spans.push(start + blank..start + blank + line.trim().len());
-            }
-            start += line.len();
         }
     }
     spans
+}
+
+/// Whether lines stand for themselves, as in tables, lists and code.
+fn has_short_lines(text: &str) -> bool {
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let is_row =
+        |line: &&&str| line.contains(['\t', '|', ';', '{', '}']) || line.matches(',').count() > 2;
+    text.chars().count() / lines.len().max(1) <= SHORT_LINE
+        || lines.iter().filter(is_row).count() * 2 > lines.len()
+}
+
+/// Cuts `span` of `text` where `end` says that the first piece of the rest ends, and leaves out blanks around pieces.
+fn pieces(
+    text: &str,
+    span: Range<usize>,
+    end: impl Fn(&str) -> Option<usize>,
+) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = span.start;
+    while start < span.end {
+        let rest = &text[start..span.end];
+        let piece = &rest[..end(rest).unwrap_or(rest.len())];
+        let blank = piece.len() - piece.trim_start().len();
+        if !piece.trim().is_empty() {
+            found.push(start + blank..start + blank + piece.trim().len());
+        }
+        start += piece.len();
+    }
+    found
 }
 
 /// The best candidate, with the neighbour that is nearly as good.
@@ -260,6 +316,32 @@ mod tests {
         let wrapped =
             "and so the sentence goes on and on without coming to any end at all\n".repeat(9);
         assert_eq!(divided(&wrapped).len(), 1);
+        let rows =
+            "2024-01-31,Travel,Berlin,\"two nights, one of them late\",Maren Holt,412.50,EUR\n"
+                .repeat(9);
+        assert_eq!(divided(&rows).len(), 9);
+        let endless = "word ".repeat(600);
+        let found = divided(&endless);
+        assert!(
+            found.len() > 4
+                && found
+                    .iter()
+                    .all(|it| endless[it.clone()].starts_with("word"))
+        );
+    }
+
+    #[test]
+    fn every_passage_has_a_sentence_among_those_compared() {
+        let passage = |place: usize, num: usize| {
+            (0..num)
+                .map(|at| candidate(place, at, 0..1, 0.3 - 0.01 * place as f32))
+                .collect()
+        };
+        let chosen = most_promising(vec![passage(0, 40), passage(1, 3), passage(2, 1)]);
+        assert_eq!(chosen.len(), MAX_COMPARED);
+        for place in 0..3 {
+            assert!(chosen.iter().any(|it| it.passage == place));
+        }
     }
 
     #[test]

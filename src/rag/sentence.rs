@@ -7,12 +7,12 @@ use rust_stemmers::{Algorithm, Stemmer};
 /// Words that say nothing about a text's subject.
 const STOP_WORDS: &[&str] = &[
     "a", "about", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been",
-    "but", "by", "can", "could", "did", "do", "does", "for", "from", "had", "has", "have", "he",
-    "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "may", "more", "most", "no",
-    "not", "of", "on", "one", "or", "other", "our", "she", "so", "some", "such", "than", "that",
-    "the", "their", "them", "then", "there", "these", "they", "this", "those", "to", "two",
-    "under", "up", "was", "we", "were", "what", "when", "where", "which", "who", "whom", "why",
-    "will", "with", "would", "you", "your",
+    "but", "by", "can", "could", "did", "do", "does", "doesn", "don", "for", "from", "had", "has",
+    "have", "he", "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "many", "may",
+    "more", "most", "much", "no", "not", "of", "on", "one", "or", "other", "our", "she", "so",
+    "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they",
+    "this", "those", "to", "two", "under", "up", "was", "we", "were", "what", "when", "where",
+    "which", "who", "whom", "why", "will", "with", "would", "you", "your",
 ];
 
 /// Abbreviations whose full stop ends no sentence.
@@ -59,9 +59,20 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// What English shortens after an apostrophe, as in "what's" and "don't".
+const CONTRACTED: &[&str] = &["d", "ll", "m", "re", "s", "t", "ve"];
+
 /// Lower-case words of `text` that carry meaning, in order.
 pub fn content_words(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.split(|c: char| !c.is_alphanumeric())
+    let is_apostrophe = |c: char| matches!(c, '\'' | '’');
+    text.split(move |c: char| !c.is_alphanumeric() && !is_apostrophe(c))
+        .flat_map(move |word| {
+            let mut parts = word.split(is_apostrophe);
+            let first = parts.next();
+            first
+                .into_iter()
+                .chain(parts.filter(|part| !CONTRACTED.contains(part)))
+        })
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
         .filter(|word| STOP_WORDS.binary_search(&word.as_str()).is_err())
@@ -98,6 +109,16 @@ mod tests {
     #[test]
     fn stop_words_are_sorted_as_the_search_needs() {
         assert!(STOP_WORDS.is_sorted());
+    }
+
+    #[test]
+    fn contractions_leave_no_words_of_their_own() {
+        let words = |text| content_words(text).collect::<Vec<_>>();
+        assert_eq!(words("What's the dog’s name?"), ["dog", "name"]);
+        assert_eq!(
+            words("Don't they've O'Brien's 'boat'"),
+            ["o", "brien", "boat"]
+        );
     }
 
     #[test]

@@ -251,7 +251,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     }
 }
 
-fn create_private_dir(dir: &Path) -> Result<()> {
+/// Makes the folder, if need be, for its owner alone.
+pub fn create_private_dir(dir: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

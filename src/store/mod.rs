@@ -30,6 +30,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 pub use chunks::ChunkRecord;
+pub use database::create_private_dir;
 pub use documents::{
     Attributes, Chunking, Document, DocumentError, DocumentErrorCode, DocumentStatus, PageWarning,
     Progress,

@@ -83,6 +83,16 @@ impl Store {
         self.database().read(move |tx| get(tx, &id)).await
     }
 
+    /// The ids of all vector stores.
+    pub async fn vector_store_ids(&self) -> Result<Vec<String>> {
+        let read = |tx: &Transaction| {
+            let mut statement = tx.prepare_cached("SELECT id FROM vector_stores ORDER BY row")?;
+            let ids = statement.query_map([], |row| row.get(0))?;
+            Ok(ids.collect::<rusqlite::Result<_>>()?)
+        };
+        self.database().read(read).await
+    }
+
     /// The vector store for those who do not choose one; made when it is first asked for.
     pub async fn default_vector_store(&self) -> Result<VectorStore> {
         if let Some(found) = self.database().read(get_default).await? {

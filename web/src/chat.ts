@@ -62,17 +62,21 @@ export class Chat {
 
   /** Brings buttons and hints in line with the documents and the running answer. */
   updateControls(): void {
-    const { documents, answerer } = this.#setting;
-    const way = answerer.way;
-    const isBlocked = way === null || (way.usesDocuments && documents.scope().kind === "none");
+    const way = this.#setting.answerer.way;
     this.#send.hidden = this.#running !== null;
     this.#stop.hidden = this.#running === null;
-    this.#send.disabled = isBlocked || this.#question.value.trim() === "";
+    this.#send.disabled = this.#isBlocked || this.#question.value.trim() === "";
     this.#question.disabled = way === null;
     setText(find("scope"), this.#scopeText());
     find("new-conversation").hidden = this.#history.length === 0;
     find("welcome").hidden = this.#history.length > 0;
     this.#updateWelcome();
+  }
+
+  /** Whether nothing can be asked as things stand. */
+  get #isBlocked(): boolean {
+    const { documents, answerer } = this.#setting;
+    return answerer.way === null || (answerer.way.usesDocuments && documents.scope().kind === "none");
   }
 
   #scopeText(): string {
@@ -128,7 +132,7 @@ export class Chat {
     const turn: Turn = {
       question,
       answer: newAnswer(),
-      view: new TurnView(question, {
+      view: new TurnView(question, way.isQuote, {
         openPassage: (span, opener) => this.#setting.openPassage(span, opener),
         retry: () => this.#retry(turn),
       }),
@@ -176,7 +180,7 @@ export class Chat {
   }
 
   #retry(turn: Turn): void {
-    if (this.#running) return;
+    if (this.#running || this.#isBlocked) return;
     this.#history = this.#history.filter((other) => other !== turn);
     turn.view.element.remove();
     this.#question.focus();

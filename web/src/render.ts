@@ -11,14 +11,17 @@ export class AnswerText {
   readonly element = el("div", { class: "prose" });
   #keys: string[] = [];
   readonly #open: OpenCitation;
+  readonly #isPlain: boolean;
 
-  constructor(open: OpenCitation) {
+  /** A plain text is shown letter for letter; any other is read as Markdown. */
+  constructor(open: OpenCitation, isPlain: boolean) {
     this.#open = open;
+    this.#isPlain = isPlain;
   }
 
   update(text: string, citations: readonly Citation[]): void {
     const marked = markCitations(text, citations);
-    const blocks = parseMarkdown(marked.text);
+    const blocks = this.#isPlain ? plainBlocks(marked.text) : parseMarkdown(marked.text);
     const keys = blocks.map(({ source }) => source + citedSpans(source, marked.markers));
     for (const [at, { block }] of blocks.entries()) {
       if (this.#keys[at] === keys[at]) continue;
@@ -30,6 +33,10 @@ export class AnswerText {
     while (this.element.children.length > blocks.length) this.element.lastElementChild!.remove();
     this.#keys = keys;
   }
+}
+
+function plainBlocks(text: string): ReturnType<typeof parseMarkdown> {
+  return text === "" ? [] : [{ source: text, block: { kind: "paragraph", children: [{ kind: "text", text }] } }];
 }
 
 interface Context {

@@ -22,9 +22,9 @@ export class TurnView {
   #shownCited = "";
   #shownNote = "";
 
-  constructor(question: string, actions: TurnActions) {
+  constructor(question: string, isQuote: boolean, actions: TurnActions) {
     this.#actions = actions;
-    this.#text = new AnswerText((citation, opener) => actions.openPassage(citation, opener));
+    this.#text = new AnswerText((citation, opener) => actions.openPassage(citation, opener), isQuote);
     this.element = el(
       "article",
       { class: "turn" },

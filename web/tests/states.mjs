@@ -366,6 +366,8 @@ await checks.that("the reader chooses who answers", async () => {
   await finished("completed");
   equal(server.asked.at(-1).model, "inglenook-quote", "model");
   equal(server.asked.at(-1).tools.length, 1, "tools when quoting");
+  holds((await lastTurn().locator(".prose").textContent()).includes("**third working day**"), "a quote is not letter for letter");
+  equal(await lastTurn().locator(".citation").count(), 2, "citations in a quote");
   server.answers.push(answerSteps({ results: [], pieces: ["Hello!"], citations: [] }));
   await page.selectOption("#answerer", { label: ways[2] });
   await page.waitForSelector("text=Asking without documents");

@@ -77,20 +77,21 @@ pub struct Part {
 }
 
 impl ChatRequest {
-    /// The question that a conversation ends with.
-    pub(super) fn question(&mut self) -> Result<String, ApiError> {
-        let at = self.messages.len().saturating_sub(1);
-        match self.messages.pop() {
-            Some(Message {
-                role,
-                content: Some(content),
-                ..
-            }) if role == "user" => content.into_text(&format!("messages[{at}].content")),
-            _ => Err(ApiError::invalid(
-                "messages",
-                "the last message must be of role 'user' and have content",
-            )),
+    /// Takes the question that the conversation ends with.
+    pub(super) fn take_question(&mut self) -> Result<String, ApiError> {
+        let messages = template_messages(std::mem::take(&mut self.messages))?;
+        let question = match messages.last() {
+            Some(last) if last["role"] == "user" => last["content"].as_str().unwrap_or_default(),
+            _ => {
+                let message = "the last message must be of role 'user'";
+                return Err(ApiError::invalid("messages", message));
+            }
+        };
+        if question.trim().is_empty() {
+            let message = "the last message is empty, but must be a question";
+            return Err(ApiError::invalid("messages", message));
         }
+        Ok(question.to_string())
     }
 
     pub(super) fn is_streamed(&self) -> bool {
@@ -218,10 +219,6 @@ pub async fn create(
 ) -> Result<HttpResponse, ApiError> {
     let JsonParts(request, sampling) = body;
     refuse_unserved(&request)?;
-    if request.model.as_deref() == Some(QUOTE_MODEL) {
-        return quote::create(&context, request).await;
-    }
-    let chat = context.chat_model(request.model.as_deref())?;
     let (is_streamed, include_usage) = (request.is_streamed(), request.includes_usage());
     let num_choices = request.n.unwrap_or(1);
     if !(1..=MAX_CHOICES).contains(&num_choices) {
@@ -234,6 +231,17 @@ pub async fn create(
     let max_tokens = request.max_completion_tokens.or(request.max_tokens);
     let seed = sampling.seed;
     let options = sampling.options(max_tokens, logprobs, context.generation_timeout())?;
+    if request.model.as_deref() == Some(QUOTE_MODEL) {
+        if num_choices > 1 || logprobs.is_some() {
+            let param = if num_choices > 1 { "n" } else { "logprobs" };
+            let message = format!(
+                "{param} is not served for '{QUOTE_MODEL}', which has one answer and no tokens"
+            );
+            return Err(ApiError::unsupported(param, message));
+        }
+        return quote::create(&context, request).await;
+    }
+    let chat = context.chat_model(request.model.as_deref())?;
     let mut extra = request.chat_template_kwargs.unwrap_or_default();
     let thinks = is_thinking(request.reasoning_effort.as_deref());
     extra.entry("enable_thinking").or_insert(json!(thinks));

@@ -1,5 +1,5 @@
-//! Chat completions by the model `inglenook-quote`: the last message is asked of all documents, and answered in their
-//! own words.
+//! Chat completions by the model `inglenook-quote`: the last message is asked of all documents in all vector stores, and
+//! answered in their own words.
 
 use actix_web::HttpResponse;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::rag::answer::{Answer, AnswerEvent};
 use crate::store::{new_id, unix_now};
 
 pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpResponse, ApiError> {
-    let question = request.question()?;
+    let question = request.take_question()?;
     let search = FileSearch::everything(context).await?;
     let workspace = &context.workspace;
     let retrieved = search
@@ -27,7 +27,7 @@ pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpR
     while let Some(event) = answer.next().await {
         match event? {
             AnswerEvent::Text(text) => quoted.text.push_str(&text),
-            AnswerEvent::Citation(citation) => quoted.annotations.push(file_citation(&citation)),
+            AnswerEvent::Citation(citation) => quoted.citations.push(file_citation(&citation)),
             AnswerEvent::Finished { usage, .. } => quoted.usage = usage,
         }
     }
@@ -50,7 +50,9 @@ pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpR
             "role": "assistant",
             "content": quoted.text,
             "refusal": null,
-            "annotations": quoted.annotations,
+            "annotations": [],
+            // An extension: OpenAI has no citations of files here, and strict clients check what they know.
+            "citations": quoted.citations,
         },
         "logprobs": null,
         "finish_reason": finish_reason(None),
@@ -61,7 +63,7 @@ pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpR
 #[derive(Default)]
 struct Quoted {
     text: String,
-    annotations: Vec<Value>,
+    citations: Vec<Value>,
     usage: Usage,
 }
 
@@ -75,7 +77,7 @@ async fn stream(
         (json!({ "role": "assistant", "content": "" }), None),
         (json!({ "content": quoted.text }), None),
         (
-            json!({ "annotations": quoted.annotations }),
+            json!({ "citations": quoted.citations }),
             Some(finish_reason(None)),
         ),
     ];

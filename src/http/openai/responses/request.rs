@@ -72,12 +72,12 @@ pub struct FileSearch {
 }
 
 impl FileSearch {
-    /// The default vector store: all documents, unless somebody sorted them into others.
+    /// All vector stores.
     pub async fn everything(context: &Context) -> Result<Self, ApiError> {
-        let store = context.workspace.store.default_vector_store().await?;
+        let vector_store_ids = context.workspace.store.vector_store_ids().await?;
         Ok(Self {
             scope: SearchScope {
-                vector_store_ids: vec![store.id],
+                vector_store_ids,
                 file_ids: None,
                 filter: None,
             },
@@ -148,12 +148,11 @@ impl Checked {
         )?;
         check_text_format(request.text.as_ref())?;
         let model = request.model.as_deref();
-        let tools = match request
-            .tool_choice
-            .as_ref()
-            .is_some_and(|choice| choice == "none")
-        {
+        let no_tools = request.tool_choice.as_ref();
+        let no_tools = no_tools.is_some_and(|choice| choice == "none");
+        let tools = match no_tools && model != Some(QUOTE_MODEL) {
             true => &[],
+            // Quoting is searching: it cannot do without.
             false => request.tools.as_deref().unwrap_or_default(),
         };
         let mut file_search = file_search(context, tools).await?;
