@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::rag::{AnswererKind, QUOTE_MODEL};
+use crate::rag::QUOTE_MODEL;
 
 pub async fn get(context: web::Data<Context>) -> Result<HttpResponse, ApiError> {
     let workspace = &context.workspace;
@@ -37,11 +37,10 @@ fn answer_models(context: &Context) -> Vec<String> {
         return Vec::new();
     }
     let mut models = vec![QUOTE_MODEL.to_string()];
-    if let Some(chat) = &workspace.chat {
-        match workspace.default_answerer {
-            AnswererKind::Quote => models.push(chat.id().to_string()),
-            AnswererKind::Chat => models.insert(0, chat.id().to_string()),
-        }
+    // The chat model that came with the program converses, but cannot read documents.
+    let chat = workspace.chat.as_ref().map(|chat| chat.id().to_string());
+    if let Some(chat) = chat.filter(|chat| !context.is_demonstration(chat)) {
+        models.insert(0, chat);
     }
     models
 }
