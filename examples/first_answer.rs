@@ -45,6 +45,7 @@ fn main() -> Result<()> {
     let program = std::env::args()
         .nth(1)
         .ok_or("usage: first_answer PROGRAM")?;
+    let program = std::path::absolute(program)?;
     let dir = tempfile::tempdir()?;
     let started = Instant::now();
     let mut child = Command::new(program)
