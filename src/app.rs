@@ -159,7 +159,8 @@ impl App {
                 loaded.push(model);
                 Some(chat)
             }
-            None if !parts.chat => None,
+            // Whoever wants none need not be told.
+            None if !parts.chat || named == Some("none") => None,
             None => {
                 notices.push(NO_CHAT_MODEL.to_string());
                 None
