@@ -91,28 +91,24 @@ fn main() -> Result<()> {
         let (answer, _) = ask(base, &store, model, &question, &others)?;
         counts.declined_without += usize::from(is_declined(&answer));
     }
-    let share = |count: usize, of: usize| 100.0 * count as f64 / of.max(1) as f64;
     println!("{model}: {} questions", counts.asked);
-    println!(
-        "gold span in the answer: {:.1}%",
-        share(counts.has_span, counts.asked)
-    );
-    println!(
-        "right source cited: {:.1}%",
-        share(counts.is_right_source, counts.asked)
-    );
-    println!(
-        "answers that are verbatim: {:.1}%",
-        share(counts.verbatim, counts.answered)
-    );
-    println!(
-        "declined with the passage: {:.1}%",
-        share(counts.declined_with, counts.asked)
-    );
-    println!(
-        "declined without it: {:.1}%",
-        share(counts.declined_without, counts.asked)
-    );
+    for (what, count, of) in [
+        ("gold span in the answer", counts.has_span, counts.asked),
+        ("right source cited", counts.is_right_source, counts.asked),
+        (
+            "answers that are verbatim",
+            counts.verbatim,
+            counts.answered,
+        ),
+        (
+            "declined with the passage",
+            counts.declined_with,
+            counts.asked,
+        ),
+        ("declined without it", counts.declined_without, counts.asked),
+    ] {
+        println!("{what}: {:.1}%", 100.0 * count as f64 / of.max(1) as f64);
+    }
     Ok(())
 }
 

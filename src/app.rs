@@ -20,7 +20,7 @@ use crate::llm::{CacheSize, Decoder, LanguageModel, LoadOptions};
 use crate::rag::extract::ExtractLimits;
 use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
-use crate::rag::{AnswererKind, Workspace, default_min_similarity, quote};
+use crate::rag::{Answerer, Workspace, default_min_similarity, quote};
 use crate::store::{EmbedderId, Store, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
 
@@ -139,7 +139,7 @@ impl App {
                 None
             }
         };
-        let mut default_answerer = AnswererKind::Quote;
+        let mut default_answerer = Answerer::Quote;
         let named = settings.chat_model.as_deref();
         let chosen = match parts.chat {
             true => cache.choose(named, ModelKind::Chat)?,
@@ -154,7 +154,9 @@ impl App {
                         demonstrations.push((ModelKind::Chat, model.id.clone()))
                     }
                     // A model that somebody chose is to write the answers.
-                    ModelSource::Path | ModelSource::Cache => default_answerer = AnswererKind::Chat,
+                    ModelSource::Path | ModelSource::Cache => {
+                        default_answerer = Answerer::Chat(chat.clone())
+                    }
                 }
                 loaded.push(model);
                 Some(chat)

@@ -9,10 +9,10 @@ use clap::Args;
 use crate::app::App;
 use crate::config::Settings;
 use crate::engine::SamplingParams;
+use crate::rag::Answerer;
 use crate::rag::answer::{Answer, AnswerEvent, Citation, Question};
 use crate::rag::generate::{EndReason, GenerationOptions};
 use crate::rag::retrieve::{Weights, retrieve};
-use crate::rag::{Answerer, AnswererKind};
 use crate::store::SearchScope;
 
 #[derive(Debug, Args)]
@@ -35,10 +35,6 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
         false => App::open_models(settings).await?,
     };
     let workspace = app.workspace();
-    let answerer = match (&workspace.chat, workspace.default_answerer) {
-        (Some(chat), AnswererKind::Chat) => Answerer::Chat(chat.clone()),
-        _ => Answerer::Quote,
-    };
     let collection = workspace.store.default_vector_store().await?.id;
     let scope = SearchScope {
         vector_store_ids: vec![collection],
@@ -72,7 +68,7 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
         instructions: None,
         options,
     };
-    let mut answer = match &answerer {
+    let mut answer = match &workspace.default_answerer {
         Answerer::Quote => Answer::quote(workspace, &question.text, &retrieved).await?,
         Answerer::Chat(chat) => Answer::begin(workspace, chat, question, &retrieved)?,
     };

@@ -24,7 +24,7 @@ use tokio::task::AbortHandle;
 
 use crate::embedding::Embedder;
 use crate::rag::generate::ChatModel;
-use crate::rag::{Answerer, AnswererKind, QUOTE_MODEL, Workspace};
+use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
 use error::ApiError;
 
 /// What every handler sees.
@@ -70,9 +70,10 @@ impl Context {
 
     /// Who answers from documents: the model of that name, or the default when none is named.
     pub fn answerer(&self, name: Option<&str>) -> Result<Answerer, ApiError> {
-        match (name, self.workspace.default_answerer) {
-            (Some(QUOTE_MODEL), _) | (None | Some(""), AnswererKind::Quote) => Ok(Answerer::Quote),
-            _ => Ok(Answerer::Chat(self.chat_model(name)?)),
+        match name {
+            None | Some("") => Ok(self.workspace.default_answerer.clone()),
+            Some(QUOTE_MODEL) => Ok(Answerer::Quote),
+            Some(_) => Ok(Answerer::Chat(self.chat_model(name)?)),
         }
     }
 

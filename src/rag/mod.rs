@@ -24,7 +24,7 @@ pub struct Workspace {
     pub embedder: Option<Embedder>,
     pub chat: Option<ChatModel>,
     /// Who answers from documents when a request names nobody.
-    pub default_answerer: AnswererKind,
+    pub default_answerer: Answerer,
     /// Cosine similarity below which a passage alone makes nothing relevant.
     pub min_similarity: f32,
     /// Confidence from 0 to 1 below which nothing is quoted.
@@ -36,19 +36,12 @@ pub struct Workspace {
 /// The model id that answers by quoting.
 pub const QUOTE_MODEL: &str = "inglenook-quote";
 
-/// Two ways to answer from documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AnswererKind {
-    /// The documents' own sentences; needs no chat model.
-    Quote,
-    /// The chat model writes, and cites what it read.
-    Chat,
-}
-
 /// Who answers from documents.
 #[derive(Clone)]
 pub enum Answerer {
+    /// The documents' own sentences; needs no chat model.
     Quote,
+    /// The chat model writes, and cites what it read.
     Chat(ChatModel),
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::rag::{AnswererKind, QUOTE_MODEL};
+use crate::rag::{Answerer, QUOTE_MODEL};
 
 pub async fn list(context: web::Data<Context>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "object": "list", "data": served(&context) }))
@@ -50,8 +50,8 @@ fn served(context: &Context) -> Vec<Value> {
         });
         // The first is what a caller gets who takes any.
         match workspace.default_answerer {
-            AnswererKind::Quote => models.insert(0, quote),
-            AnswererKind::Chat => models.push(quote),
+            Answerer::Quote => models.insert(0, quote),
+            Answerer::Chat(_) => models.push(quote),
         }
         models.push(json!({
             "id": embedder.spec().name,

@@ -9,7 +9,7 @@ use crate::http::openai::chat::Content;
 use crate::http::openai::filters;
 use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
 use crate::http::openai::vector_stores::{RankingOptions, checked_results};
-use crate::rag::generate::GenerationOptions;
+use crate::rag::generate::{ChatModel, GenerationOptions};
 use crate::rag::prompt::{Role, Turn};
 use crate::rag::retrieve::{Retrieved, Weights, retrieve};
 use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
@@ -49,11 +49,10 @@ struct Reasoning {
 
 /// A request that can be run.
 pub struct Checked {
-    pub answerer: Answerer,
+    pub task: Task,
     /// The conversation so far, without the question.
     pub earlier: Vec<Turn>,
     pub question: String,
-    pub file_search: Option<FileSearch>,
     pub options: GenerationOptions,
     /// Whether the model may think aloud first.
     pub is_thinking: bool,
@@ -61,6 +60,24 @@ pub struct Checked {
     pub is_stored: bool,
     pub is_streamed: bool,
     pub echo: Echo,
+}
+
+/// What is to be done.
+pub enum Task {
+    /// The chat model talks, without documents.
+    Chat(ChatModel),
+    /// Somebody answers from documents.
+    Documents(Answerer, FileSearch),
+}
+
+impl Task {
+    /// The model id that stands in the response.
+    pub fn model(&self) -> &str {
+        match self {
+            Task::Chat(chat) => chat.id(),
+            Task::Documents(answerer, _) => answerer.id(),
+        }
+    }
 }
 
 /// Documents to answer from.
@@ -159,11 +176,11 @@ impl Checked {
         if file_search.is_none() && model == Some(QUOTE_MODEL) {
             file_search = Some(FileSearch::everything(context).await?);
         }
-        let answerer = match &file_search {
-            Some(_) => context.answerer(model)?,
-            None => Answerer::Chat(context.chat_model(model)?),
+        let task = match file_search {
+            Some(search) => Task::Documents(context.answerer(model)?, search),
+            None => Task::Chat(context.chat_model(model)?),
         };
-        if file_search.is_some() {
+        if let Task::Documents(..) = task {
             // What documents say is not to be varied, unless the caller wants it so.
             sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
         }
@@ -222,10 +239,9 @@ impl Checked {
                 None,
                 context.generation_timeout(),
             )?,
-            answerer,
+            task,
             earlier: turns,
             question,
-            file_search,
             is_thinking: is_thinking(request.reasoning.and_then(|it| it.effort).as_deref()),
             with_results: include.iter().any(|item| {
                 item == "file_search_call.results"

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::request::{Checked, Echo, FileSearch};
+use super::request::{Checked, Echo, Task};
 use super::shape::{self, Head, Progress};
 use crate::engine::Usage;
 use crate::http::error::ApiError;
@@ -38,10 +38,9 @@ enum Source {
 /// Searches, builds the prompt and queues the generation. Every error up to here has a status of its own.
 pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiError> {
     let Checked {
-        answerer,
+        task,
         earlier,
         question,
-        file_search,
         options,
         is_thinking,
         with_results,
@@ -53,7 +52,7 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
     let head = Head {
         id: new_id("resp_"),
         created_at: unix_now(),
-        model: answerer.id().to_string(),
+        model: task.model().to_string(),
         is_stored,
     };
     let mut turns = earlier.clone();
@@ -63,8 +62,8 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
     });
     let mut queries = Vec::new();
     let mut found = None;
-    let source = match (answerer, file_search) {
-        (Answerer::Chat(chat), None) => {
+    let source = match task {
+        Task::Chat(chat) => {
             let messages = chat_messages(echo.instructions.as_deref(), &turns);
             let extra = Map::from_iter([("enable_thinking".to_string(), json!(is_thinking))]);
             let templated = chat.clone();
@@ -74,11 +73,7 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
                     .map_err(|error| ApiError::from(error).about("input"))?,
             )
         }
-        (answerer, search) => {
-            let search = match search {
-                Some(search) => search,
-                None => FileSearch::everything(context).await?,
-            };
+        Task::Documents(answerer, search) => {
             queries = vec![question.clone()];
             let retrieved = search.run(workspace, &queries).await?;
             let answer = match answerer {
