@@ -7,6 +7,7 @@ mod attention;
 mod attention_ops;
 mod decoder;
 mod hyperparameters;
+mod linear;
 mod rope;
 mod step;
 #[doc(hidden)]
