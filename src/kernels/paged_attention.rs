@@ -120,6 +120,19 @@ impl<E: CacheElement> LayerCache<E> {
         }
     }
 
+    /// Makes block `to` hold what block `from` holds.
+    pub fn copy_block(&mut self, from: usize, to: usize) {
+        let per_position = |dim| self.shape.num_kv_heads * self.shape.block_size * dim;
+        let (keys, values) = (
+            per_position(self.shape.key_dim),
+            per_position(self.shape.value_dim),
+        );
+        self.keys
+            .copy_within(from * keys..(from + 1) * keys, to * keys);
+        self.values
+            .copy_within(from * values..(from + 1) * values, to * values);
+    }
+
     /// Attends from every row to the positions up to its own, which must have been written.
     ///
     /// `queries` is `[num_rows, num_heads, key_dim]`, `output` `[num_rows, num_heads, value_dim]`.

@@ -77,6 +77,30 @@ impl Attention {
         Ok(Self::Tensors(layers))
     }
 
+    /// Copies blocks of all layers, from and to, one after the other.
+    pub fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<(), LlmError> {
+        fn copy<E: CacheElement>(layers: &mut [LayerCache<E>], copies: &[(u32, u32)]) {
+            for layer in layers {
+                for &(from, to) in copies {
+                    layer.copy_block(from as usize, to as usize);
+                }
+            }
+        }
+        match self {
+            Self::F32(layers) => copy(layers, copies),
+            Self::F16(layers) => copy(layers, copies),
+            Self::Bf16(layers) => copy(layers, copies),
+            Self::Tensors(layers) => {
+                for layer in layers {
+                    for &(from, to) in copies {
+                        layer.copy_block(from, to)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Rotates queries and keys, writes keys and values into the cache, and attends.
     ///
     /// `query` is `[num_tokens, num_heads * key_dim]`, `key` and `value` are `[num_tokens, num_kv_heads * dim]`, the

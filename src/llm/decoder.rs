@@ -180,6 +180,7 @@ impl LanguageModel for Decoder {
 
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
         let step = Step::new(batch, &self.spec, &self.rope)?;
+        self.attention.copy_blocks(&batch.copies)?;
         if step.tokens.is_empty() {
             return Ok(Logits::new(Vec::new(), self.spec.vocab_size));
         }

@@ -213,6 +213,7 @@ impl ChatModel {
             sampling: options.sampling,
             logprobs: options.logprobs,
             user: options.user,
+            num_public_tokens: 0,
         })?;
         Ok(Generation {
             stream: Some(stream),
