@@ -415,6 +415,7 @@ fn load_chat(
     let max_context = settings.max_context.unwrap_or(DEFAULT_MAX_CONTEXT);
     let options = LoadOptions {
         cache_size: cache_size(settings),
+        kv_dtype: settings.kv_cache_type.parse()?,
         max_context: Some(max_context),
         ..LoadOptions::default()
     };
@@ -422,6 +423,7 @@ fn load_chat(
     let spec = decoder.spec().clone();
     let config = EngineConfig {
         max_waiting: settings.max_waiting,
+        speculation: settings.speculation.parse()?,
         ..EngineConfig::default()
     };
     let engine = Engine::start(Box::new(decoder), config);

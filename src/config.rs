@@ -22,6 +22,8 @@ const TEXT_KEYS: &[&str] = &[
     "embedding_model",
     "api_key",
     "device",
+    "kv_cache_type",
+    "speculation",
     "hub_endpoint",
     "hub_token",
     "model_cache",
@@ -53,6 +55,11 @@ pub struct Settings {
     pub max_upload_mb: u64,
     /// Tokens that the KV cache holds in all; without it, enough for four sequences of full length up to 32,768.
     pub kv_cache_tokens: Option<usize>,
+    /// Type of the KV cache: `f16`, `bf16`, `f32`, or `q8`, which takes about half of f16.
+    pub kv_cache_type: String,
+    /// Whether tokens are guessed from the prompt and checked several at a time: `where-faster`, `always` or `off`. The
+    /// output is the same.
+    pub speculation: String,
     /// Longest context that a sequence may use, in tokens; without it the model's own, up to 32,768.
     pub max_context: Option<usize>,
     /// Requests that may wait for the chat model; one more is answered 429.
@@ -92,6 +99,8 @@ impl Default for Settings {
             threads: 0,
             max_upload_mb: 512,
             kv_cache_tokens: None,
+            kv_cache_type: "f16".into(),
+            speculation: "where-faster".into(),
             max_context: None,
             max_waiting: 64,
             generation_timeout: 120,

@@ -16,6 +16,7 @@ mod worker;
 #[doc(hidden)]
 pub mod testing;
 
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -52,8 +53,7 @@ pub struct EngineConfig {
 
 /// Whether tokens are guessed from those before and checked several at a time (`speculation.rs`). The output is the
 /// same either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Speculation {
     Off,
     /// As far as the steps before say that it is faster.
@@ -75,6 +75,23 @@ impl Default for EngineConfig {
         }
     }
 }
+
+impl FromStr for Speculation {
+    type Err = InvalidSpeculation;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "off" => Ok(Self::Off),
+            "where-faster" => Ok(Self::WhereFaster),
+            "always" => Ok(Self::Always),
+            other => Err(InvalidSpeculation(other.to_owned())),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("speculation is {0:?}, but must be where-faster, always or off")]
+pub struct InvalidSpeculation(String);
 
 /// Why a request was not accepted. Nothing has been computed for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

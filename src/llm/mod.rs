@@ -120,7 +120,7 @@ pub enum LlmError {
     MissingTensor { name: String },
     #[error("the model's tensor {tensor:?} {problem}; convert the model again")]
     InvalidTensor { tensor: String, problem: String },
-    #[error("{problem}; choose another cache size")]
+    #[error("{problem}; change the cache's settings")]
     InvalidOptions { problem: String },
     #[error(
         "the KV cache would take {needed_bytes} bytes, but only {available_bytes} are available; make it smaller"
