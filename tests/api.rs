@@ -281,6 +281,59 @@ fn a_conversation_goes_on_from_a_stored_response() {
 }
 
 #[test]
+fn a_follow_up_reads_only_what_is_new() {
+    let server = Setup::default().start();
+    let collection = server.collection();
+    let (file_id, _) = server.ingest(&collection, "lighthouse.md", LIGHTHOUSE.as_bytes());
+    let ask = |question: &str, previous: Option<&Value>| {
+        let tool = json!({ "type": "file_search", "vector_store_ids": [collection] });
+        let mut body = json!({ "input": question, "tools": [tool], "model": "scripted" });
+        body["previous_response_id"] = previous.map_or(Value::Null, |it| it["id"].clone());
+        server.post("/v1/responses", body).ok()
+    };
+    let tokens = |response: &Value| {
+        let usage = &response["usage"];
+        let cached = usage["input_tokens_details"]["cached_tokens"].as_u64();
+        (usage["input_tokens"].as_u64().unwrap(), cached.unwrap())
+    };
+    let question = "Who is the keeper of the lighthouse?";
+    let first = ask(question, None);
+    let (num_first, cached) = tokens(&first);
+    assert_eq!(cached, 0);
+    let second = ask("Who is the keeper of the lighthouse today?", Some(&first));
+    let (num_second, cached) = tokens(&second);
+    // All but what comes after the first question, and the part of a block before it.
+    assert!(num_first - cached < 32, "{cached} of {num_first}");
+    // The answer and the question, but not the sources again.
+    let num_new = num_second - num_first;
+    assert!(num_new < num_first / 2, "{num_new} beside {num_first}");
+    let third = ask("And who was it before, at the lighthouse?", Some(&second));
+    let (_, cached) = tokens(&third);
+    assert!(num_second - cached < 32, "{cached} of {num_second}");
+    for response in [&first, &second, &third] {
+        let content = &response["output"][1]["content"][0];
+        assert_eq!(content["text"], SHOWN);
+        assert_eq!(content["annotations"][0]["file_id"], file_id.as_str());
+    }
+
+    // A deleted document is in no prompt any more, and is not cited.
+    server.delete(&format!("/v1/files/{file_id}")).ok();
+    server.ingest(
+        &collection,
+        "other.md",
+        b"# Keepers\n\nA keeper of bees is a beekeeper.",
+    );
+    let fourth = ask("Who is the keeper of the lighthouse?", Some(&third));
+    assert!(tokens(&fourth).0 < tokens(&third).0);
+    let content = &fourth["output"][1]["content"][0];
+    assert!(
+        !content["text"].as_str().unwrap().contains("[1]"),
+        "{content}"
+    );
+    assert_eq!(content["annotations"], json!([]));
+}
+
+#[test]
 fn unreadable_requests_are_refused_by_name() {
     let server = Setup::default().start();
     let chat = "/v1/chat/completions";

@@ -66,6 +66,7 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
     let question = Question {
         text: args.question,
         earlier: Vec::new(),
+        known: Vec::new(),
         instructions: None,
         options,
     };

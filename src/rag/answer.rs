@@ -8,7 +8,7 @@ use crate::rag::cite::{CitedPiece, MarkerReader, claim_before, supporting_span};
 use crate::rag::generate::{
     ChatModel, EndReason, GenerateError, Generation, GenerationEvent, GenerationOptions,
 };
-use crate::rag::prompt::{self, LeftOut, PromptError, PromptParts, Role, Turn};
+use crate::rag::prompt::{self, LeftOut, PromptError, PromptParts, Role, Sources, Turn};
 use crate::rag::quote::{self, Quote};
 use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
 use crate::rag::{Workspace, document};
@@ -22,6 +22,8 @@ pub const NOT_FOUND: &str = "I could not find this in the documents.";
 pub struct Question {
     pub text: String,
     pub earlier: Vec<Turn>,
+    /// The sources of `earlier` that still exist.
+    pub known: Vec<Passage>,
     pub instructions: Option<String>,
     pub options: GenerationOptions,
 }
@@ -73,6 +75,8 @@ pub struct Answer {
     workspace: Workspace,
     passages: Vec<Passage>,
     pub left_out: LeftOut,
+    /// What the prompt gave for the question.
+    pub sources: Sources,
     /// False when the answer is that nothing was found; then no model runs.
     pub is_found: bool,
     /// How sure a quoted answer is, from 0 to 1.
@@ -112,6 +116,7 @@ impl Answer {
                 instructions: (!instructions.is_empty()).then_some(instructions.as_str()),
                 passages: &retrieved.passages,
                 earlier: &earlier,
+                known: &question.known,
                 question: &question.text,
                 answer_tokens,
             },
@@ -124,9 +129,10 @@ impl Answer {
         let generation = chat.generate(built.tokens, options)?;
         Ok(Self {
             workspace: workspace.clone(),
-            reader: MarkerReader::new(built.passages.len()),
+            reader: MarkerReader::new(built.passages.iter().map(|passage| passage.number)),
             passages: built.passages,
             left_out: built.left_out,
+            sources: built.sources,
             is_found: true,
             confidence: None,
             generation: Some(generation),
@@ -175,9 +181,10 @@ impl Answer {
     fn not_found(workspace: &Workspace) -> Self {
         Self {
             workspace: workspace.clone(),
-            reader: MarkerReader::new(0),
+            reader: MarkerReader::new([]),
             passages: Vec::new(),
             left_out: LeftOut::default(),
+            sources: Sources::default(),
             is_found: false,
             confidence: None,
             generation: None,
@@ -224,7 +231,10 @@ impl Answer {
                 self.queue.push_back(AnswerEvent::Text(text));
             }
             CitedPiece::Marker(marker) => {
-                let passage = &self.passages[marker.number - 1];
+                let cited = |passage: &&Passage| passage.number == marker.number;
+                let Some(passage) = self.passages.iter().find(cited) else {
+                    return Ok(());
+                };
                 let span = supporting_span(&passage.chunk.text, claim_before(&self.written));
                 if let Some(citation) = self.verified(passage, span, marker.index).await? {
                     self.queue.push_back(AnswerEvent::Citation(citation));

@@ -23,9 +23,9 @@ pub enum CitedPiece {
     Marker(Marker),
 }
 
-/// Reads an answer as it streams, passes text on and checks markers against the number of passages.
+/// Reads an answer as it streams, passes text on and checks markers against the numbers of the passages.
 pub struct MarkerReader {
-    num_passages: usize,
+    numbers: HashSet<usize>,
     /// An opening bracket and what may still become a marker.
     held: String,
     /// Blanks that are dropped when an invalid marker follows them.
@@ -34,9 +34,9 @@ pub struct MarkerReader {
 }
 
 impl MarkerReader {
-    pub fn new(num_passages: usize) -> Self {
+    pub fn new(numbers: impl IntoIterator<Item = usize>) -> Self {
         Self {
-            num_passages,
+            numbers: numbers.into_iter().collect(),
             held: String::new(),
             blanks: String::new(),
             num_chars: 0,
@@ -95,7 +95,7 @@ impl MarkerReader {
         let valid = numbers
             .iter()
             .copied()
-            .filter(|number| (1..=self.num_passages).contains(number));
+            .filter(|number| self.numbers.contains(number));
         let valid: Vec<usize> = valid.filter(|number| seen.insert(*number)).collect();
         if valid.is_empty() {
             self.blanks.clear();
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn read(pieces: &[&str], num_passages: usize) -> (String, Vec<(usize, usize)>) {
-        let mut reader = MarkerReader::new(num_passages);
+        let mut reader = MarkerReader::new(1..=num_passages);
         let mut all: Vec<CitedPiece> = pieces.iter().flat_map(|piece| reader.push(piece)).collect();
         all.extend(reader.finish());
         let mut text = String::new();

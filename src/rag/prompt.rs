@@ -1,11 +1,15 @@
 //! Builds the prompt of a document question within an exact token budget. Nothing is cut silently: what does not fit
 //! is left out by rule and reported.
 
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::rag::generate::{ChatModel, GenerateError};
 use crate::rag::retrieve::Passage;
 use crate::rag::sentence::sentences;
+use crate::store::{ChunkRecord, Store, StoreError};
 
 const SYSTEM: &str = "You answer questions from the numbered sources that the user gives. Use only what the sources \
      say. After every statement, cite the source it comes from by its number in square brackets, like [1]. If the \
@@ -17,6 +21,88 @@ const SYSTEM: &str = "You answer questions from the numbered sources that the us
 pub struct Turn {
     pub role: Role,
     pub content: String,
+    pub sources: Sources,
+}
+
+/// The sources that a prompt gave for a question.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sources {
+    /// Shown with the question.
+    pub new: Vec<SourceRef>,
+    /// Numbers of those that had been shown before.
+    pub old: Vec<usize>,
+}
+
+impl Sources {
+    pub fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.old.is_empty()
+    }
+}
+
+impl Turn {
+    pub fn new(role: Role, content: String) -> Self {
+        Self {
+            role,
+            content,
+            sources: Sources::default(),
+        }
+    }
+}
+
+/// Where a source of an earlier question is stored. It keeps its number through the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRef {
+    pub number: usize,
+    pub chunk_id: i64,
+    pub file_id: String,
+    /// Bytes of the file's text.
+    pub span: Range<usize>,
+}
+
+impl SourceRef {
+    fn new(passage: &Passage) -> Self {
+        Self {
+            number: passage.number,
+            chunk_id: passage.chunk.id,
+            file_id: passage.chunk.file_id.clone(),
+            span: passage.chunk.span.clone(),
+        }
+    }
+
+    /// The passage as it was shown, which may have been the beginning of its chunk. `None` if this is not its chunk: ids
+    /// of deleted ones are given out again.
+    fn passage(&self, chunk: &ChunkRecord) -> Option<Passage> {
+        let is_same = self.chunk_id == chunk.id
+            && self.file_id == chunk.file_id
+            && self.span.start == chunk.span.start;
+        let mut chunk = is_same.then(|| chunk.clone())?;
+        let shown = chunk.text.get(..self.span.len())?;
+        chunk.text.truncate(shown.len());
+        chunk.span = self.span.clone();
+        Some(Passage {
+            number: self.number,
+            score: 0.0,
+            similarity: None,
+            chunk,
+        })
+    }
+}
+
+/// The passages that earlier turns showed, as far as their documents are still there.
+pub async fn known_passages(store: &Store, turns: &[Turn]) -> Result<Vec<Passage>, StoreError> {
+    let sources = || turns.iter().flat_map(|turn| &turn.sources.new);
+    let ids = sources().map(|source| source.chunk_id).collect::<Vec<_>>();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut known: Vec<Passage> = Vec::new();
+    let chunks = store.chunks(ids).await?;
+    for source in sources() {
+        if known.iter().all(|it| it.number != source.number) {
+            known.extend(chunks.iter().find_map(|chunk| source.passage(chunk)));
+        }
+    }
+    Ok(known)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +128,11 @@ impl Role {
 pub struct PromptParts<'a> {
     /// Further instructions from the caller, after our own.
     pub instructions: Option<&'a str>,
+    /// What was found for the question; numbered anew.
     pub passages: &'a [Passage],
     pub earlier: &'a [Turn],
+    /// The sources of `earlier` that still exist.
+    pub known: &'a [Passage],
     pub question: &'a str,
     /// Tokens kept free for the answer.
     pub answer_tokens: usize,
@@ -55,8 +144,10 @@ pub struct BuiltPrompt {
     pub tokens: Vec<u32>,
     /// Leading tokens that are our own: the same for every question.
     pub num_public_tokens: usize,
-    /// The text of every passage as the model sees it, in order of their numbers.
+    /// Every passage as the model sees it.
     pub passages: Vec<Passage>,
+    /// Which of them were found for the question: to be kept with it.
+    pub sources: Sources,
     pub left_out: LeftOut,
 }
 
@@ -118,17 +209,26 @@ pub fn answer_tokens(context_length: usize, asked: Option<usize>) -> usize {
         .clamp(1, (context_length / 2).max(1))
 }
 
-/// Fits the parts into the model's context. Old turns go first, in pairs from the oldest; then the passages ranked
-/// last; the only passage left is shortened to whole sentences before the question is refused.
+/// Fits the parts into the model's context. Old turns go first, several at a time from the oldest, with their sources, so
+/// that the rest of the prompt stays the same for some questions; then the passages ranked last; the only passage left is
+/// shortened to whole sentences before the question is refused.
 pub fn build(chat: &ChatModel, parts: &PromptParts<'_>) -> Result<BuiltPrompt, PromptError> {
     let context_length = chat.context_length();
     let budget = context_length.saturating_sub(parts.answer_tokens);
     let mut num_turns = 0;
     let mut turn_sizes: Option<Vec<usize>> = None;
-    let mut passages = parts.passages.to_vec();
+    let mut passages = numbered(parts);
     let mut shortened = 0;
     loop {
-        let tokens = render(chat, parts, &passages, &parts.earlier[num_turns..])?;
+        let earlier = &parts.earlier[num_turns..];
+        let shown = shown_by(earlier, parts.known);
+        let is_shown = |number: usize| shown.iter().any(|it| it.number == number);
+        let (old, new): (Vec<Passage>, Vec<Passage>) = passages
+            .iter()
+            .cloned()
+            .partition(|passage| is_shown(passage.number));
+        let old: Vec<usize> = old.iter().map(|passage| passage.number).collect();
+        let tokens = render(chat, parts, earlier, &old, &new)?;
         if tokens.len() <= budget {
             let num_passages = parts.passages.len() - passages.len();
             let left_out = LeftOut {
@@ -136,17 +236,26 @@ pub fn build(chat: &ChatModel, parts: &PromptParts<'_>) -> Result<BuiltPrompt, P
                 num_passages,
                 num_bytes_shortened: shortened,
             };
+            let sources = Sources {
+                new: new.iter().map(SourceRef::new).collect(),
+                old,
+            };
             return Ok(BuiltPrompt {
                 num_public_tokens: num_public_tokens(chat, &tokens)?,
                 tokens,
-                passages,
+                passages: shown.into_iter().chain(new).collect(),
+                sources,
                 left_out,
             });
         }
         let over = tokens.len() - budget;
         if num_turns < parts.earlier.len() {
             let sizes = turn_sizes.get_or_insert_with(|| {
-                let size = |turn: &Turn| chat.count_tokens(&turn.content);
+                let size = |turn: &Turn| {
+                    let sources = sources_of(turn, parts.known);
+                    let sources = sources.map(|it| chat.count_tokens(&it.chunk.text));
+                    chat.count_tokens(&turn.content) + sources.sum::<usize>()
+                };
                 parts.earlier.iter().map(size).collect()
             });
             num_turns = turns_to_drop(sizes, num_turns, over);
@@ -172,14 +281,54 @@ pub fn build(chat: &ChatModel, parts: &PromptParts<'_>) -> Result<BuiltPrompt, P
     }
 }
 
-/// How many of the oldest turns go, in pairs, so that about `over` tokens do. At least one pair more than `dropped`.
+/// What was found, with the numbers that the conversation knows it by, or the next free ones.
+fn numbered(parts: &PromptParts<'_>) -> Vec<Passage> {
+    // A source that was deleted keeps its number to itself: old answers cite it.
+    let used = parts.earlier.iter().flat_map(|turn| &turn.sources.new);
+    let mut next = used.map(|source| source.number).max().unwrap_or(0) + 1;
+    let mut passages = parts.passages.to_vec();
+    for passage in &mut passages {
+        let known = parts.known.iter().find(|known| {
+            (known.chunk.id, &known.chunk.span) == (passage.chunk.id, &passage.chunk.span)
+        });
+        passage.number = match known {
+            Some(known) => known.number,
+            None => {
+                next += 1;
+                next - 1
+            }
+        };
+    }
+    passages
+}
+
+fn sources_of<'a>(turn: &'a Turn, known: &'a [Passage]) -> impl Iterator<Item = &'a Passage> {
+    let numbers = turn.sources.new.iter().map(|source| source.number);
+    numbers.filter_map(|number| known.iter().find(|passage| passage.number == number))
+}
+
+/// The sources that turns show, each once.
+fn shown_by(turns: &[Turn], known: &[Passage]) -> Vec<Passage> {
+    let mut shown: Vec<Passage> = Vec::new();
+    for passage in turns.iter().flat_map(|turn| sources_of(turn, known)) {
+        if shown.iter().all(|it| it.number != passage.number) {
+            shown.push(passage.clone());
+        }
+    }
+    shown
+}
+
+/// Turns that go together: two questions with their answers.
+const TURNS_AT_ONCE: usize = 4;
+
+/// How many of the oldest turns go so that about `over` tokens do. At least some more than `dropped`.
 fn turns_to_drop(sizes: &[usize], dropped: usize, over: usize) -> usize {
     let mut freed = 0;
     let mut end = dropped;
     while end < sizes.len() && (end == dropped || freed < over) {
-        let pair = &sizes[end..(end + 2).min(sizes.len())];
-        freed += pair.iter().sum::<usize>();
-        end += pair.len();
+        let group = &sizes[end..(end + TURNS_AT_ONCE).min(sizes.len())];
+        freed += group.iter().sum::<usize>();
+        end += group.len();
     }
     end
 }
@@ -198,30 +347,55 @@ fn shorter(text: &str, over: usize, total: usize) -> Option<usize> {
         .copied()
 }
 
+/// The whole conversation. Only ever grows at its end, as long as nothing is left out, so that what was computed of it
+/// for the last question serves the next. `old` were found for this question but are shown above, `new` are shown with
+/// it.
 fn render(
     chat: &ChatModel,
     parts: &PromptParts<'_>,
-    passages: &[Passage],
     earlier: &[Turn],
+    old: &[usize],
+    new: &[Passage],
 ) -> Result<Vec<u32>, GenerateError> {
+    let shown = shown_by(earlier, parts.known);
+    let is_shown = |number: usize| shown.iter().any(|it| it.number == number);
     let system = match parts.instructions {
         Some(more) => format!("{SYSTEM}\n\n{more}"),
         None => SYSTEM.to_string(),
     };
     let mut messages = vec![json!({ "role": "system", "content": system })];
     for turn in earlier {
-        messages.push(json!({ "role": turn.role.name(), "content": turn.content }));
+        let content = match turn.sources.is_empty() {
+            true => turn.content.clone(),
+            false => {
+                let old = turn.sources.old.iter().copied();
+                let old: Vec<usize> = old.filter(|number| is_shown(*number)).collect();
+                with_sources(&old, sources_of(turn, parts.known), &turn.content)
+            }
+        };
+        messages.push(json!({ "role": turn.role.name(), "content": content }));
     }
-    let mut question = String::new();
-    for passage in passages {
-        question.push_str(&source_block(passage));
-    }
-    question.push_str("Question: ");
-    question.push_str(parts.question);
+    let question = with_sources(old, new.iter(), parts.question);
     messages.push(json!({ "role": "user", "content": question }));
     // The sources are at hand: thinking aloud about them would only delay the answer, and be shown as part of it.
     let extra = Map::from_iter([("enable_thinking".to_string(), Value::Bool(false))]);
     chat.prompt(&messages, &extra)
+}
+
+/// A question after its sources.
+fn with_sources<'a>(
+    old: &[usize],
+    new: impl Iterator<Item = &'a Passage>,
+    question: &str,
+) -> String {
+    let mut text: String = new.map(source_block).collect();
+    if !old.is_empty() {
+        let numbers: Vec<String> = old.iter().map(|number| format!("[{number}]")).collect();
+        text.push_str(&format!("See also {} above.\n\n", numbers.join(" ")));
+    }
+    text.push_str("Question: ");
+    text.push_str(question);
+    text
 }
 
 /// How much of a prompt says nothing of its user: what it has in common with that of an empty question.
@@ -230,10 +404,11 @@ fn num_public_tokens(chat: &ChatModel, tokens: &[u32]) -> Result<usize, Generate
         instructions: None,
         passages: &[],
         earlier: &[],
+        known: &[],
         question: "",
         answer_tokens: 0,
     };
-    let nobodys = render(chat, &nobodys, &[], &[])?;
+    let nobodys = render(chat, &nobodys, &[], &[], &[])?;
     let pairs = tokens.iter().zip(&nobodys);
     Ok(pairs.take_while(|(a, b)| a == b).count())
 }
@@ -261,13 +436,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_turns_go_in_pairs_and_no_more_than_needed() {
-        let sizes = [10, 10, 50, 50, 10, 10];
-        assert_eq!(turns_to_drop(&sizes, 0, 1), 2);
-        assert_eq!(turns_to_drop(&sizes, 0, 21), 4);
-        assert_eq!(turns_to_drop(&sizes, 2, 5), 4);
-        assert_eq!(turns_to_drop(&sizes, 4, 1000), 6);
-        assert_eq!(turns_to_drop(&sizes[..3], 2, 1), 3);
+    fn old_turns_go_several_at_a_time_and_no_more_than_needed() {
+        let sizes = [10, 10, 50, 50, 10, 10, 10, 10, 5];
+        assert_eq!(turns_to_drop(&sizes, 0, 1), 4);
+        assert_eq!(turns_to_drop(&sizes, 0, 121), 8);
+        assert_eq!(turns_to_drop(&sizes, 4, 5), 8);
+        assert_eq!(turns_to_drop(&sizes, 4, 1000), 9);
     }
 
     #[test]

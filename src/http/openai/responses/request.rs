@@ -194,6 +194,7 @@ impl Checked {
             Some(Turn {
                 role: Role::User,
                 content,
+                ..
             }) => content,
             Some(_) => {
                 return Err(ApiError::invalid(
@@ -349,17 +350,27 @@ async fn earlier_turns(context: &Context, id: &str) -> Result<Vec<Turn>, ApiErro
         Err(StoreError::NotFound { .. }) => return Err(ApiError::previous_response_not_found(id)),
         Err(error) => return Err(error.into()),
     };
-    input_turns(Some(stored.input))
+    // Only what we stored names sources: a caller's items cannot bring in documents.
+    let sources = match &stored.input {
+        Value::Array(items) => items.iter().map(|item| item[SOURCES].clone()).collect(),
+        _ => Vec::new(),
+    };
+    let mut turns = input_turns(Some(stored.input))?;
+    for (turn, sources) in turns.iter_mut().zip(sources) {
+        // What an earlier version stored has none.
+        turn.sources = serde_json::from_value(sources).unwrap_or_default();
+    }
+    Ok(turns)
 }
+
+/// Where a stored turn has its sources.
+pub const SOURCES: &str = "sources";
 
 /// The messages of `input`: text, or items of which searches and reasoning are passed over.
 fn input_turns(input: Option<Value>) -> Result<Vec<Turn>, ApiError> {
     let items = match input {
         Some(Value::String(text)) => {
-            return Ok(vec![Turn {
-                role: Role::User,
-                content: text,
-            }]);
+            return Ok(vec![Turn::new(Role::User, text)]);
         }
         Some(Value::Array(items)) => items,
         None | Some(Value::Null) => {
@@ -406,8 +417,6 @@ fn input_turn(item: Value, param: &str) -> Result<Option<Turn>, ApiError> {
         let message = format!("{param}.content must be a string or a list of text parts");
         ApiError::invalid(format!("{param}.content"), message)
     })?;
-    Ok(Some(Turn {
-        role,
-        content: content.into_text(&format!("{param}.content"))?,
-    }))
+    let content = content.into_text(&format!("{param}.content"))?;
+    Ok(Some(Turn::new(role, content)))
 }

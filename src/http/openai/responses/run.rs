@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::request::{Checked, Echo, Task};
+use super::request::{Checked, Echo, SOURCES, Task};
 use super::shape::{self, Head, Progress};
 use crate::engine::Usage;
 use crate::http::error::ApiError;
@@ -12,7 +12,7 @@ use crate::http::{Context, blocking};
 use crate::rag::Answerer;
 use crate::rag::answer::{Answer, AnswerEvent, Question};
 use crate::rag::generate::{EndReason, Generation, GenerationEvent};
-use crate::rag::prompt::{Role, Turn};
+use crate::rag::prompt::{Role, Turn, known_passages};
 use crate::rag::retrieve::Retrieved;
 use crate::store::{Store, StoredResponse, new_id, unix_now};
 
@@ -56,10 +56,7 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
         is_stored,
     };
     let mut turns = earlier.clone();
-    turns.push(Turn {
-        role: Role::User,
-        content: question.clone(),
-    });
+    turns.push(Turn::new(Role::User, question.clone()));
     let mut queries = Vec::new();
     let mut found = None;
     let source = match task {
@@ -81,6 +78,7 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
                 Answerer::Chat(chat) => {
                     let question = Question {
                         text: question,
+                        known: known_passages(&workspace.store, &earlier).await?,
                         earlier,
                         instructions: echo.instructions.clone(),
                         options,
@@ -94,6 +92,9 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
                 }
             };
             describe(&answer, &mut echo.metadata);
+            if let Some(asked) = turns.last_mut() {
+                asked.sources = answer.sources.clone();
+            }
             found = Some(retrieved);
             Source::Documents(Box::new(answer))
         }
@@ -132,6 +133,18 @@ fn chat_messages(instructions: Option<&str>, turns: &[Turn]) -> Vec<Value> {
         .iter()
         .map(|turn| json!({ "role": turn.role.name(), "content": turn.content }));
     system.into_iter().chain(turns).collect()
+}
+
+/// A conversation as it is kept, with the sources that each question was shown with.
+fn stored_turns(turns: &[Turn]) -> Value {
+    let turns = turns.iter().map(|turn| {
+        let mut stored = json!({ "role": turn.role.name(), "content": turn.content });
+        if !turn.sources.is_empty() {
+            stored[SOURCES] = json!(turn.sources);
+        }
+        stored
+    });
+    turns.collect()
 }
 
 /// A step of either source.
@@ -376,15 +389,12 @@ impl Run {
 
     /// Keeps the response so that it can be read again and continued.
     async fn remember(&mut self, response: &Value, text: String) -> Result<(), ApiError> {
-        self.turns.push(Turn {
-            role: Role::Assistant,
-            content: text,
-        });
+        self.turns.push(Turn::new(Role::Assistant, text));
         let stored = StoredResponse {
             id: self.head.id.clone(),
             created_at: self.head.created_at,
             body: response.clone(),
-            input: json!(chat_messages(None, &self.turns)),
+            input: stored_turns(&self.turns),
             previous_id: self.echo.previous_response_id.clone(),
         };
         Ok(self.store.save_response(stored).await?)
