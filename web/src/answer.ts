@@ -13,10 +13,21 @@ export interface Answer {
   isNotFound: boolean;
   /** What was left out of the prompt, in the server's words. */
   dropped: string | null;
+  /** Names the stored response that a next question can continue. */
+  responseId: string | null;
 }
 
 export function newAnswer(): Answer {
-  return { phase: "waiting", text: "", citations: [], sources: [], problem: null, isNotFound: false, dropped: null };
+  return {
+    phase: "waiting",
+    text: "",
+    citations: [],
+    sources: [],
+    problem: null,
+    isNotFound: false,
+    dropped: null,
+    responseId: null,
+  };
 }
 
 export function isRunning(answer: Answer): boolean {
@@ -40,7 +51,7 @@ export function advance(answer: Answer, event: ResponseEvent): Answer {
     case "response.output_item.done":
       return event.item ? takeItem(answer, event.item) : answer;
     case "response.completed":
-      return { ...takeResponse(answer, event.response), phase: "completed" };
+      return { ...takeResponse(answer, event.response), phase: "completed", responseId: event.response?.id ?? null };
     case "response.incomplete":
       return {
         ...takeResponse(answer, event.response),

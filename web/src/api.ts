@@ -4,11 +4,13 @@ import type { ErrorBody, FileObject, Page, Passage, ResponseEvent, Status, Store
 
 export class ApiError extends Error {
   readonly status: number;
+  readonly code: string | null;
   readonly retryAfterSeconds: number | null;
 
-  constructor(status: number, message: string, retryAfterSeconds: number | null = null) {
+  constructor(status: number, message: string, retryAfterSeconds: number | null = null, code: string | null = null) {
     super(message);
     this.status = status;
+    this.code = code;
     this.retryAfterSeconds = retryAfterSeconds;
   }
 }
@@ -18,9 +20,16 @@ export type AskForKey = (wasRefused: boolean) => Promise<string | null>;
 
 export interface Question {
   model: string;
-  input: { role: "user" | "assistant"; content: string }[];
+  /** The stored response that `input` continues; null when `input` is the whole conversation. */
+  previousId: string | null;
+  input: Message[];
   /** Where to search; null asks the model without any document. */
   search: Search | null;
+}
+
+export interface Message {
+  role: "user" | "assistant";
+  content: string;
 }
 
 export interface Search {
@@ -95,6 +104,7 @@ export class Api {
     const body = {
       model: question.model,
       input: question.input,
+      previous_response_id: question.previousId,
       stream: true,
       include: ["file_search_call.results"],
       tools,
@@ -231,11 +241,14 @@ function post(body: unknown): RequestInit & { headers: Record<string, string> } 
 
 function errorFrom(status: number, body: string, retryAfter: string | null): ApiError {
   let message = `The server answered with status ${status}.`;
+  let code: string | null = null;
   try {
-    message = (JSON.parse(body) as ErrorBody).error?.message ?? message;
+    const { error } = JSON.parse(body) as ErrorBody;
+    message = error?.message ?? message;
+    code = error?.code ?? null;
   } catch {
     // A proxy's error page is not JSON; the status says enough.
   }
   const seconds = retryAfter === null ? NaN : Number(retryAfter);
-  return new ApiError(status, message, Number.isFinite(seconds) ? seconds : null);
+  return new ApiError(status, message, Number.isFinite(seconds) ? seconds : null, code);
 }

@@ -1,7 +1,7 @@
 // The conversation: asks, streams, stops, retries. It lives in this tab's memory and nowhere else.
 import type { Answerer } from "./answerer";
 import { advance, fail, finish, isRunning, newAnswer, type Answer } from "./answer";
-import { describe, type Api } from "./api";
+import { ApiError, describe, type Api, type Message, type Search } from "./api";
 import { announce, el, find, setText } from "./dom";
 import type { Documents } from "./documents";
 import { count } from "./progress";
@@ -127,7 +127,7 @@ export class Chat {
   }
 
   async #ask(question: string): Promise<void> {
-    const { api, documents, answerer, storeId } = this.#setting;
+    const { documents, answerer, storeId } = this.#setting;
     const way = answerer.way!;
     const turn: Turn = {
       question,
@@ -137,11 +137,11 @@ export class Chat {
         retry: () => this.#retry(turn),
       }),
     };
-    const input = this.#input(question);
+    const earlier = this.#history;
     const scope = documents.scope();
     const running = new AbortController();
     this.#running = running;
-    this.#history.push(turn);
+    this.#history = [...earlier, turn];
     this.#turns.append(turn.view.element);
     this.updateControls();
     const painter = new Painter(() => this.#paint(turn));
@@ -152,8 +152,7 @@ export class Chat {
     try {
       const fileIds = scope.kind === "some" ? scope.fileIds : null;
       const search = way.usesDocuments ? { storeId, fileIds } : null;
-      const events = api.ask({ model: way.model, input, search }, running.signal);
-      for await (const event of events) {
+      for await (const event of this.#events(question, earlier, way.model, search, running.signal)) {
         turn.answer = advance(turn.answer, event);
         painter.soon();
       }
@@ -168,15 +167,19 @@ export class Chat {
     if (this.#history.includes(turn)) announceAnswer(turn);
   }
 
-  /** Earlier turns that have an answer, then the question. */
-  #input(question: string): { role: "user" | "assistant"; content: string }[] {
-    const earlier = this.#history
-      .filter(({ answer }) => answer.text !== "" && answer.phase !== "failed")
-      .flatMap((turn) => [
-        { role: "user" as const, content: turn.question },
-        { role: "assistant" as const, content: turn.answer.text },
-      ]);
-    return [...earlier, { role: "user", content: question }];
+  /** The answer's events. Continues the last stored answer, so that the server need not read its sources again. */
+  async *#events(question: string, earlier: Turn[], model: string, search: Search | null, signal: AbortSignal) {
+    const { api } = this.#setting;
+    const last = earlier.findLastIndex(({ answer }) => answer.responseId !== null);
+    const previousId = earlier[last]?.answer.responseId ?? null;
+    try {
+      const input = messages(earlier.slice(last + 1), question);
+      yield* api.ask({ model, previousId, input, search }, signal);
+    } catch (error) {
+      const isGone = error instanceof ApiError && error.code === "previous_response_not_found";
+      if (!isGone) throw error;
+      yield* api.ask({ model, previousId: null, input: messages(earlier, question), search }, signal);
+    }
   }
 
   #retry(turn: Turn): void {
@@ -203,6 +206,16 @@ export class Chat {
     turn.view.update(turn.answer);
     if (isAtEnd) this.#thread.scrollTop = this.#thread.scrollHeight;
   }
+}
+
+/** Turns that have an answer, then the question. */
+function messages(turns: Turn[], question: string): Message[] {
+  const answered = turns.filter(({ answer }) => answer.text !== "" && answer.phase !== "failed");
+  const earlier = answered.flatMap((turn): Message[] => [
+    { role: "user", content: turn.question },
+    { role: "assistant", content: turn.answer.text },
+  ]);
+  return [...earlier, { role: "user", content: question }];
 }
 
 /** Tokens may come faster than frames; the page is touched once a frame. */

@@ -147,7 +147,10 @@ export class ScriptedServer {
     this.asked.push(body);
     const script = this.answers.shift();
     const steps = typeof script === "function" ? script(body) : script;
-    if (steps.refuse) return fail(response, steps.refuse.status, steps.refuse.message, null, steps.refuse.headers);
+    if (steps.refuse) {
+      const { status, message, code = null, headers } = steps.refuse;
+      return fail(response, status, message, code, headers);
+    }
     response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
     let isOpen = true;
     response.on("close", () => {

@@ -162,13 +162,26 @@ await checks.that("the original can be downloaded", async () => {
   await page.keyboard.press("Escape");
 });
 
-await checks.that("a follow-up sends the turns before it", async () => {
+await checks.that("a follow-up continues the stored answer before it", async () => {
   server.answers.push(answerSteps({ pieces: ["Nothing in your documents answers this."], metadata: { inglenook_outcome: "not_found" } }));
   await ask("And may I keep a dog?");
   await finished("completed");
-  equal(server.asked.at(-1).input.map(({ role }) => role), ["user", "assistant", "user"], "roles");
+  equal(server.asked.at(-1).input.map(({ role }) => role), ["user"], "roles");
+  equal(server.asked.at(-1).previous_response_id, "resp_1", "previous response");
   holds(await lastTurn().getByText("Not found in your documents").isVisible(), "not marked as not found");
   await screenshot(page, "not-found");
+});
+
+await checks.that("a follow-up to an answer that the server has forgotten sends the turns before it", async () => {
+  const refuse = { status: 400, message: "no such response", code: "previous_response_not_found" };
+  const num = server.asked.length;
+  server.answers.push({ refuse }, answerSteps({ pieces: ["You may keep a cat."] }));
+  await ask("And a cat?");
+  await finished("completed");
+  forget(/400 \(Bad Request\)/);
+  equal(server.asked.length, num + 2, "requests");
+  equal(server.asked.at(-1).previous_response_id, null, "previous response");
+  equal(server.asked.at(-1).input.map(({ role }) => role), ["user", "assistant", "user", "assistant", "user"], "roles");
 });
 
 await checks.that("what was left out of the prompt is said", async () => {
@@ -191,7 +204,7 @@ await checks.that("a failed answer says why, and trying again asks the same", as
   await lastTurn().getByRole("button", { name: "Try again" }).click();
   await finished("completed");
   equal(server.asked.at(-1).input.at(-1).content, "Who bleeds the radiators?", "question");
-  equal(await page.locator(".turn").count(), 4, "turns");
+  equal(await page.locator(".turn").count(), 5, "turns");
 });
 
 await checks.that("a connection that breaks off is not taken for an answer", async () => {
@@ -215,6 +228,8 @@ await checks.that("stopping closes the connection and keeps what was written", a
   await page.waitForSelector("text=It was built in");
   await page.click("#stop");
   await finished("stopped");
+  // The page does not wait for the server to notice.
+  for (let wait = 0; wait < 50 && server.numAborted === 0; wait++) await page.waitForTimeout(20);
   equal(server.numAborted, 1, "connections closed early");
   equal(await page.evaluate(() => document.activeElement.id), "question", "focus");
 });
