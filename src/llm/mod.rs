@@ -5,7 +5,9 @@ pub mod gguf;
 
 mod attention;
 mod attention_ops;
+mod checkpoint;
 mod decoder;
+mod feed_forward;
 mod hyperparameters;
 mod linear;
 mod rope;

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{Tensor, write_gguf};
+use super::gguf_file::{Tensor, write_gguf};
 use crate::llm::gguf::{Array, Value};
 
 /// What the model says after the last token of a prompt.
