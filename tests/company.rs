@@ -56,7 +56,13 @@ async fn greedy(engine: &Engine, prompt: Vec<u32>) -> (Vec<u32>, Usage) {
 
 #[tokio::test]
 async fn greedy_tokens_are_the_same_in_any_company() {
-    for model in [TinyModel::llama(), TinyModel::qwen2(), TinyModel::qwen3()] {
+    for model in [
+        TinyModel::llama(),
+        TinyModel::qwen2(),
+        TinyModel::qwen3(),
+        TinyModel::gemma3(),
+        TinyModel::qwen3moe(),
+    ] {
         let name = model.architecture;
         let alone = engine(&model, EngineConfig::default());
         let (expected, usage) = greedy(&alone, prompt(0)).await;

@@ -8,6 +8,7 @@ use candle_nn::ops::rms_norm;
 
 use super::attention::{Attention, CacheLayout};
 use super::checkpoint::Checkpoint;
+use super::folder::ModelFolder;
 use super::gguf::GgufFile;
 use super::hyperparameters::{Hyperparameters, LayerSettings};
 use super::rope::Rope;
@@ -79,12 +80,17 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Loads the model in a GGUF file.
+    /// Loads the model in a GGUF file, or in a folder with `config.json` and safetensors.
     pub fn open(
         path: &Path,
         device: &ComputeDevice,
         options: &LoadOptions,
     ) -> Result<Self, LlmError> {
+        if path.is_dir() {
+            let folder = ModelFolder::open(path)?;
+            let model = folder.hyperparameters.clone();
+            return Self::build(model, &folder, device, options, Attention::new);
+        }
         Self::load(&GgufFile::open(path)?, device, options)
     }
 

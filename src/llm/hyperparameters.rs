@@ -8,7 +8,7 @@ mod rope_keys;
 
 use super::LlmError;
 use super::gguf::Metadata;
-use super::rope::RopeSettings;
+use super::rope::{Pairing, RopeSettings};
 
 use keys::Keys;
 
@@ -72,6 +72,17 @@ impl Hyperparameters {
             pairing: architecture.gguf_pairing,
         };
         keys.read(0.0)
+    }
+
+    /// Reads what a `config.json` says, under GGUF's names. Its checkpoint pairs halves and may have norms less 1.
+    pub fn from_config(metadata: &Metadata) -> Result<Self, LlmError> {
+        let architecture = Architecture::of(metadata)?;
+        let keys = Keys {
+            metadata,
+            architecture,
+            pairing: Pairing::Halves,
+        };
+        keys.read(architecture.safetensors_norm_offset)
     }
 }
 

@@ -2,6 +2,7 @@
 //! from their names by integer arithmetic alone, so that another program can make the same model.
 
 mod gguf_file;
+mod model_folder;
 mod scripted;
 
 use std::f32::consts::SQRT_2;
@@ -14,7 +15,8 @@ use super::rope::{frequencies, llama3_divisors};
 
 use gguf_file::{Tensor, write_gguf};
 
-pub use scripted::{Script, write_scripted_gguf};
+pub use model_folder::{FolderLayout, write_tiny_folder};
+pub use scripted::{Script, write_scripted_folder, write_scripted_gguf};
 
 /// A small model to be written. Sizes are its own; weights are F32.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! The decoder against other implementations, against itself in other company, and against hostile files.
 
+mod folders;
 mod goldens;
 mod hostile_files;
 mod invariance;

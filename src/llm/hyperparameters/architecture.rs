@@ -15,6 +15,8 @@ pub(crate) struct Architecture {
     pub has_attention_bias: bool,
     /// Whether each head of queries and keys is normalised before it is rotated.
     pub has_head_norm: bool,
+    /// What the weights of norms lack in safetensors files.
+    pub safetensors_norm_offset: f32,
     /// Whether what attention and feed-forward give is normalised before it is added.
     pub has_post_norm: bool,
     /// Whether queries, keys and values are one matrix, and so are gate and up.
@@ -48,6 +50,7 @@ const LLAMA: Architecture = Architecture {
     gguf_pairing: Pairing::Interleaved,
     has_attention_bias: false,
     has_head_norm: false,
+    safetensors_norm_offset: 0.0,
     has_post_norm: false,
     has_fused_matrices: false,
     has_long_rope: false,
@@ -79,6 +82,7 @@ static ALL: [Architecture; 8] = [
         name: "gemma3",
         gguf_pairing: Pairing::Halves,
         has_head_norm: true,
+        safetensors_norm_offset: 1.0,
         has_post_norm: true,
         activation: Activation::GeluTanh,
         scales_embedding: true,
@@ -119,6 +123,10 @@ impl Architecture {
         let name = metadata
             .string(KEY)
             .ok_or_else(|| LlmError::MissingMetadata { key: KEY.into() })?;
+        Self::named(name)
+    }
+
+    pub fn named(name: &str) -> Result<&'static Self, LlmError> {
         ALL.iter()
             .find(|architecture| architecture.name == name)
             .ok_or_else(|| LlmError::UnsupportedArchitecture {

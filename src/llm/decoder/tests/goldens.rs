@@ -9,10 +9,10 @@ use super::*;
 use crate::llm::testing::seeded_number;
 
 #[derive(Deserialize)]
-struct Goldens {
+pub struct Goldens {
     seeded_numbers: Vec<f32>,
     prompts: HashMap<String, Vec<u32>>,
-    models: HashMap<String, Vec<Golden>>,
+    pub models: HashMap<String, Vec<Golden>>,
     /// What follows the first [`GREEDY_PROMPT`] tokens of the medium prompt.
     greedy: HashMap<String, Vec<u32>>,
 }
@@ -21,18 +21,18 @@ struct Goldens {
 const GREEDY_PROMPT: usize = 40;
 
 #[derive(Deserialize)]
-struct Golden {
+pub struct Golden {
     prompt: String,
     position: usize,
     /// The first of the position's logits.
     logits: Vec<f32>,
 }
 
-fn goldens() -> Goldens {
+pub fn goldens() -> Goldens {
     serde_json::from_str(include_str!("../../../../tests/goldens/llm_goldens.json")).unwrap()
 }
 
-fn check_prompt(decoder: &mut Decoder, name: &str, prompt: &str, goldens: &Goldens) {
+pub fn check_prompt(decoder: &mut Decoder, name: &str, prompt: &str, goldens: &Goldens) {
     let logits = all_logits(decoder, &goldens.prompts[prompt]);
     let of_prompt = goldens.models[name]
         .iter()
