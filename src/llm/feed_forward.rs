@@ -62,6 +62,14 @@ fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor, L
         let values = numbers(gate, |gate| numbers(up, |up| kernel(gate, up)))??;
         return Ok(Tensor::from_vec(values, gate.shape(), &Device::Cpu)?);
     }
+    gated_by_operations(gate, up, activation)
+}
+
+fn gated_by_operations(
+    gate: &Tensor,
+    up: &Tensor,
+    activation: Activation,
+) -> Result<Tensor, LlmError> {
     let activated = match activation {
         Activation::Silu => silu(gate)?,
         // candle's `gelu` is the approximation.
@@ -153,6 +161,20 @@ mod tests {
         let e = std::f32::consts::E;
         for (choice, expected) in choices.iter().zip([e, 1.0, 1.0]) {
             assert!((choice.weight - expected / (e + 2.0)).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn candle_operations_give_what_the_kernels_give() {
+        let numbers: Vec<f32> = (-300..300).map(|i| i as f32 / 40.0).collect();
+        let gate = Tensor::new(numbers.as_slice(), &Device::Cpu).unwrap();
+        let up = gate.cos().unwrap();
+        for activation in [Activation::Silu, Activation::GeluTanh] {
+            let kernel = gated(&gate, &up, activation).unwrap();
+            let operations = gated_by_operations(&gate, &up, activation).unwrap();
+            let difference = (kernel - operations).unwrap().abs().unwrap();
+            let largest = difference.max(0).unwrap().to_scalar::<f32>().unwrap();
+            assert!(largest < 1e-5, "{activation:?}: {largest}");
         }
     }
 

@@ -1,0 +1,184 @@
+//! Takes single tensors out of a checkpoint, in the shape that the model needs, and keeps count of those that were taken.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{DType, Device, Tensor};
+
+use crate::llm::LlmError;
+use crate::llm::checkpoint::{Checkpoint, StoredTensor};
+use crate::llm::hyperparameters::Hyperparameters;
+use crate::llm::linear::Linear;
+
+pub(super) struct Tensors<'a> {
+    checkpoint: &'a dyn Checkpoint,
+    pub device: &'a Device,
+    taken: HashSet<String>,
+    /// Bytes of the tensors taken.
+    pub num_bytes: u64,
+}
+
+impl<'a> Tensors<'a> {
+    pub fn new(checkpoint: &'a dyn Checkpoint, device: &'a Device) -> Self {
+        Self {
+            checkpoint,
+            device,
+            taken: HashSet::new(),
+            num_bytes: 0,
+        }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.tensor(name).is_some()
+    }
+
+    /// The matrix `stem.weight`, and the vector `stem.bias` if there is one.
+    pub fn linear(
+        &mut self,
+        stem: &str,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Linear, LlmError> {
+        let weight = self.matrix(&format!("{stem}.weight"), &[outputs, inputs], self.device)?;
+        let bias = format!("{stem}.bias");
+        let bias = match self.has(&bias) {
+            true => Some(self.vector(&bias, outputs)?),
+            false => None,
+        };
+        Linear::new(weight, bias, self.device)
+    }
+
+    /// Some rows of a tensor of several matrices, as a matrix of their own.
+    pub fn rows(
+        &mut self,
+        name: &str,
+        whole: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Linear, LlmError> {
+        let stored = self.checked(name, whole)?;
+        let row_bytes = stored.bytes.len() / (whole.iter().product::<usize>() / last(whole));
+        let bytes = &stored.bytes[rows.start * row_bytes..rows.end * row_bytes];
+        let shape = [rows.len(), last(whole)];
+        let weight = self.held(
+            StoredTensor {
+                bytes,
+                shape: &shape,
+                ..stored
+            },
+            self.device,
+        )?;
+        Linear::new(weight, None, self.device)
+    }
+
+    /// The weights of a norm, as they are multiplied by.
+    pub fn norm(
+        &mut self,
+        name: &str,
+        len: usize,
+        model: &Hyperparameters,
+    ) -> Result<Tensor, LlmError> {
+        let weights = self.vector(name, len)?;
+        match model.norm_offset {
+            0.0 => Ok(weights),
+            offset => Ok((weights + f64::from(offset))?),
+        }
+    }
+
+    /// A vector, expanded to f32.
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Tensor, LlmError> {
+        let tensor = self.matrix(name, &[len], &Device::Cpu)?;
+        Ok(tensor.dequantize(self.device)?)
+    }
+
+    pub fn matrix(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        device: &Device,
+    ) -> Result<Arc<QTensor>, LlmError> {
+        let stored = self.checked(name, shape)?;
+        self.held(stored, device)
+    }
+
+    /// A tensor of this shape.
+    fn checked(&mut self, name: &str, shape: &[usize]) -> Result<StoredTensor<'a>, LlmError> {
+        let stored = self.stored(name)?;
+        if stored.shape != shape {
+            return Err(LlmError::InvalidTensor {
+                tensor: name.to_owned(),
+                problem: format!(
+                    "has the shape {:?}, but the metadata asks for {shape:?}",
+                    stored.shape
+                ),
+            });
+        }
+        if matches!(stored.dtype, GgmlDType::Q8_1 | GgmlDType::Q8K) {
+            return Err(LlmError::InvalidTensor {
+                tensor: name.to_owned(),
+                problem: format!(
+                    "is stored as {:?}, a type for intermediate results",
+                    stored.dtype
+                ),
+            });
+        }
+        Ok(stored)
+    }
+
+    /// Copies a tensor out of its file.
+    fn held(&mut self, stored: StoredTensor, device: &Device) -> Result<Arc<QTensor>, LlmError> {
+        let StoredTensor {
+            shape,
+            dtype,
+            bytes,
+        } = stored;
+        self.num_bytes += bytes.len() as u64;
+        let plain = match dtype {
+            GgmlDType::F32 => Some(DType::F32),
+            GgmlDType::F16 => Some(DType::F16),
+            GgmlDType::BF16 => Some(DType::BF16),
+            _ => None,
+        };
+        if let Some(plain) = plain
+            && !bytes.as_ptr().addr().is_multiple_of(plain.size_in_bytes())
+        {
+            // Numbers between the addresses that they are read at. This loses nothing: the type stays the same.
+            let tensor = Tensor::from_raw_buffer(bytes, plain, shape, device)?;
+            return Ok(Arc::new(QTensor::quantize(&tensor, dtype)?));
+        }
+        let storage = QStorage::from_data(bytes.into(), device, dtype)?;
+        Ok(Arc::new(QTensor::new(storage, shape)?))
+    }
+
+    /// A tensor that the model cannot do without.
+    pub fn stored(&mut self, name: &str) -> Result<StoredTensor<'a>, LlmError> {
+        let stored = self
+            .checkpoint
+            .tensor(name)
+            .ok_or_else(|| LlmError::MissingTensor {
+                name: name.to_owned(),
+            })?;
+        self.taken.insert(name.to_owned());
+        Ok(stored)
+    }
+
+    pub fn refuse_unused(&self) -> Result<(), LlmError> {
+        let unused = self.checkpoint.names().find(|name| {
+            // Old converters wrote the rotation's frequencies, which follow from the metadata.
+            let is_implied = name.ends_with("attn_rot_embd.weight");
+            !is_implied && !self.taken.contains(*name)
+        });
+        match unused {
+            None => Ok(()),
+            Some(name) => Err(LlmError::UnsupportedFeature {
+                feature: format!("tensor {name:?}"),
+            }),
+        }
+    }
+}
+
+/// The length of a row.
+fn last(shape: &[usize]) -> usize {
+    shape[shape.len() - 1]
+}
