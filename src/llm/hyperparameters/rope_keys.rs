@@ -54,24 +54,25 @@ impl Keys<'_> {
     }
 
     fn rope_scaling(&self) -> Result<RopeScaling, LlmError> {
-        // `rope.scale_linear` is what files had before there were types of scaling.
+        // A factor without a type is linear; older files have it under another name.
         let old_factor = self.positive("rope.scale_linear", Some(1.0))?;
+        let linear_factor = self.positive("rope.scaling.factor", Some(old_factor))?;
         const TYPE: &str = "rope.scaling.type";
-        let kind =
-            match self.get(TYPE) {
-                None if old_factor != 1.0 => return Ok(RopeScaling::Linear { factor: old_factor }),
-                None if self.implies_long_rope()? => "longrope",
-                None => "none",
-                Some(_) => self.metadata.string(&self.key(TYPE)).ok_or_else(|| {
-                    LlmError::MissingMetadata {
-                        key: self.key(TYPE),
-                    }
-                })?,
-            };
+        let stated = || {
+            let key = self.key(TYPE);
+            let kind = self.metadata.string(&key);
+            kind.ok_or(LlmError::MissingMetadata { key })
+        };
+        let kind = match self.get(TYPE) {
+            None if self.implies_long_rope()? => "longrope",
+            None if linear_factor != 1.0 => "linear",
+            None => "none",
+            Some(_) => stated()?,
+        };
         match kind {
             "none" => Ok(RopeScaling::None),
             "linear" => Ok(RopeScaling::Linear {
-                factor: self.positive("rope.scaling.factor", Some(old_factor))?,
+                factor: linear_factor,
             }),
             "llama3" => self.llama3(),
             "yarn" => self.yarn(),

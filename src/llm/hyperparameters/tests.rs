@@ -1,4 +1,5 @@
 use super::*;
+use crate::llm::RopeScaling;
 use crate::llm::gguf::{Array, GgufFile, Value};
 use crate::llm::testing::TinyModel;
 
@@ -123,6 +124,14 @@ fn the_largest_gemma_scales_its_queries_by_other_than_the_head() {
     ];
     let scale = read(TinyModel::gemma3(), &sizes).unwrap().score_scale;
     assert!((scale - 1.0 / 168f32.sqrt()).abs() < 1e-7);
+}
+
+#[test]
+fn a_scaling_without_a_type_is_linear() {
+    for key in ["llama.rope.scaling.factor", "llama.rope.scale_linear"] {
+        let model = read_with(&[(key, Value::F32(4.0))]).unwrap();
+        assert_eq!(model.ropes[0].scaling, RopeScaling::Linear { factor: 4.0 });
+    }
 }
 
 #[test]

@@ -182,3 +182,67 @@ impl<'a> Tensors<'a> {
 fn last(shape: &[usize]) -> usize {
     shape[shape.len() - 1]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llm::testing::seeded_number;
+
+    const WHOLE: [usize; 3] = [3, 4, 256];
+
+    /// One tensor of several matrices.
+    struct Stacked {
+        dtype: GgmlDType,
+        bytes: Vec<u8>,
+    }
+
+    impl Checkpoint for Stacked {
+        fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
+            (name == "stacked").then_some(StoredTensor {
+                shape: &WHOLE,
+                dtype: self.dtype,
+                bytes: &self.bytes,
+            })
+        }
+
+        fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+            Box::new(["stacked"].into_iter())
+        }
+    }
+
+    fn noise(shape: (usize, usize)) -> Tensor {
+        let numbers: Vec<f32> = (0..shape.0 * shape.1)
+            .map(|i| seeded_number(5, "noise", i))
+            .collect();
+        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_part_of_a_quantized_tensor_multiplies_as_in_the_whole() {
+        for dtype in [
+            GgmlDType::F16,
+            GgmlDType::Q8_0,
+            GgmlDType::Q4_0,
+            GgmlDType::Q6K,
+        ] {
+            let whole = Arc::new(QTensor::quantize(&noise((12, 256)), dtype).unwrap());
+            let stacked = Stacked {
+                dtype,
+                bytes: whole.data().unwrap().to_vec(),
+            };
+            let input = noise((2, 256));
+            let linear = Linear::new(whole, None, &Device::Cpu).unwrap();
+            let expected = linear.forward(&input).unwrap();
+            let mut tensors = Tensors::new(&stacked, &Device::Cpu);
+            for (first, len) in [(0, 4), (4, 4), (8, 4), (3, 7)] {
+                let part = tensors.rows("stacked", &WHOLE, first..first + len).unwrap();
+                let found = part.forward(&input).unwrap().to_vec2::<f32>().unwrap();
+                let expected = expected.narrow(1, first, len).unwrap();
+                let expected = expected.to_vec2::<f32>().unwrap();
+                for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+                    assert!((found - expected).abs() < 1e-4, "{dtype:?}");
+                }
+            }
+        }
+    }
+}

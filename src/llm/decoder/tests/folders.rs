@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::goldens::{check_prompt, goldens};
 use super::models::models;
 use super::*;
-use crate::llm::testing::{FolderLayout, write_tiny_folder};
+use crate::llm::testing::{FolderLayout, seeded_number, write_tiny_folder};
 use crate::test_data;
 
 /// What transformers saves beside the weights of a model: `config`, and the names and shapes of `tensors`.
@@ -337,4 +337,35 @@ fn an_index_that_leaves_the_folder_or_lies_ends_in_an_error() {
     fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
     let error = open(dir.path()).unwrap_err();
     assert!(matches!(error, LlmError::MissingTensor { .. }), "{error}");
+}
+
+/// Bytes of the header and the configuration, changed at random: the model is refused or loaded, nothing else happens.
+#[test]
+fn mutated_folders_never_panic() {
+    let dir = folder("phi3-longrope", FolderLayout::default());
+    let random = |round: usize, index| {
+        let number = seeded_number(round as u64, "mutation", index);
+        ((number + 1.0) / 2.0).clamp(0.0, 0.999_999)
+    };
+    let options = LoadOptions {
+        cache_size: CacheSize::Tokens(64),
+        ..exact()
+    };
+    let mut num_refused = 0;
+    for (file, len) in [("config.json", usize::MAX), ("model.safetensors", 2000)] {
+        let path = dir.path().join(file);
+        let whole = fs::read(&path).unwrap();
+        for round in 0..300 {
+            let mut bytes = whole.clone();
+            for change in 0..1 + round % 3 {
+                let at = random(round, 2 * change) * bytes.len().min(len) as f32;
+                bytes[at as usize] = (random(round, 2 * change + 1) * 256.0) as u8;
+            }
+            fs::write(&path, bytes).unwrap();
+            num_refused += usize::from(Decoder::open(dir.path(), &cpu(), &options).is_err());
+        }
+        fs::write(&path, whole).unwrap();
+    }
+    assert!(num_refused > 200, "{num_refused}");
+    assert!(open(dir.path()).is_ok());
 }
