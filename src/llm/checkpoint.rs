@@ -10,8 +10,13 @@ pub(crate) trait Checkpoint {
     /// The tensor of this name, as GGUF spells it.
     fn tensor(&self, name: &str) -> Option<StoredTensor<'_>>;
 
-    /// The names of all tensors; of one that no model has by GGUF's names, its name in the file.
+    /// The names of all tensors; of one that GGUF has no name for, its name in the file.
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+
+    /// What the file calls a tensor, whether it has it or not.
+    fn name_in_file(&self, name: &str) -> String {
+        name.to_owned()
+    }
 }
 
 /// One tensor as it lies in memory.

@@ -147,6 +147,11 @@ impl Checkpoint for ModelFolder {
         let names = self.tensors.keys().chain(&self.unknown);
         Box::new(names.map(String::as_str))
     }
+
+    fn name_in_file(&self, name: &str) -> String {
+        let original = names::original(name, self.hyperparameters.architecture);
+        original.unwrap_or_else(|| name.to_owned())
+    }
 }
 
 /// The names of the files with weights: the one, or those that the index lists.

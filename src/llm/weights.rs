@@ -202,16 +202,13 @@ impl Loader<'_> {
     /// One expert's matrix, out of the tensor of all experts (`stem_exps`) or from a tensor of its own.
     fn expert(&mut self, stem: &str, expert: usize, whole: [usize; 3]) -> Result<Linear, LlmError> {
         let [_, outputs, inputs] = whole;
-        let own = format!("{stem}.{expert}");
-        if self.tensors.has(&format!("{own}.weight")) {
+        let stacked = format!("{stem}_exps.weight");
+        if !self.tensors.has(&stacked) {
+            let own = format!("{stem}.{expert}");
             return self.tensors.linear(&own, outputs, inputs);
         }
         let first = expert * outputs;
-        self.tensors.rows(
-            &format!("{stem}_exps.weight"),
-            &whole,
-            first..first + outputs,
-        )
+        self.tensors.rows(&stacked, &whole, first..first + outputs)
     }
 
     fn rope_divisors(&mut self, context_length: usize) -> Result<Option<Vec<f32>>, LlmError> {

@@ -107,7 +107,7 @@ impl<'a> Tensors<'a> {
         let stored = self.stored(name)?;
         if stored.shape != shape {
             return Err(LlmError::InvalidTensor {
-                tensor: name.to_owned(),
+                tensor: self.checkpoint.name_in_file(name),
                 problem: format!(
                     "has the shape {:?}, but the metadata asks for {shape:?}",
                     stored.shape
@@ -116,7 +116,7 @@ impl<'a> Tensors<'a> {
         }
         if matches!(stored.dtype, GgmlDType::Q8_1 | GgmlDType::Q8K) {
             return Err(LlmError::InvalidTensor {
-                tensor: name.to_owned(),
+                tensor: self.checkpoint.name_in_file(name),
                 problem: format!(
                     "is stored as {:?}, a type for intermediate results",
                     stored.dtype
@@ -157,7 +157,7 @@ impl<'a> Tensors<'a> {
             .checkpoint
             .tensor(name)
             .ok_or_else(|| LlmError::MissingTensor {
-                name: name.to_owned(),
+                name: self.checkpoint.name_in_file(name),
             })?;
         self.taken.insert(name.to_owned());
         Ok(stored)
@@ -172,7 +172,7 @@ impl<'a> Tensors<'a> {
         match unused {
             None => Ok(()),
             Some(name) => Err(LlmError::UnsupportedFeature {
-                feature: format!("tensor {name:?}"),
+                feature: format!("tensor {:?}", self.checkpoint.name_in_file(name)),
             }),
         }
     }
