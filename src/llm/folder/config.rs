@@ -132,15 +132,10 @@ impl Translation<'_> {
             .push((format!("{}.{suffix}", self.architecture), value));
     }
 
-    fn refuse_what_is_not_computed(&mut self) -> Result<(), LlmError> {
+    fn refuse_what_is_not_computed(&self) -> Result<(), LlmError> {
         let json = self.json;
-        let unsupported = |key: &str| {
-            Err(LlmError::UnsupportedFeature {
-                feature: format!("{key} = {}", json[key]),
-            })
-        };
         if !json["quantization_config"].is_null() {
-            return unsupported("quantization_config");
+            return Err(self.unsupported("quantization_config"));
         }
         let activation = Architecture::named(self.architecture)?.activation;
         for key in ["hidden_act", "hidden_activation"] {
@@ -151,38 +146,71 @@ impl Translation<'_> {
                 Some(_) => false,
             };
             if !is_computed {
-                return unsupported(key);
+                return Err(self.unsupported(key));
             }
         }
         if json["use_bidirectional_attention"] == true {
-            return unsupported("use_bidirectional_attention");
+            return Err(self.unsupported("use_bidirectional_attention"));
         }
-        if self.model_type == "qwen3_moe" {
-            if json["norm_topk_prob"] != true {
-                return unsupported("norm_topk_prob");
+        match self.model_type {
+            "qwen3_moe" => self.check_experts(),
+            "smollm3" => self.check_rotated_layers(),
+            // Their defaults are not what GGUF files without these numbers mean.
+            "granite" if json["attention_multiplier"].is_null() => {
+                Err(missing("attention_multiplier"))
             }
-            // Both leave layers without experts.
-            if integer(json, "decoder_sparse_step")?.is_some_and(|step| step != 1) {
-                return unsupported("decoder_sparse_step");
+            "gemma3_text" if json["query_pre_attn_scalar"].is_null() => {
+                Err(missing("query_pre_attn_scalar"))
             }
-            let layers = json["mlp_only_layers"].as_array();
-            if layers.is_some_and(|layers| !layers.is_empty()) {
-                return unsupported("mlp_only_layers");
-            }
+            _ => Ok(()),
         }
-        if self.model_type == "smollm3" {
-            let period = Architecture::named(self.architecture)?.rope_period;
-            let is_rotated = |index: usize| period.is_none_or(|n| !(index + 1).is_multiple_of(n));
-            let is_known = match json["no_rope_layers"].as_array() {
-                Some(layers) => (layers.iter().enumerate())
-                    .all(|(index, layer)| *layer == u64::from(is_rotated(index))),
-                None => json["no_rope_layers"].is_null(),
-            };
-            if !is_known {
-                return unsupported("no_rope_layers");
-            }
+    }
+
+    /// Experts are computed in every layer, with weights that sum up to 1.
+    fn check_experts(&self) -> Result<(), LlmError> {
+        let json = self.json;
+        if json["norm_topk_prob"] != true {
+            return Err(self.unsupported("norm_topk_prob"));
+        }
+        if integer(json, "decoder_sparse_step")?.is_some_and(|step| step != 1) {
+            return Err(self.unsupported("decoder_sparse_step"));
+        }
+        let dense = json["mlp_only_layers"].as_array();
+        if dense.is_some_and(|layers| !layers.is_empty()) {
+            return Err(self.unsupported("mlp_only_layers"));
         }
         Ok(())
+    }
+
+    /// The layers without rotation are those of the family's GGUF files, which do not say.
+    fn check_rotated_layers(&self) -> Result<(), LlmError> {
+        let json = self.json;
+        let Some(period) = Architecture::named(self.architecture)?.rope_period else {
+            return Ok(());
+        };
+        let Some(layers) = json["no_rope_layers"].as_array() else {
+            let interval = integer(json, "no_rope_layer_interval")?;
+            return match json["no_rope_layers"].is_null() && interval == Some(period as u64) {
+                true => Ok(()),
+                false => Err(self.unsupported("no_rope_layers")),
+            };
+        };
+        let is_known = layers
+            .iter()
+            .zip(1..)
+            .all(|(is_rotated, number): (_, usize)| {
+                *is_rotated == u64::from(!number.is_multiple_of(period))
+            });
+        match is_known {
+            true => Ok(()),
+            false => Err(self.unsupported("no_rope_layers")),
+        }
+    }
+
+    fn unsupported(&self, key: &str) -> LlmError {
+        LlmError::UnsupportedFeature {
+            feature: format!("{key} = {}", self.json[key]),
+        }
     }
 
     /// Which layers have a window, and how long it is.

@@ -185,10 +185,13 @@ fn error_of(name: &str, change: impl FnOnce(&mut Json)) -> String {
 #[test]
 fn what_a_configuration_asks_for_beyond_is_refused_by_name() {
     type Change = fn(&mut Json);
-    let changes: [(&str, &str, Change); 14] = [
+    let changes: [(&str, &str, Change); 18] = [
         ("llama", "mixtral", |c| c["model_type"] = json!("mixtral")),
         ("llama", "model_type", |c| c["model_type"] = json!(null)),
         ("llama", "gelu", |c| c["hidden_act"] = json!("gelu")),
+        ("llama", "partial_rotary_factor", |c| {
+            c["partial_rotary_factor"] = json!(0.5);
+        }),
         ("llama", "quantization_config", |c| {
             c["quantization_config"] = json!({ "bits": 4 });
         }),
@@ -215,6 +218,16 @@ fn what_a_configuration_asks_for_beyond_is_refused_by_name() {
         }),
         ("smollm3", "no_rope_layers", |c| {
             c["no_rope_layers"] = json!([1, 0, 1, 1, 1]);
+        }),
+        ("smollm3", "no_rope_layers", |c| {
+            c["no_rope_layers"] = json!(null);
+            c["no_rope_layer_interval"] = json!(3);
+        }),
+        ("granite", "attention_multiplier", |c| {
+            c["attention_multiplier"] = json!(null);
+        }),
+        ("gemma3", "query_pre_attn_scalar", |c| {
+            c["query_pre_attn_scalar"] = json!(null);
         }),
         ("mistral-yarn", "truncate", |c| {
             c["rope_parameters"]["truncate"] = json!(false);

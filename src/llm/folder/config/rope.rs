@@ -57,6 +57,12 @@ impl Translation<'_> {
         if factor == 1.0 {
             return Ok(());
         }
+        // transformers leaves it out of account for most of the others.
+        if self.model_type != "phi3" {
+            return Err(LlmError::UnsupportedFeature {
+                feature: format!("{KEY} = {factor}"),
+            });
+        }
         if !(0.0..1.0).contains(&factor) {
             return Err(invalid(KEY, &factor.into(), "it must be from 0 to 1"));
         }
