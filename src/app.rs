@@ -410,8 +410,6 @@ fn load_chat(
 ) -> anyhow::Result<(ChatModel, LoadedModel)> {
     let path = &found.path;
     let what = || format!("cannot load the chat model from {}", path.display());
-    let gguf = GgufFile::open(path).with_context(what)?;
-    let tokenizer = Tokenizer::from_gguf(&gguf).with_context(what)?;
     let max_context = settings.max_context.unwrap_or(DEFAULT_MAX_CONTEXT);
     let options = LoadOptions {
         cache_size: cache_size(settings),
@@ -419,7 +417,16 @@ fn load_chat(
         max_context: Some(max_context),
         ..LoadOptions::default()
     };
-    let decoder = Decoder::load(&gguf, device, &options).with_context(what)?;
+    let (tokenizer, decoder) = if path.is_dir() {
+        let tokenizer = Tokenizer::from_dir(path).with_context(what)?;
+        let decoder = Decoder::open(path, device, &options).with_context(what)?;
+        (tokenizer, decoder)
+    } else {
+        let gguf = GgufFile::open(path).with_context(what)?;
+        let tokenizer = Tokenizer::from_gguf(&gguf).with_context(what)?;
+        let decoder = Decoder::load(&gguf, device, &options).with_context(what)?;
+        (tokenizer, decoder)
+    };
     let spec = decoder.spec().clone();
     let config = EngineConfig {
         max_waiting: settings.max_waiting,

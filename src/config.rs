@@ -40,7 +40,8 @@ pub struct Settings {
     pub port: u16,
     /// Folder that holds everything that Inglenook remembers.
     pub data_dir: PathBuf,
-    /// A GGUF file, a name from the catalog or `none`; without it the first chat model that was pulled, else the bundled one.
+    /// A GGUF file, a folder with safetensors, a name from the catalog or `none`; without it the first chat model that was
+    /// pulled, else the bundled one.
     pub chat_model: Option<String>,
     /// A folder with safetensors, a name from the catalog or `none`; without it the first embedding model that was pulled,
     /// else the bundled one.

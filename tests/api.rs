@@ -3,6 +3,7 @@
 mod common;
 
 use common::{SCRIPT, SHOWN, Setup, models};
+use inglenook::llm::testing::{Script, write_scripted_folder};
 use serde_json::{Value, json};
 
 const LIGHTHOUSE: &str = "# The lighthouse\n\nThe lighthouse stands on the northern cliff. The keeper of the \
@@ -177,6 +178,22 @@ fn chat_is_answered_whole_and_streamed_with_the_same_text() {
         chunks[chunks.len() - 2]["choices"][0]["finish_reason"],
         "stop"
     );
+}
+
+#[test]
+fn a_folder_with_safetensors_answers_as_a_chat_model() {
+    let dir = tempfile::tempdir().unwrap();
+    write_scripted_folder(dir.path(), &Script::once("A folder can speak too.")).unwrap();
+    let server = Setup {
+        chat_model: Some(dir.path().to_path_buf()),
+        ..Setup::default()
+    }
+    .start();
+    let body = json!({ "messages": [{ "role": "user", "content": "Hello" }] });
+    let answer = server.post("/v1/chat/completions", body).ok();
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["message"]["content"], "A folder can speak too.");
+    assert_eq!(choice["finish_reason"], "stop");
 }
 
 #[test]

@@ -76,7 +76,13 @@ async fn collect(mut stream: TokenStream) -> (Vec<u32>, Usage) {
 
 #[tokio::test]
 async fn tiny_models_do_not_depend_on_their_company() {
-    for model in [TinyModel::llama(), TinyModel::qwen2(), TinyModel::qwen3()] {
+    for model in [
+        TinyModel::llama(),
+        TinyModel::qwen2(),
+        TinyModel::qwen3(),
+        TinyModel::gemma3(),
+        TinyModel::qwen3moe(),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tiny.gguf");
         write_tiny_gguf(&path, &model).unwrap();

@@ -61,7 +61,7 @@ struct Flags {
     #[arg(long, global = true, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
-    /// Chat model: a GGUF file, a catalog name or none [default: the first that was pulled, else the bundled one]
+    /// Chat model: a GGUF file, a folder with safetensors, a catalog name or none [default: the first that was pulled, else the bundled one]
     #[arg(long, global = true, value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     chat_model: Option<String>,

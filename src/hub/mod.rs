@@ -29,7 +29,7 @@ pub struct ResolvedModel {
     /// What users call it: the catalog's name, else the name of the file or folder.
     pub name: String,
     pub source: ModelSource,
-    /// What a loader takes: the GGUF file of a chat model, the folder of an embedding model.
+    /// What a loader takes: the GGUF file or the folder of a chat model, the folder of an embedding model.
     pub path: PathBuf,
     pub catalog: Option<&'static CatalogEntry>,
 }
@@ -168,7 +168,7 @@ impl ModelCache {
     }
 
     /// Finds the model that `spec` names: a name of the catalog whose files are in the cache, a GGUF file (chat), or a
-    /// folder with safetensors (embedding). A name of the catalog goes before a file of that name here; write `./name`.
+    /// folder with safetensors (either kind). A name of the catalog goes before a file of that name here; write `./name`.
     pub fn resolve(&self, spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> {
         let Some(entry) = find(spec) else {
             return resolve_path(spec, kind);
@@ -260,7 +260,10 @@ fn resolve_path(spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> 
         });
     }
     let reason = match kind {
-        ModelKind::Chat if !path.is_file() => Some("it is not a GGUF file"),
+        ModelKind::Chat if !path.is_file() && !is_chat_folder(&path) => Some(
+            "it is neither a GGUF file nor a folder with a causal language model as config.json, tokenizer.json and \
+             safetensors",
+        ),
         ModelKind::Embedding if !path.join("model.safetensors").is_file() => {
             Some("it is not a folder with model.safetensors, config.json and tokenizer.json")
         }
@@ -274,9 +277,9 @@ fn resolve_path(spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> 
         });
     }
     let full = path.canonicalize().map_err(HubError::io(&path))?;
-    let name = match kind {
-        ModelKind::Chat => full.file_stem(),
-        ModelKind::Embedding => full.file_name(),
+    let name = match full.is_file() {
+        true => full.file_stem(),
+        false => full.file_name(),
     };
     Ok(ResolvedModel {
         name: name.map_or_else(|| spec.into(), |name| name.to_string_lossy().into_owned()),
@@ -284,6 +287,19 @@ fn resolve_path(spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> 
         path,
         catalog: None,
     })
+}
+
+/// Whether a causal language model is there in Hugging Face's layout. Whether it can be computed, its loader sees.
+fn is_chat_folder(path: &Path) -> bool {
+    let has = |file: &str| path.join(file).is_file();
+    let has_weights = has("model.safetensors") || has("model.safetensors.index.json");
+    if !has("config.json") || !has("tokenizer.json") || !has_weights {
+        return false;
+    }
+    let config = std::fs::read(path.join("config.json")).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    let mut architectures = config["architectures"].as_array().into_iter().flatten();
+    architectures.any(|name| name.as_str().is_some_and(|it| it.ends_with("ForCausalLM")))
 }
 
 /// The names of the catalog that may be used.

@@ -1,5 +1,6 @@
-//! Causal attention over a paged KV cache on the CPU, for a flat batch of sequences of different lengths. A row's
-//! result depends on its own sequence alone: not on the other rows, the cut into tiles or what else is in the cache.
+//! Causal attention over a paged KV cache on the CPU, for a flat batch of sequences of different lengths, with or without
+//! a sliding window. A row's result depends on its own sequence alone: not on the other rows, the cut into tiles or what
+//! else is in the cache.
 //!
 //! The method is online softmax, one cache block at a time (Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al.
 //! 2022, arXiv:2205.14135). Everything is accumulated in f32.
@@ -11,7 +12,7 @@ use super::parallel;
 use super::vector::{add_scaled, dot, exp, scale};
 
 /// The sizes that a layer's attention has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionShape {
     pub num_heads: usize,
     /// Divides `num_heads`; query head `h` reads key head `h / (num_heads / num_kv_heads)`.
@@ -20,6 +21,18 @@ pub struct AttentionShape {
     pub value_dim: usize,
     /// Positions in one block of the cache.
     pub block_size: usize,
+    /// How many positions a row attends to, its own and those right before it; `None` for all. At least 1.
+    pub window: Option<usize>,
+    /// What products of queries and keys are multiplied by, such as `1 / sqrt(key_dim)`.
+    pub score_scale: f32,
+}
+
+impl AttentionShape {
+    /// The first position that a row attends to.
+    pub fn first_visible(&self, position: usize) -> usize {
+        self.window
+            .map_or(0, |window| (position + 1).saturating_sub(window))
+    }
 }
 
 /// What keys and values may be stored in.
@@ -179,14 +192,19 @@ impl<E: CacheElement> LayerCache<E> {
             .copy_within(from * values..(from + 1) * values, to * values);
     }
 
-    /// Attends from every row to the positions up to its own, which must have been written.
+    /// Attends from every row to the positions up to its own, as far as the window reaches. They must have been written;
+    /// blocks before them are not touched.
     ///
     /// `queries` is `[num_rows, num_heads, key_dim]`, `output` `[num_rows, num_heads, value_dim]`.
     pub fn attend(&self, queries: &[f32], sequences: &[SequenceRows], output: &mut [f32]) {
         let tiles = self.tiles(queries, sequences, output);
         let num_scores: usize = sequences
             .iter()
-            .map(|rows| rows.num_rows * (rows.start + rows.num_rows) * self.shape.num_heads)
+            .map(|rows| {
+                let end = rows.start + rows.num_rows;
+                let num_positions = end - self.shape.first_visible(rows.start);
+                rows.num_rows * num_positions * self.shape.num_heads
+            })
             .sum();
         let fma = has_fma();
         let attend = |tile| {
@@ -246,7 +264,9 @@ impl<E: CacheElement> LayerCache<E> {
             }
         }
         // The longest first, so that no thread starts on a long one when the others have ended.
-        tiles.sort_by_key(|tile| std::cmp::Reverse(tile.start));
+        tiles.sort_by_key(|tile| {
+            std::cmp::Reverse(tile.start - self.shape.first_visible(tile.start))
+        });
         tiles
     }
 
@@ -318,9 +338,10 @@ fn attend_tile<E: CacheElement, const FMA: bool>(cache: &LayerCache<E>, mut tile
         key_dim,
         value_dim,
         block_size,
+        score_scale,
+        ..
     } = cache.shape;
     let group = num_heads / num_kv_heads;
-    let score_scale = 1.0 / (key_dim as f32).sqrt();
     let mut key_scratch = vec![0f32; block_size * key_dim];
     let mut value_scratch = vec![0f32; block_size * value_dim];
     let mut scores = vec![0f32; block_size];
@@ -334,7 +355,8 @@ fn attend_tile<E: CacheElement, const FMA: bool>(cache: &LayerCache<E>, mut tile
     }
 
     let num_positions = tile.start + tile.queries.len();
-    for index in 0..num_positions.div_ceil(block_size) {
+    let first_block = cache.shape.first_visible(tile.start) / block_size;
+    for index in first_block..num_positions.div_ceil(block_size) {
         let block = tile.block_table[index];
         let first_position = index * block_size;
         let keys = cache.block(&cache.keys, block, tile.kv_head, key_dim, &mut key_scratch);
@@ -348,17 +370,23 @@ fn attend_tile<E: CacheElement, const FMA: bool>(cache: &LayerCache<E>, mut tile
         let rows = tile.queries.iter().zip(&mut tile.outputs).enumerate();
         for (row, (query, output)) in rows {
             // Slots after the row's own position may hold anything, NaN too: they are never read.
-            let visible = (tile.start + row + 1)
+            let position = tile.start + row;
+            let end = (position + 1)
                 .saturating_sub(first_position)
                 .min(block_size);
-            if visible == 0 {
+            let begin = cache
+                .shape
+                .first_visible(position)
+                .saturating_sub(first_position);
+            if begin >= end {
                 continue;
             }
+            let (keys, values) = (&keys[begin * key_dim..], &values[begin * value_dim..]);
             for head in 0..group {
                 let query = &query[head * key_dim..][..key_dim];
                 let output = &mut output[head * value_dim..][..value_dim];
                 let softmax = &mut softmax[row * group + head];
-                let scores = &mut scores[..visible];
+                let scores = &mut scores[..end - begin];
                 let mut max = softmax.max;
                 for (score, key) in scores.iter_mut().zip(keys.chunks_exact(key_dim)) {
                     *score = dot::<FMA>(query, key) * score_scale;
@@ -395,7 +423,16 @@ mod tests {
         key_dim: 20,
         value_dim: 12,
         block_size: 4,
+        window: None,
+        score_scale: 0.25,
     };
+
+    fn windowed(window: usize) -> AttentionShape {
+        AttentionShape {
+            window: Some(window),
+            ..SHAPE
+        }
+    }
 
     fn noise(len: usize, seed: u64) -> Vec<f32> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -447,7 +484,7 @@ mod tests {
         }
 
         /// The textbook formula in f64, straight from the definition.
-        fn expected(&self) -> Vec<f32> {
+        fn expected(&self, window: usize) -> Vec<f32> {
             let group = SHAPE.num_heads / SHAPE.num_kv_heads;
             let mut output = Vec::new();
             for row in 0..self.len {
@@ -455,7 +492,8 @@ mod tests {
                     let query = &self.queries[(row * SHAPE.num_heads + head) * SHAPE.key_dim..]
                         [..SHAPE.key_dim];
                     let at = |position: usize| position * SHAPE.num_kv_heads + head / group;
-                    let weights: Vec<f64> = (0..=row)
+                    let first = (row + 1).saturating_sub(window);
+                    let weights: Vec<f64> = (first..=row)
                         .map(|p| {
                             let key = &self.keys[at(p) * SHAPE.key_dim..][..SHAPE.key_dim];
                             let dot: f64 = query
@@ -463,7 +501,7 @@ mod tests {
                                 .zip(key)
                                 .map(|(&q, &k)| f64::from(q) * f64::from(k))
                                 .sum();
-                            (dot / (SHAPE.key_dim as f64).sqrt()).exp()
+                            (dot * f64::from(SHAPE.score_scale)).exp()
                         })
                         .collect();
                     let sum: f64 = weights.iter().sum();
@@ -471,7 +509,9 @@ mod tests {
                         let mixed: f64 = weights
                             .iter()
                             .enumerate()
-                            .map(|(p, w)| w * f64::from(self.values[at(p) * SHAPE.value_dim + d]))
+                            .map(|(i, w)| {
+                                w * f64::from(self.values[at(first + i) * SHAPE.value_dim + d])
+                            })
                             .sum();
                         output.push((mixed / sum) as f32);
                     }
@@ -493,9 +533,9 @@ mod tests {
         })
     }
 
-    fn attend_alone<E: CacheElement>(sequence: &Sequence) -> Vec<f32> {
+    fn attend_alone<E: CacheElement>(shape: AttentionShape, sequence: &Sequence) -> Vec<f32> {
         let num_blocks = sequence.len.div_ceil(SHAPE.block_size);
-        let mut cache = LayerCache::<E>::new(SHAPE, num_blocks);
+        let mut cache = LayerCache::<E>::new(shape, num_blocks);
         let block_table: Vec<u32> = (0..num_blocks as u32).rev().collect();
         sequence.write(&mut cache, &block_table);
         let mut output = vec![f32::NAN; sequence.len * SHAPE.num_heads * SHAPE.value_dim];
@@ -512,10 +552,16 @@ mod tests {
     #[test]
     fn attention_agrees_with_the_textbook_formula() {
         let sequence = Sequence::new(51, 1);
-        let expected = sequence.expected();
-        assert!(max_difference(&attend_alone::<f32>(&sequence), &expected) < 1e-5);
-        assert!(max_difference(&attend_alone::<f16>(&sequence), &expected) < 1e-2);
-        assert!(max_difference(&attend_alone::<bf16>(&sequence), &expected) < 1e-1);
+        let all = (SHAPE, sequence.expected(usize::MAX));
+        let windows = [1, 2, 4, 9, 50, 51, 100].map(|n| (windowed(n), sequence.expected(n)));
+        for (shape, expected) in windows.into_iter().chain([all]) {
+            let alone = attend_alone::<f32>(shape, &sequence);
+            assert!(max_difference(&alone, &expected) < 1e-5, "{shape:?}");
+            let alone = attend_alone::<f16>(shape, &sequence);
+            assert!(max_difference(&alone, &expected) < 1e-2, "{shape:?}");
+            let alone = attend_alone::<bf16>(shape, &sequence);
+            assert!(max_difference(&alone, &expected) < 1e-1, "{shape:?}");
+        }
     }
 
     #[test]
@@ -543,6 +589,8 @@ mod tests {
             key_dim: 64,
             value_dim: 32,
             block_size: 4,
+            window: None,
+            score_scale: 0.125,
         };
         const LEN: usize = 30;
         let (keys, values) = (noise(LEN * 2 * 64, 1), noise(LEN * 2 * 32, 2));
@@ -595,15 +643,24 @@ mod tests {
 
     #[test]
     fn company_chunks_and_dirty_blocks_do_not_change_a_single_bit() {
+        for shape in [SHAPE, windowed(1), windowed(6), windowed(8)] {
+            check_company(shape);
+        }
+    }
+
+    fn check_company(shape: AttentionShape) {
         let sequences = [
             Sequence::new(9, 10),
             Sequence::new(30, 20),
             Sequence::new(1, 30),
         ];
-        let alone: Vec<Vec<f32>> = sequences.iter().map(attend_alone::<f32>).collect();
+        let alone: Vec<Vec<f32>> = sequences
+            .iter()
+            .map(|sequence| attend_alone::<f32>(shape, sequence))
+            .collect();
         let tables: [&[u32]; 3] = [&[4, 0, 11], &[1, 2, 3, 5, 6, 7, 8, 9], &[10]];
 
-        let mut cache = LayerCache::<f32>::new(SHAPE, 12);
+        let mut cache = LayerCache::<f32>::new(shape, 12);
         cache.keys.fill(f32::NAN);
         cache.values.fill(f32::NAN);
         for (sequence, table) in sequences.iter().zip(tables) {
@@ -633,5 +690,30 @@ mod tests {
         let mut output = vec![f32::NAN; expected.len()];
         cache.attend(&queries, &rows, &mut output);
         assert_eq!(output, expected);
+    }
+
+    #[test]
+    fn blocks_before_the_window_are_not_read() {
+        let sequence = Sequence::new(30, 5);
+        let shape = windowed(6);
+        let alone = attend_alone::<f32>(shape, &sequence);
+        let mut table: Vec<u32> = (0..8).collect();
+        let mut cache = LayerCache::<f32>::new(shape, 8);
+        sequence.write(&mut cache, &table);
+        // The last row, at 29, sees 24 to 29: blocks 6 and 7.
+        table[..6].fill(u32::MAX);
+        let rows = SequenceRows {
+            first_row: 0,
+            num_rows: 1,
+            start: 29,
+            block_table: &table,
+        };
+        let (query_len, output_len) = (
+            SHAPE.num_heads * SHAPE.key_dim,
+            SHAPE.num_heads * SHAPE.value_dim,
+        );
+        let mut output = vec![f32::NAN; output_len];
+        cache.attend(&sequence.queries[29 * query_len..], &[rows], &mut output);
+        assert_eq!(output, alone[29 * output_len..]);
     }
 }

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Storage, Tensor};
 use half::{bf16, f16};
 
 use super::attention_ops::TensorCache;
-use super::rope::Pairing;
+use super::rope::Angles;
 use super::step::Step;
 use super::{KvDtype, LlmError};
 use crate::kernels::paged_attention::{AttentionShape, CacheElement, LayerCache, Q8Block};
@@ -21,10 +21,10 @@ pub(crate) enum Attention {
 }
 
 /// What the cache holds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct CacheLayout {
-    pub shape: AttentionShape,
-    pub num_layers: usize,
+    /// One shape a layer; they differ in their windows alone.
+    pub layers: Vec<AttentionShape>,
     pub num_blocks: usize,
     pub dtype: KvDtype,
 }
@@ -32,28 +32,35 @@ pub(crate) struct CacheLayout {
 impl CacheLayout {
     /// Bytes of the whole cache, `None` when they cannot be counted in 64 bits.
     pub fn num_bytes(&self) -> Option<u64> {
-        let per_head =
-            self.dtype.num_bytes(self.shape.key_dim) + self.dtype.num_bytes(self.shape.value_dim);
-        let per_position = self.shape.num_kv_heads * per_head;
-        [self.shape.block_size, self.num_layers, self.num_blocks]
-            .into_iter()
-            .try_fold(per_position as u64, |bytes, n| bytes.checked_mul(n as u64))
+        let layer_bytes = |shape: &AttentionShape| {
+            let per_head =
+                self.dtype.num_bytes(shape.key_dim) + self.dtype.num_bytes(shape.value_dim);
+            let per_position = shape.num_kv_heads * per_head;
+            [shape.block_size, self.num_blocks]
+                .into_iter()
+                .try_fold(per_position as u64, |bytes, n| bytes.checked_mul(n as u64))
+        };
+        self.layers
+            .iter()
+            .try_fold(0u64, |bytes, shape| bytes.checked_add(layer_bytes(shape)?))
     }
 }
 
 impl Attention {
     pub fn new(layout: CacheLayout, device: &Device) -> Result<Self, LlmError> {
         if device.is_cpu() {
-            Ok(Self::with_kernel(layout))
+            Ok(Self::with_kernel(&layout))
         } else {
             Self::with_tensors(layout, device)
         }
     }
 
-    fn with_kernel(layout: CacheLayout) -> Self {
-        fn layers<E: CacheElement>(layout: CacheLayout) -> Vec<LayerCache<E>> {
-            (0..layout.num_layers)
-                .map(|_| LayerCache::new(layout.shape, layout.num_blocks))
+    fn with_kernel(layout: &CacheLayout) -> Self {
+        fn layers<E: CacheElement>(layout: &CacheLayout) -> Vec<LayerCache<E>> {
+            layout
+                .layers
+                .iter()
+                .map(|&shape| LayerCache::new(shape, layout.num_blocks))
                 .collect()
         }
         match layout.dtype {
@@ -75,8 +82,10 @@ impl Attention {
                 });
             }
         };
-        let layers = (0..layout.num_layers)
-            .map(|_| TensorCache::new(layout.shape, layout.num_blocks, dtype, device))
+        let layers = layout
+            .layers
+            .iter()
+            .map(|&shape| TensorCache::new(shape, layout.num_blocks, dtype, device))
             .collect::<Result<_, _>>()?;
         Ok(Self::Tensors(layers))
     }
@@ -106,29 +115,23 @@ impl Attention {
         Ok(())
     }
 
-    /// Rotates queries and keys, writes keys and values into the cache, and attends.
+    /// Rotates queries and keys, unless there are no angles, writes keys and values into the cache, and attends.
     ///
     /// `query` is `[num_tokens, num_heads * key_dim]`, `key` and `value` are `[num_tokens, num_kv_heads * dim]`, the
     /// result is `[num_tokens, num_heads * value_dim]`; all of them f32.
     pub fn forward(
         &mut self,
         layer: usize,
-        [query, key, value]: [&Tensor; 3],
+        rows: [&Tensor; 3],
         step: &Step,
-        pairing: Pairing,
+        angles: Option<&Angles>,
     ) -> Result<Tensor, LlmError> {
         match self {
-            Self::F32(layers) => {
-                with_kernel(&mut layers[layer], [query, key, value], step, pairing)
-            }
-            Self::F16(layers) => {
-                with_kernel(&mut layers[layer], [query, key, value], step, pairing)
-            }
-            Self::Bf16(layers) => {
-                with_kernel(&mut layers[layer], [query, key, value], step, pairing)
-            }
-            Self::Q8(layers) => with_kernel(&mut layers[layer], [query, key, value], step, pairing),
-            Self::Tensors(layers) => layers[layer].forward([query, key, value], step, pairing),
+            Self::F32(layers) => with_kernel(&mut layers[layer], rows, step, angles),
+            Self::F16(layers) => with_kernel(&mut layers[layer], rows, step, angles),
+            Self::Bf16(layers) => with_kernel(&mut layers[layer], rows, step, angles),
+            Self::Q8(layers) => with_kernel(&mut layers[layer], rows, step, angles),
+            Self::Tensors(layers) => layers[layer].forward(rows, step, angles),
         }
     }
 }
@@ -137,13 +140,15 @@ fn with_kernel<E: CacheElement>(
     cache: &mut LayerCache<E>,
     [query, key, value]: [&Tensor; 3],
     step: &Step,
-    pairing: Pairing,
+    angles: Option<&Angles>,
 ) -> Result<Tensor, LlmError> {
     let shape = cache.shape();
     let mut query = numbers(query, <[f32]>::to_vec)?;
     let mut key = numbers(key, <[f32]>::to_vec)?;
-    step.angles.rotate(&mut query, shape.key_dim, pairing);
-    step.angles.rotate(&mut key, shape.key_dim, pairing);
+    if let Some(angles) = angles {
+        angles.rotate(&mut query, shape.key_dim);
+        angles.rotate(&mut key, shape.key_dim);
+    }
     numbers(value, |value| {
         let keys = key.chunks_exact(shape.num_kv_heads * shape.key_dim);
         let values = value.chunks_exact(shape.num_kv_heads * shape.value_dim);

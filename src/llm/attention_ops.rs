@@ -1,12 +1,14 @@
 //! The paged cache and its attention in candle's operations, for devices that our kernel does not run on. Reads
 //! exactly the positions that a row may see.
 
+use std::ops::Range;
+
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 use candle_nn::rotary_emb::{rope, rope_i};
 
 use super::LlmError;
-use super::rope::Pairing;
+use super::rope::{Angles, Pairing};
 use super::step::Step;
 use crate::kernels::paged_attention::{AttentionShape, SequenceRows};
 
@@ -39,7 +41,7 @@ impl TensorCache {
         &mut self,
         [query, key, value]: [&Tensor; 3],
         step: &Step,
-        pairing: Pairing,
+        angles: Option<&Angles>,
     ) -> Result<Tensor, LlmError> {
         let AttentionShape {
             num_heads,
@@ -49,16 +51,12 @@ impl TensorCache {
             ..
         } = self.shape;
         let num_tokens = step.tokens.len();
-        let query = rotate(
-            &query.reshape((num_tokens, num_heads, key_dim))?,
-            step,
-            pairing,
-        )?;
-        let key = rotate(
-            &key.reshape((num_tokens, num_kv_heads, key_dim))?,
-            step,
-            pairing,
-        )?;
+        let mut query = query.reshape((num_tokens, num_heads, key_dim))?;
+        let mut key = key.reshape((num_tokens, num_kv_heads, key_dim))?;
+        if let Some(angles) = angles {
+            query = rotate(&query, angles)?;
+            key = rotate(&key, angles)?;
+        }
         let value = value.reshape((num_tokens, num_kv_heads, value_dim))?;
         let slots = step
             .slots
@@ -93,14 +91,19 @@ impl TensorCache {
             key_dim,
             value_dim,
             block_size,
+            score_scale,
+            ..
         } = self.shape;
         let group = num_heads / num_kv_heads;
-        let (num_rows, end) = (rows.num_rows, rows.start + rows.num_rows);
-        let positions: Vec<u32> = (0..end)
+        let num_rows = rows.num_rows;
+        let seen = self.shape.first_visible(rows.start)..rows.start + num_rows;
+        let positions: Vec<u32> = seen
+            .clone()
             .map(|p| self.index(rows.block_table[p / block_size], p % block_size))
             .collect();
-        let positions = Tensor::from_vec(positions, end, query.device())?;
-        // [num_kv_heads, end, dim]
+        let num_seen = seen.len();
+        let positions = Tensor::from_vec(positions, num_seen, query.device())?;
+        // [num_kv_heads, num_seen, dim]
         let gather = |cache: &Tensor| -> Result<Tensor, LlmError> {
             let gathered = cache.index_select(&positions, 0)?.to_dtype(DType::F32)?;
             Ok(gathered.transpose(0, 1)?.contiguous()?)
@@ -111,16 +114,16 @@ impl TensorCache {
             .transpose(0, 1)?
             .contiguous()?
             .reshape((num_kv_heads, group * num_rows, key_dim))?;
-        let scores = (query.matmul(&keys.t()?.contiguous()?)? / (key_dim as f64).sqrt())?;
-        let scores = scores.reshape((num_heads, num_rows, end))?;
+        let scores = (query.matmul(&keys.t()?.contiguous()?)? * f64::from(score_scale))?;
+        let scores = scores.reshape((num_heads, num_rows, num_seen))?;
         let scores = if num_rows > 1 {
-            scores.broadcast_add(&causal_mask(rows, query.device())?)?
+            scores.broadcast_add(&self.mask(rows, seen, query.device())?)?
         } else {
             scores
         };
         let weights = softmax_last_dim(&scores)?;
         let mixed = weights
-            .reshape((num_kv_heads, group * num_rows, end))?
+            .reshape((num_kv_heads, group * num_rows, num_seen))?
             .matmul(&values)?
             .reshape((num_heads, num_rows, value_dim))?;
         Ok(mixed
@@ -128,43 +131,48 @@ impl TensorCache {
             .reshape((num_rows, num_heads * value_dim))?)
     }
 
+    /// `[num_rows, num_seen]`: 0 where a row may look, minus infinity where it may not.
+    fn mask(
+        &self,
+        rows: &SequenceRows,
+        seen: Range<usize>,
+        device: &Device,
+    ) -> Result<Tensor, LlmError> {
+        let mask = (rows.start..rows.start + rows.num_rows)
+            .flat_map(|row| {
+                let visible = self.shape.first_visible(row)..=row;
+                seen.clone().map(move |position| {
+                    if visible.contains(&position) {
+                        0.0
+                    } else {
+                        f32::NEG_INFINITY
+                    }
+                })
+            })
+            .collect();
+        Ok(Tensor::from_vec(mask, (rows.num_rows, seen.len()), device)?)
+    }
+
     fn index(&self, block: u32, slot: usize) -> u32 {
         block * self.shape.block_size as u32 + slot as u32
     }
 }
 
-/// `[num_rows, end]`: 0 where a row may look, minus infinity where it may not.
-fn causal_mask(rows: &SequenceRows, device: &Device) -> Result<Tensor, LlmError> {
-    let end = rows.start + rows.num_rows;
-    let mask = (rows.start..end)
-        .flat_map(|row| {
-            (0..end).map(move |position| {
-                if position <= row {
-                    0.0
-                } else {
-                    f32::NEG_INFINITY
-                }
-            })
-        })
-        .collect();
-    Ok(Tensor::from_vec(mask, (rows.num_rows, end), device)?)
-}
-
 /// Rotates `[num_tokens, num_heads, head_dim]`.
-fn rotate(heads: &Tensor, step: &Step, pairing: Pairing) -> Result<Tensor, LlmError> {
+fn rotate(heads: &Tensor, angles: &Angles) -> Result<Tensor, LlmError> {
     let (num_tokens, _, head_dim) = heads.dims3()?;
-    let angles = |numbers: &[f32]| {
-        Tensor::from_slice(numbers, (num_tokens, step.angles.num_pairs), heads.device())
+    let shown = |numbers: &[f32]| {
+        Tensor::from_slice(numbers, (num_tokens, angles.num_pairs), heads.device())
     };
-    let (cos, sin) = (angles(&step.angles.cos)?, angles(&step.angles.sin)?);
-    let rotated_dim = 2 * step.angles.num_pairs;
+    let (cos, sin) = (shown(&angles.cos)?, shown(&angles.sin)?);
+    let rotated_dim = 2 * angles.num_pairs;
     // [1, num_heads, num_tokens, rotated_dim]
     let rotated = heads
         .narrow(D::Minus1, 0, rotated_dim)?
         .transpose(0, 1)?
         .unsqueeze(0)?
         .contiguous()?;
-    let rotated = match pairing {
+    let rotated = match angles.pairing {
         Pairing::Interleaved => rope_i(&rotated, &cos, &sin)?,
         Pairing::Halves => rope(&rotated, &cos, &sin)?,
     };

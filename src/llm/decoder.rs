@@ -1,21 +1,22 @@
-//! The decoder-only transformer of the llama, qwen2 and qwen3 families, for one flat batch a step. Keeps no state but
-//! the paged cache: what a row gives depends on its own sequence alone.
+//! The decoder-only transformer of llama and its kin, for one flat batch a step. Keeps no state but the paged cache: what
+//! a row gives depends on its own sequence alone. Knows no family by name: they differ in the hyperparameters.
 
 use std::path::Path;
 use std::str::FromStr;
 
 use candle_core::{Device, Tensor};
-use candle_nn::ops::{rms_norm, silu};
+use candle_nn::ops::rms_norm;
 
-use super::attention::{Attention, CacheLayout, numbers};
+use super::attention::{Attention, CacheLayout};
+use super::checkpoint::Checkpoint;
+use super::folder::ModelFolder;
 use super::gguf::GgufFile;
-use super::hyperparameters::Hyperparameters;
+use super::hyperparameters::{Hyperparameters, LayerSettings};
 use super::rope::Rope;
 use super::step::Step;
-use super::weights::{LayerWeights, Weights};
+use super::weights::Weights;
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
 use crate::device::{ComputeDevice, machine_memory};
-use crate::kernels::activation::swiglu;
 use crate::kernels::paged_attention::{AttentionShape, CacheElement, Q8Block};
 
 /// Choices made when a model is loaded.
@@ -97,18 +98,23 @@ pub struct Decoder {
     spec: ModelSpec,
     model: Hyperparameters,
     weights: Weights,
-    rope: Rope,
+    ropes: Vec<Rope>,
     attention: Attention,
     device: Device,
 }
 
 impl Decoder {
-    /// Loads the model in a GGUF file.
+    /// Loads the model in a GGUF file, or in a folder with `config.json` and safetensors.
     pub fn open(
         path: &Path,
         device: &ComputeDevice,
         options: &LoadOptions,
     ) -> Result<Self, LlmError> {
+        if path.is_dir() {
+            let folder = ModelFolder::open(path)?;
+            let model = folder.hyperparameters.clone();
+            return Self::build(model, &folder, device, options, Attention::new);
+        }
         Self::load(&GgufFile::open(path)?, device, options)
     }
 
@@ -118,25 +124,32 @@ impl Decoder {
         device: &ComputeDevice,
         options: &LoadOptions,
     ) -> Result<Self, LlmError> {
-        Self::load_with(gguf, device, options, Attention::new)
+        let model = Hyperparameters::from_gguf(gguf.metadata())?;
+        Self::build(model, gguf, device, options, Attention::new)
     }
 
-    fn load_with(
-        gguf: &GgufFile,
+    fn build(
+        model: Hyperparameters,
+        checkpoint: &dyn Checkpoint,
         device: &ComputeDevice,
         options: &LoadOptions,
         attention: impl FnOnce(CacheLayout, &Device) -> Result<Attention, LlmError>,
     ) -> Result<Self, LlmError> {
         let device = device.candle();
-        let model = Hyperparameters::read(gguf.metadata())?;
-        let weights = Weights::load(gguf, &model, device)?;
-        let rope = Rope::new(&model.rope, weights.rope_divisors.as_deref())?;
+        let context_length = context_length(&model, options);
+        let weights = Weights::load(checkpoint, &model, context_length, device)?;
+        let mut divisors = weights.rope_divisors.as_deref();
+        let ropes = model
+            .ropes
+            .iter()
+            .map(|settings| Rope::new(settings, divisors.take()))
+            .collect();
         let layout = cache_layout(&model, options)?;
         let cache_bytes = checked_cache_bytes(&layout, device)?;
         let spec = ModelSpec {
-            architecture: model.architecture.name().to_owned(),
+            architecture: model.architecture.name.to_owned(),
             vocab_size: weights.vocab_size,
-            context_length: context_length(&model, options),
+            context_length,
             block_size: options.block_size,
             num_blocks: layout.num_blocks,
             weights_bytes: weights.num_bytes,
@@ -147,7 +160,7 @@ impl Decoder {
             attention: attention(layout, device)?,
             model,
             weights,
-            rope,
+            ropes,
             device: device.clone(),
         })
     }
@@ -165,9 +178,10 @@ impl Decoder {
         let value = layer.value.forward(&normed)?;
         let query = self.norm_heads(query, layer.query_norm.as_ref())?;
         let key = self.norm_heads(key, layer.key_norm.as_ref())?;
-        let pairing = self.rope.pairing();
+        let rope = self.model.layers[index].rope;
+        let angles = rope.map(|rope| &step.angles[rope]);
         self.attention
-            .forward(index, [&query, &key, &value], step, pairing)
+            .forward(index, [&query, &key, &value], step, angles)
     }
 
     fn norm_heads(&self, heads: Tensor, weight: Option<&Tensor>) -> Result<Tensor, LlmError> {
@@ -183,17 +197,18 @@ impl Decoder {
         Ok(normed.reshape((num_tokens, width))?)
     }
 
-    fn feed_forward(&self, layer: &LayerWeights, input: &Tensor) -> Result<Tensor, LlmError> {
-        let normed = self.norm(input, &layer.feed_forward_norm)?;
-        let gate = layer.gate.forward(&normed)?;
-        let up = layer.up.forward(&normed)?;
-        let activated = if self.device.is_cpu() {
-            let activated = numbers(&gate, |gate| numbers(&up, |up| swiglu(gate, up)))??;
-            Tensor::from_vec(activated, gate.shape(), &self.device)?
-        } else {
-            (silu(&gate)? * up)?
+    /// Adds what a layer's attention or feed-forward gave.
+    fn add(
+        &self,
+        hidden: &Tensor,
+        update: Tensor,
+        post_norm: Option<&Tensor>,
+    ) -> Result<Tensor, LlmError> {
+        let update = match post_norm {
+            Some(weight) => self.norm(&update, weight)?,
+            None => update,
         };
-        layer.down.forward(&activated)
+        Ok((hidden + scaled(update, self.model.residual_scale)?)?)
     }
 }
 
@@ -203,12 +218,13 @@ impl LanguageModel for Decoder {
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
-        let step = Step::new(batch, &self.spec, &self.rope)?;
+        let step = Step::new(batch, &self.spec, &self.ropes)?;
         self.attention.copy_blocks(&batch.copies)?;
         if step.tokens.is_empty() {
             return Ok(Logits::new(Vec::new(), self.spec.vocab_size));
         }
-        let mut hidden = self.weights.embedding.forward(&step.tokens)?;
+        let embedded = self.weights.embedding.forward(&step.tokens)?;
+        let mut hidden = scaled(embedded, self.model.embedding_scale)?;
         let num_layers = self.weights.layers.len();
         for index in 0..num_layers {
             let mut attended = self.attend(index, &hidden, &step)?;
@@ -222,14 +238,27 @@ impl LanguageModel for Decoder {
                 hidden = hidden.index_select(&rows, 0)?;
             }
             let layer = &self.weights.layers[index];
-            hidden = (hidden + layer.attention_output.forward(&attended)?)?;
-            hidden = (&hidden + self.feed_forward(layer, &hidden)?)?;
+            let update = layer.attention_output.forward(&attended)?;
+            hidden = self.add(&hidden, update, layer.attention_post_norm.as_ref())?;
+            let normed = self.norm(&hidden, &layer.feed_forward_norm)?;
+            let activation = self.model.architecture.activation;
+            let update = layer.feed_forward.forward(&normed, activation)?;
+            hidden = self.add(&hidden, update, layer.feed_forward_post_norm.as_ref())?;
         }
         let normed = self.norm(&hidden, &self.weights.output_norm)?;
         let logits = self.weights.output.forward(&normed)?;
+        let logits = scaled(logits, 1.0 / self.model.logit_divisor)?;
         let values = logits.flatten_all()?.to_vec1::<f32>()?;
         Ok(Logits::new(values, self.spec.vocab_size))
     }
+}
+
+/// Most models multiply by 1, which costs nothing.
+fn scaled(tensor: Tensor, factor: f32) -> Result<Tensor, LlmError> {
+    if factor == 1.0 {
+        return Ok(tensor);
+    }
+    Ok((tensor * f64::from(factor))?)
 }
 
 /// Longest sequence, in positions: the model's own limit, or the caller's.
@@ -255,15 +284,21 @@ fn cache_layout(model: &Hyperparameters, options: &LoadOptions) -> Result<CacheL
             "a q8 cache needs heads of a multiple of 32 numbers, which this model has not; use f16",
         ));
     }
+    let shape = AttentionShape {
+        num_heads: model.num_heads,
+        num_kv_heads: model.num_kv_heads,
+        key_dim: model.key_dim,
+        value_dim: model.value_dim,
+        block_size: options.block_size,
+        window: None,
+        score_scale: model.score_scale,
+    };
     let mut layout = CacheLayout {
-        shape: AttentionShape {
-            num_heads: model.num_heads,
-            num_kv_heads: model.num_kv_heads,
-            key_dim: model.key_dim,
-            value_dim: model.value_dim,
-            block_size: options.block_size,
-        },
-        num_layers: model.num_layers,
+        layers: model
+            .layers
+            .iter()
+            .map(|&LayerSettings { window, .. }| AttentionShape { window, ..shape })
+            .collect(),
         num_blocks: 1,
         dtype: options.kv_dtype,
     };

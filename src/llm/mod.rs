@@ -5,7 +5,10 @@ pub mod gguf;
 
 mod attention;
 mod attention_ops;
+mod checkpoint;
 mod decoder;
+mod feed_forward;
+mod folder;
 mod hyperparameters;
 mod linear;
 mod rope;
@@ -13,6 +16,8 @@ mod step;
 #[doc(hidden)]
 pub mod testing;
 mod weights;
+
+use std::path::PathBuf;
 
 pub use decoder::{CacheSize, Decoder, KvDtype, LoadOptions};
 pub use rope::RopeScaling;
@@ -102,6 +107,13 @@ pub trait LanguageModel: Send {
 pub enum LlmError {
     #[error(transparent)]
     Gguf(#[from] gguf::GgufError),
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} is not a usable file of a model: {problem}; download it again", path = path.display())]
+    InvalidFile { path: PathBuf, problem: String },
     #[error("models of the architecture {name:?} cannot be run; use one of {supported}")]
     UnsupportedArchitecture { name: String, supported: String },
     #[error("the model needs {feature}, which cannot be computed; use another conversion of it")]

@@ -13,11 +13,12 @@ pub(crate) struct Step<'a> {
     pub sequences: Vec<SequenceRows<'a>>,
     /// Rows whose logits were asked for, ascending.
     pub logit_rows: Vec<u32>,
-    pub angles: Angles,
+    /// What each of the model's rotations turns every token by.
+    pub angles: Vec<Angles>,
 }
 
 impl<'a> Step<'a> {
-    pub fn new(batch: &'a Batch, spec: &ModelSpec, rope: &Rope) -> Result<Self, LlmError> {
+    pub fn new(batch: &'a Batch, spec: &ModelSpec, ropes: &[Rope]) -> Result<Self, LlmError> {
         let num_tokens = batch.sequences.iter().map(|s| s.tokens.len()).sum();
         let mut tokens = Vec::with_capacity(num_tokens);
         let mut positions = Vec::with_capacity(num_tokens);
@@ -56,7 +57,7 @@ impl<'a> Step<'a> {
             }
         }
         Ok(Self {
-            angles: rope.angles(&positions),
+            angles: ropes.iter().map(|rope| rope.angles(&positions)).collect(),
             tokens,
             slots,
             sequences,

@@ -1,18 +1,22 @@
 //! Tiny models with seeded weights, written as GGUF files on the fly, for tests here and elsewhere. The weights follow
 //! from their names by integer arithmetic alone, so that another program can make the same model.
 
+mod gguf_file;
+mod model_folder;
 mod scripted;
 
 use std::f32::consts::SQRT_2;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::RopeScaling;
-use super::gguf::{Array, Value};
+use super::gguf::Value;
 use super::rope::{frequencies, llama3_divisors};
 
-pub use scripted::{Script, write_scripted_gguf};
+use gguf_file::{Tensor, write_gguf};
+
+pub use model_folder::{FolderLayout, write_tiny_folder};
+pub use scripted::{Script, write_scripted_folder, write_scripted_gguf};
 
 /// A small model to be written. Sizes are its own; weights are F32.
 #[derive(Debug, Clone)]
@@ -25,9 +29,13 @@ pub struct TinyModel {
     pub num_kv_heads: usize,
     pub head_dim: usize,
     pub feed_forward_size: usize,
+    /// In every layer; 0 for one feed-forward network.
+    pub num_experts: usize,
     pub context_length: usize,
     pub rope_base: f32,
-    /// `Llama3` is written as `rope_freqs.weight`, `Linear` as metadata.
+    /// Leading numbers of a head that are rotated; all of them, where it is not said.
+    pub rotated_dim: Option<usize>,
+    /// `Llama3` is written as `rope_freqs.weight`, `LongRope` as its divisors, others as metadata.
     pub rope_scaling: RopeScaling,
     /// Whether the output matrix is the token embedding.
     pub is_tied: bool,
@@ -35,6 +43,8 @@ pub struct TinyModel {
     /// Further metadata; replaces what the sizes give.
     pub metadata: Vec<(String, Value)>,
 }
+
+const ORIGINAL_CONTEXT: &str = "rope.scaling.original_context_length";
 
 impl TinyModel {
     pub fn llama() -> Self {
@@ -47,8 +57,10 @@ impl TinyModel {
             num_kv_heads: 2,
             head_dim: 16,
             feed_forward_size: 96,
+            num_experts: 0,
             context_length: 4096,
             rope_base: 10_000.0,
+            rotated_dim: None,
             rope_scaling: RopeScaling::None,
             is_tied: false,
             seed: 1,
@@ -72,6 +84,88 @@ impl TinyModel {
         }
     }
 
+    /// A llama with a window.
+    pub fn mistral() -> Self {
+        Self::llama().with_metadata("llama.attention.sliding_window", Value::U32(24))
+    }
+
+    /// Its sixth layer attends to everything, the others do not.
+    pub fn gemma3() -> Self {
+        let model = Self {
+            architecture: "gemma3",
+            num_layers: 7,
+            head_dim: 24,
+            rope_base: 1_000_000.0,
+            rope_scaling: RopeScaling::Linear { factor: 8.0 },
+            ..Self::llama()
+        };
+        model.with_metadata("gemma3.attention.sliding_window", Value::U32(16))
+    }
+
+    pub fn phi3() -> Self {
+        let model = Self {
+            architecture: "phi3",
+            ..Self::llama()
+        };
+        model.with_metadata("phi3.attention.sliding_window", Value::U32(20))
+    }
+
+    /// Made for 32 tokens and stretched to more, with three quarters of its heads rotated.
+    pub fn phi3_long_rope() -> Self {
+        let model = Self {
+            architecture: "phi3",
+            rotated_dim: Some(12),
+            rope_scaling: RopeScaling::LongRope {
+                original_context_length: 32,
+            },
+            ..Self::llama()
+        };
+        let stretch = (4096f64 / 32.0).ln() / 32f64.ln();
+        model.with_metadata(
+            "phi3.rope.scaling.attn_factor",
+            Value::F32((1.0 + stretch).sqrt() as f32),
+        )
+    }
+
+    /// Its fourth layer is not rotated.
+    pub fn smollm3() -> Self {
+        Self {
+            architecture: "smollm3",
+            num_layers: 5,
+            rope_base: 2_000_000.0,
+            ..Self::llama()
+        }
+    }
+
+    pub fn granite() -> Self {
+        let model = Self {
+            architecture: "granite",
+            ..Self::llama()
+        };
+        [
+            ("granite.embedding_scale", 1.5),
+            ("granite.residual_scale", 0.6),
+            ("granite.attention.scale", 0.125),
+            ("granite.logit_scale", 3.0),
+        ]
+        .into_iter()
+        .fold(model, |model, (key, value)| {
+            model.with_metadata(key, Value::F32(value))
+        })
+    }
+
+    /// Two of five experts compute a row.
+    pub fn qwen3moe() -> Self {
+        let model = Self {
+            architecture: "qwen3moe",
+            head_dim: 24,
+            feed_forward_size: 48,
+            num_experts: 5,
+            ..Self::llama()
+        };
+        model.with_metadata("qwen3moe.expert_used_count", Value::U32(2))
+    }
+
     pub fn with_metadata(mut self, key: &str, value: Value) -> Self {
         self.metadata.retain(|(present, _)| present != key);
         self.metadata.push((key.to_owned(), value));
@@ -91,15 +185,41 @@ impl TinyModel {
         add("embedding_length", size(self.hidden_size));
         add("block_count", size(self.num_layers));
         add("feed_forward_length", size(self.feed_forward_size));
+        if self.num_experts > 0 {
+            add("expert_feed_forward_length", size(self.feed_forward_size));
+            add("expert_count", size(self.num_experts));
+        }
         add("attention.head_count", size(self.num_heads));
         add("attention.head_count_kv", size(self.num_kv_heads));
         add("attention.key_length", size(self.head_dim));
         add("attention.value_length", size(self.head_dim));
         add("attention.layer_norm_rms_epsilon", Value::F32(1e-5));
         add("rope.freq_base", Value::F32(self.rope_base));
-        if let RopeScaling::Linear { factor } = self.rope_scaling {
-            add("rope.scaling.type", Value::String("linear".to_owned()));
-            add("rope.scaling.factor", Value::F32(factor));
+        if let Some(dimensions) = self.rotated_dim {
+            add("rope.dimension_count", size(dimensions));
+        }
+        let kind = |kind: &str| Value::String(kind.to_owned());
+        match self.rope_scaling {
+            RopeScaling::None | RopeScaling::Llama3 { .. } => {}
+            RopeScaling::Linear { factor } => {
+                add("rope.scaling.type", kind("linear"));
+                add("rope.scaling.factor", Value::F32(factor));
+            }
+            RopeScaling::Yarn {
+                factor,
+                original_context_length: original,
+                fast_turns,
+                slow_turns,
+            } => {
+                add("rope.scaling.type", kind("yarn"));
+                add("rope.scaling.factor", Value::F32(factor));
+                add(ORIGINAL_CONTEXT, size(original as usize));
+                add("rope.scaling.yarn_beta_fast", Value::F32(fast_turns));
+                add("rope.scaling.yarn_beta_slow", Value::F32(slow_turns));
+            }
+            RopeScaling::LongRope {
+                original_context_length,
+            } => add(ORIGINAL_CONTEXT, size(original_context_length)),
         }
         pairs.retain(|(key, _)| self.metadata.iter().all(|(other, _)| other != key));
         pairs.extend(self.metadata.iter().cloned());
@@ -132,46 +252,49 @@ impl TinyModel {
         for layer in 0..self.num_layers {
             let name = |part: &str| format!("blk.{layer}.{part}");
             add(name("attn_norm.weight"), &[hidden], norm);
-            add(
-                name("attn_q.weight"),
-                &[queries, hidden],
-                sharper(matrix(hidden)),
-            );
-            add(
-                name("attn_k.weight"),
-                &[keys, hidden],
-                sharper(matrix(hidden)),
-            );
-            add(name("attn_v.weight"), &[keys, hidden], matrix(hidden));
-            add(
-                name("attn_output.weight"),
-                &[hidden, queries],
-                matrix(queries),
-            );
+            if self.architecture == "phi3" {
+                let all = queries + 2 * keys;
+                add(name("attn_qkv.weight"), &[all, hidden], matrix(hidden));
+            } else {
+                let sharp = sharper(matrix(hidden));
+                add(name("attn_q.weight"), &[queries, hidden], sharp);
+                add(name("attn_k.weight"), &[keys, hidden], sharp);
+                add(name("attn_v.weight"), &[keys, hidden], matrix(hidden));
+            }
+            let output = name("attn_output.weight");
+            add(output, &[hidden, queries], matrix(queries));
             add(name("ffn_norm.weight"), &[hidden], norm);
-            add(
-                name("ffn_gate.weight"),
-                &[self.feed_forward_size, hidden],
-                matrix(hidden),
-            );
-            add(
-                name("ffn_up.weight"),
-                &[self.feed_forward_size, hidden],
-                matrix(hidden),
-            );
-            add(
-                name("ffn_down.weight"),
-                &[hidden, self.feed_forward_size],
-                matrix(self.feed_forward_size),
-            );
+            let inner = self.feed_forward_size;
+            match (self.architecture, self.num_experts) {
+                ("phi3", _) => add(name("ffn_up.weight"), &[2 * inner, hidden], matrix(hidden)),
+                (_, 0) => {
+                    add(name("ffn_gate.weight"), &[inner, hidden], matrix(hidden));
+                    add(name("ffn_up.weight"), &[inner, hidden], matrix(hidden));
+                }
+                (_, count) => {
+                    let router = name("ffn_gate_inp.weight");
+                    add(router, &[count, hidden], matrix(hidden));
+                    let (into, out) = ([count, inner, hidden], [count, hidden, inner]);
+                    add(name("ffn_gate_exps.weight"), &into, matrix(hidden));
+                    add(name("ffn_up_exps.weight"), &into, matrix(hidden));
+                    add(name("ffn_down_exps.weight"), &out, matrix(inner));
+                }
+            }
+            if self.num_experts == 0 {
+                add(name("ffn_down.weight"), &[hidden, inner], matrix(inner));
+            }
             if self.architecture == "qwen2" {
                 add(name("attn_q.bias"), &[queries], bias);
                 add(name("attn_k.bias"), &[keys], bias);
                 add(name("attn_v.bias"), &[keys], bias);
             }
-            if self.architecture == "qwen3" {
+            if matches!(self.architecture, "qwen3" | "qwen3moe" | "gemma3") {
                 add(name("attn_q_norm.weight"), &[self.head_dim], norm);
                 add(name("attn_k_norm.weight"), &[self.head_dim], norm);
+            }
+            if self.architecture == "gemma3" {
+                add(name("post_attention_norm.weight"), &[hidden], norm);
+                add(name("post_ffw_norm.weight"), &[hidden], norm);
             }
         }
         add("output_norm.weight".into(), &[hidden], norm);
@@ -182,9 +305,23 @@ impl TinyModel {
                 matrix(hidden),
             );
         }
-        if let scaling @ RopeScaling::Llama3 { .. } = self.rope_scaling {
-            let divisors = llama3_divisors(&frequencies(self.rope_base, self.head_dim), scaling);
-            tensors.push(("rope_freqs.weight".into(), vec![divisors.len()], divisors));
+        let mut add_divisors = |name: &str, divisors: Vec<f32>| {
+            tensors.push((format!("{name}.weight"), vec![divisors.len()], divisors));
+        };
+        let rotated_dim = self.rotated_dim.unwrap_or(self.head_dim);
+        match self.rope_scaling {
+            scaling @ RopeScaling::Llama3 { .. } => {
+                let frequencies = frequencies(self.rope_base, rotated_dim);
+                add_divisors("rope_freqs", llama3_divisors(&frequencies, scaling));
+            }
+            RopeScaling::LongRope { .. } => {
+                let pairs = 0..rotated_dim / 2;
+                let short = pairs.clone().map(|pair| 1.0 + pair as f32 / 16.0);
+                let long = pairs.map(|pair| 1.5 + pair as f32 * 1.25);
+                add_divisors("rope_factors_short", short.collect());
+                add_divisors("rope_factors_long", long.collect());
+            }
+            _ => {}
         }
         tensors
     }
@@ -208,108 +345,10 @@ pub fn write_tiny_gguf(path: &Path, model: &TinyModel) -> io::Result<()> {
     write_gguf(path, &model.pairs(), &model.tensors())
 }
 
-/// A name, a shape (outermost first) and numbers.
-type Tensor = (String, Vec<usize>, Vec<f32>);
-
-fn write_gguf(path: &Path, pairs: &[(String, Value)], tensors: &[Tensor]) -> io::Result<()> {
-    const ALIGNMENT: usize = 32;
-    let mut file = b"GGUF".to_vec();
-    file.extend(3u32.to_le_bytes());
-    file.extend((tensors.len() as u64).to_le_bytes());
-    file.extend((pairs.len() as u64).to_le_bytes());
-    for (key, value) in pairs {
-        put_text(&mut file, key);
-        file.extend(type_number(value).to_le_bytes());
-        put_value(&mut file, value);
-    }
-    let mut data: Vec<u8> = Vec::new();
-    for (name, shape, numbers) in tensors {
-        data.resize(data.len().next_multiple_of(ALIGNMENT), 0);
-        put_text(&mut file, name);
-        file.extend((shape.len() as u32).to_le_bytes());
-        for &size in shape.iter().rev() {
-            file.extend((size as u64).to_le_bytes());
-        }
-        file.extend(0u32.to_le_bytes());
-        file.extend((data.len() as u64).to_le_bytes());
-        data.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
-    }
-    file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
-    file.extend(data);
-    fs::write(path, file)
-}
-
-fn put_text(file: &mut Vec<u8>, text: &str) {
-    file.extend((text.len() as u64).to_le_bytes());
-    file.extend(text.as_bytes());
-}
-
-fn put_value(file: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::U8(n) => file.push(*n),
-        Value::I8(n) => file.extend(n.to_le_bytes()),
-        Value::U16(n) => file.extend(n.to_le_bytes()),
-        Value::I16(n) => file.extend(n.to_le_bytes()),
-        Value::U32(n) => file.extend(n.to_le_bytes()),
-        Value::I32(n) => file.extend(n.to_le_bytes()),
-        Value::U64(n) => file.extend(n.to_le_bytes()),
-        Value::I64(n) => file.extend(n.to_le_bytes()),
-        Value::F32(x) => file.extend(x.to_le_bytes()),
-        Value::F64(x) => file.extend(x.to_le_bytes()),
-        Value::Bool(b) => file.push((*b).into()),
-        Value::String(text) => put_text(file, text),
-        Value::Array(array) => put_array(file, array),
-    }
-}
-
-fn put_array(file: &mut Vec<u8>, array: &Array) {
-    // The elements as values of their own: slow, and short.
-    let elements: Vec<Value> = match array.clone() {
-        Array::U8(all) => all.into_iter().map(Value::U8).collect(),
-        Array::I8(all) => all.into_iter().map(Value::I8).collect(),
-        Array::U16(all) => all.into_iter().map(Value::U16).collect(),
-        Array::I16(all) => all.into_iter().map(Value::I16).collect(),
-        Array::U32(all) => all.into_iter().map(Value::U32).collect(),
-        Array::I32(all) => all.into_iter().map(Value::I32).collect(),
-        Array::U64(all) => all.into_iter().map(Value::U64).collect(),
-        Array::I64(all) => all.into_iter().map(Value::I64).collect(),
-        Array::F32(all) => all.into_iter().map(Value::F32).collect(),
-        Array::F64(all) => all.into_iter().map(Value::F64).collect(),
-        Array::Bool(all) => all.into_iter().map(Value::Bool).collect(),
-        Array::String(all) => all.into_iter().map(Value::String).collect(),
-        Array::Array(all) => all.into_iter().map(Value::Array).collect(),
-    };
-    // The type of an empty array says nothing.
-    let element_type = elements.first().map_or(0, type_number);
-    file.extend(element_type.to_le_bytes());
-    file.extend((elements.len() as u64).to_le_bytes());
-    for element in &elements {
-        put_value(file, element);
-    }
-}
-
-fn type_number(value: &Value) -> u32 {
-    match value {
-        Value::U8(_) => 0,
-        Value::I8(_) => 1,
-        Value::U16(_) => 2,
-        Value::I16(_) => 3,
-        Value::U32(_) => 4,
-        Value::I32(_) => 5,
-        Value::F32(_) => 6,
-        Value::Bool(_) => 7,
-        Value::String(_) => 8,
-        Value::Array(_) => 9,
-        Value::U64(_) => 10,
-        Value::I64(_) => 11,
-        Value::F64(_) => 12,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llm::gguf::GgufFile;
+    use crate::llm::gguf::{Array, GgufFile};
 
     #[test]
     fn what_is_written_is_read_back() {

@@ -1,17 +1,21 @@
-//! Takes a model's tensors out of a GGUF file. Every tensor that the model needs must be there in the right shape, and
-//! every tensor of the file must be one that the decoder computes with: a model is never computed in part.
+//! Takes a model's tensors out of its files. Every tensor that the model needs must be there in the right shape, and
+//! every tensor there must be one that the decoder computes with: a model is never computed in part.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+mod tensors;
 
-use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
 
 use super::LlmError;
-use super::gguf::{GgufFile, TensorEntry};
+use super::checkpoint::Checkpoint;
+use super::feed_forward::{Experts, FeedForward, GatedNetwork};
 use super::hyperparameters::Hyperparameters;
 use super::linear::{Linear, TokenEmbedding};
-use super::rope::ROPE_FREQS;
+use super::rope::{ROPE_FREQS, RopeScaling};
+use tensors::Tensors;
+
+/// The divisors of LongRoPE for contexts up to the original one, and for longer ones.
+pub(crate) const ROPE_FACTORS: [&str; 2] =
+    ["rope_factors_short.weight", "rope_factors_long.weight"];
 
 /// All weights of a model.
 #[derive(Debug)]
@@ -36,187 +40,207 @@ pub(crate) struct LayerWeights {
     pub query_norm: Option<Tensor>,
     pub key_norm: Option<Tensor>,
     pub attention_output: Linear,
+    pub attention_post_norm: Option<Tensor>,
     pub feed_forward_norm: Tensor,
-    pub gate: Linear,
-    pub up: Linear,
-    pub down: Linear,
+    pub feed_forward: FeedForward,
+    pub feed_forward_post_norm: Option<Tensor>,
 }
 
 impl Weights {
+    /// `context_length` is that of the longest sequence that will be computed.
     pub fn load(
-        gguf: &GgufFile,
+        checkpoint: &dyn Checkpoint,
         model: &Hyperparameters,
+        context_length: usize,
         device: &Device,
     ) -> Result<Self, LlmError> {
         let mut loader = Loader {
-            gguf,
-            device,
-            used: HashSet::new(),
-            num_bytes: 0,
+            tensors: Tensors::new(checkpoint, device),
+            model,
         };
-        let weights = loader.weights(model)?;
-        loader.refuse_unused()?;
+        let weights = loader.weights(context_length)?;
+        loader.tensors.refuse_unused()?;
         Ok(weights)
     }
 }
 
 struct Loader<'a> {
-    gguf: &'a GgufFile,
-    device: &'a Device,
-    used: HashSet<&'a str>,
-    num_bytes: u64,
+    tensors: Tensors<'a>,
+    model: &'a Hyperparameters,
 }
 
-impl<'a> Loader<'a> {
-    fn weights(&mut self, model: &Hyperparameters) -> Result<Weights, LlmError> {
+impl Loader<'_> {
+    fn weights(&mut self, context_length: usize) -> Result<Weights, LlmError> {
         const EMBEDDING: &str = "token_embd.weight";
-        const OUTPUT: &str = "output.weight";
+        let (tensors, model) = (&mut self.tensors, self.model);
+        let device = tensors.device;
         let hidden = model.hidden_size;
-        let vocab_size = match *self.entry(EMBEDDING)?.shape.as_slice() {
+        let vocab_size = match *tensors.stored(EMBEDDING)?.shape {
             [rows, _] => rows,
             _ => 0,
         };
-        let embedding = self.quantized(EMBEDDING, &[vocab_size, hidden], &Device::Cpu)?;
-        let output = if self.gguf.tensor(OUTPUT).is_some() {
-            self.linear("output", vocab_size, hidden)?
-        } else if self.device.is_cpu() {
-            Linear::new(embedding.clone(), None, self.device)?
+        let embedding = tensors.matrix(EMBEDDING, &[vocab_size, hidden], &Device::Cpu)?;
+        let output = if tensors.has("output.weight") {
+            tensors.linear("output", vocab_size, hidden)?
+        } else if device.is_cpu() {
+            Linear::new(embedding.clone(), None, device)?
         } else {
-            let table = self.quantized(EMBEDDING, &[vocab_size, hidden], self.device)?;
-            Linear::new(table, None, self.device)?
+            let table = tensors.matrix(EMBEDDING, &[vocab_size, hidden], device)?;
+            Linear::new(table, None, device)?
         };
+        let output_norm = tensors.norm("output_norm.weight", hidden, model)?;
         let mut layers = Vec::new();
-        for index in 0..model.num_layers {
-            layers.push(self.layer(index, model)?);
+        for index in 0..model.layers.len() {
+            layers.push(self.layer(index)?);
         }
         Ok(Weights {
-            embedding: TokenEmbedding::new(embedding, self.device),
+            embedding: TokenEmbedding::new(embedding, device),
             layers,
-            output_norm: self.vector("output_norm.weight", hidden)?,
+            output_norm,
             output,
-            rope_divisors: self.rope_divisors(model)?,
+            rope_divisors: self.rope_divisors(context_length)?,
             vocab_size,
-            num_bytes: self.num_bytes,
+            num_bytes: self.tensors.num_bytes,
         })
     }
 
-    fn layer(&mut self, index: usize, model: &Hyperparameters) -> Result<LayerWeights, LlmError> {
+    fn layer(&mut self, index: usize) -> Result<LayerWeights, LlmError> {
+        let model = self.model;
         let name = |part: &str| format!("blk.{index}.{part}");
         let hidden = model.hidden_size;
-        let feed_forward = model.feed_forward_size;
-        let queries = model.num_heads * model.key_dim;
-        let keys = model.num_kv_heads * model.key_dim;
-        let values = model.num_kv_heads * model.value_dim;
-        if model.architecture.has_attention_bias() {
+        let architecture = model.architecture;
+        if architecture.has_attention_bias {
             for part in ["attn_q.bias", "attn_k.bias", "attn_v.bias"] {
-                self.entry(&name(part))?;
+                self.tensors.stored(&name(part))?;
             }
         }
-        let (query_norm, key_norm) = if model.architecture.has_head_norm() {
-            (
-                Some(self.vector(&name("attn_q_norm.weight"), model.key_dim)?),
-                Some(self.vector(&name("attn_k_norm.weight"), model.key_dim)?),
-            )
-        } else {
-            (None, None)
+        let [query, key, value] = self.attention_inputs(index)?;
+        let mut norm_if = |is_there: bool, part: &str, len| match is_there {
+            true => self.tensors.norm(&name(part), len, model).map(Some),
+            false => Ok(None),
         };
+        let has_head_norm = architecture.has_head_norm;
+        let has_post_norm = architecture.has_post_norm;
         Ok(LayerWeights {
-            attention_norm: self.vector(&name("attn_norm.weight"), hidden)?,
-            query: self.linear(&name("attn_q"), queries, hidden)?,
-            key: self.linear(&name("attn_k"), keys, hidden)?,
-            value: self.linear(&name("attn_v"), values, hidden)?,
-            query_norm,
-            key_norm,
-            attention_output: self.linear(
+            query_norm: norm_if(has_head_norm, "attn_q_norm.weight", model.key_dim)?,
+            key_norm: norm_if(has_head_norm, "attn_k_norm.weight", model.key_dim)?,
+            attention_post_norm: norm_if(has_post_norm, "post_attention_norm.weight", hidden)?,
+            feed_forward_post_norm: norm_if(has_post_norm, "post_ffw_norm.weight", hidden)?,
+            attention_norm: self
+                .tensors
+                .norm(&name("attn_norm.weight"), hidden, model)?,
+            feed_forward_norm: self.tensors.norm(&name("ffn_norm.weight"), hidden, model)?,
+            query,
+            key,
+            value,
+            attention_output: self.tensors.linear(
                 &name("attn_output"),
                 hidden,
                 model.num_heads * model.value_dim,
             )?,
-            feed_forward_norm: self.vector(&name("ffn_norm.weight"), hidden)?,
-            gate: self.linear(&name("ffn_gate"), feed_forward, hidden)?,
-            up: self.linear(&name("ffn_up"), feed_forward, hidden)?,
-            down: self.linear(&name("ffn_down"), hidden, feed_forward)?,
+            feed_forward: self.feed_forward(index)?,
         })
     }
 
-    fn rope_divisors(&mut self, model: &Hyperparameters) -> Result<Option<Vec<f32>>, LlmError> {
-        if self.gguf.tensor(ROPE_FREQS).is_none() {
-            return Ok(None);
+    /// The matrices of queries, keys and values.
+    fn attention_inputs(&mut self, index: usize) -> Result<[Linear; 3], LlmError> {
+        let (tensors, model) = (&mut self.tensors, self.model);
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let hidden = model.hidden_size;
+        let queries = model.num_heads * model.key_dim;
+        let keys = model.num_kv_heads * model.key_dim;
+        let values = model.num_kv_heads * model.value_dim;
+        if !model.architecture.has_fused_matrices {
+            return Ok([
+                tensors.linear(&name("attn_q"), queries, hidden)?,
+                tensors.linear(&name("attn_k"), keys, hidden)?,
+                tensors.linear(&name("attn_v"), values, hidden)?,
+            ]);
         }
-        let divisors = self.vector(ROPE_FREQS, model.rope.dimensions / 2)?;
-        Ok(Some(divisors.to_device(&Device::Cpu)?.to_vec1()?))
+        let fused = name("attn_qkv.weight");
+        let whole = [queries + keys + values, hidden];
+        Ok([
+            tensors.rows(&fused, &whole, 0..queries)?,
+            tensors.rows(&fused, &whole, queries..queries + keys)?,
+            tensors.rows(&fused, &whole, queries + keys..whole[0])?,
+        ])
     }
 
-    /// The matrix `stem.weight`, and the vector `stem.bias` if the file has one.
-    fn linear(&mut self, stem: &str, outputs: usize, inputs: usize) -> Result<Linear, LlmError> {
-        let weight = self.quantized(&format!("{stem}.weight"), &[outputs, inputs], self.device)?;
-        let bias = format!("{stem}.bias");
-        let bias = match self.gguf.tensor(&bias) {
-            Some(_) => Some(self.vector(&bias, outputs)?),
-            None => None,
+    fn feed_forward(&mut self, index: usize) -> Result<FeedForward, LlmError> {
+        let model = self.model;
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let (hidden, inner) = (model.hidden_size, model.feed_forward_size);
+        if let Some(experts) = model.experts {
+            let mut networks = Vec::new();
+            for expert in 0..experts.count {
+                networks.push(GatedNetwork {
+                    gate: self.expert(&name("ffn_gate"), expert, [experts.count, inner, hidden])?,
+                    up: self.expert(&name("ffn_up"), expert, [experts.count, inner, hidden])?,
+                    down: self.expert(&name("ffn_down"), expert, [experts.count, hidden, inner])?,
+                });
+            }
+            return Ok(FeedForward::Experts(Experts {
+                router: self
+                    .tensors
+                    .linear(&name("ffn_gate_inp"), experts.count, hidden)?,
+                networks,
+                num_used: experts.num_used,
+            }));
+        }
+        let down = self.tensors.linear(&name("ffn_down"), hidden, inner)?;
+        let (gate, up) = if model.architecture.has_fused_matrices {
+            let (fused, whole) = (name("ffn_up.weight"), [2 * inner, hidden]);
+            let gate = self.tensors.rows(&fused, &whole, 0..inner)?;
+            (gate, self.tensors.rows(&fused, &whole, inner..2 * inner)?)
+        } else {
+            let gate = self.tensors.linear(&name("ffn_gate"), inner, hidden)?;
+            (gate, self.tensors.linear(&name("ffn_up"), inner, hidden)?)
         };
-        Linear::new(weight, bias, self.device)
+        Ok(FeedForward::Dense(GatedNetwork { gate, up, down }))
     }
 
-    /// A vector, expanded to f32.
-    fn vector(&mut self, name: &str, len: usize) -> Result<Tensor, LlmError> {
-        let tensor = self.quantized(name, &[len], &Device::Cpu)?;
-        Ok(tensor.dequantize(self.device)?)
-    }
-
-    fn quantized(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-        device: &Device,
-    ) -> Result<Arc<QTensor>, LlmError> {
-        let entry = self.entry(name)?;
-        if entry.shape != shape {
-            return Err(LlmError::InvalidTensor {
-                tensor: name.to_owned(),
-                problem: format!(
-                    "has the shape {:?}, but the metadata asks for {shape:?}",
-                    entry.shape
-                ),
-            });
+    /// One expert's matrix, out of the tensor of all experts (`stem_exps`) or from a tensor of its own.
+    fn expert(&mut self, stem: &str, expert: usize, whole: [usize; 3]) -> Result<Linear, LlmError> {
+        let [_, outputs, inputs] = whole;
+        let stacked = format!("{stem}_exps.weight");
+        if !self.tensors.has(&stacked) {
+            let own = format!("{stem}.{expert}");
+            return self.tensors.linear(&own, outputs, inputs);
         }
-        if matches!(entry.dtype, GgmlDType::Q8_1 | GgmlDType::Q8K) {
-            return Err(LlmError::InvalidTensor {
-                tensor: name.to_owned(),
-                problem: format!(
-                    "is stored as {:?}, a type for intermediate results",
-                    entry.dtype
-                ),
-            });
+        let first = expert * outputs;
+        self.tensors.rows(&stacked, &whole, first..first + outputs)
+    }
+
+    fn rope_divisors(&mut self, context_length: usize) -> Result<Option<Vec<f32>>, LlmError> {
+        let rope = &self.model.ropes[0];
+        let len = rope.dimensions / 2;
+        if let RopeScaling::LongRope {
+            original_context_length,
+        } = rope.scaling
+        {
+            // A sequence's cache must not change its rotation as it grows: the longest one decides for all.
+            let [short, long] = ROPE_FACTORS;
+            let (short, long) = (self.divisors(short, len)?, self.divisors(long, len)?);
+            let is_long = context_length > original_context_length;
+            return Ok(Some(if is_long { long } else { short }));
         }
-        let bytes = self.gguf.tensor_bytes(entry);
-        let storage = QStorage::from_data(bytes.into(), device, entry.dtype)?;
-        self.num_bytes += bytes.len() as u64;
-        Ok(Arc::new(QTensor::new(storage, shape)?))
+        match self.tensors.has(ROPE_FREQS) {
+            true => self.divisors(ROPE_FREQS, len).map(Some),
+            false => Ok(None),
+        }
     }
 
-    /// The table entry of a tensor that the model cannot do without.
-    fn entry(&mut self, name: &str) -> Result<&'a TensorEntry, LlmError> {
-        let entry = self
-            .gguf
-            .tensor(name)
-            .ok_or_else(|| LlmError::MissingTensor {
-                name: name.to_owned(),
-            })?;
-        self.used.insert(&entry.name);
-        Ok(entry)
-    }
-
-    fn refuse_unused(&self) -> Result<(), LlmError> {
-        let unused = self.gguf.tensors().find(|tensor| {
-            // Old converters wrote the rotation's frequencies, which follow from the metadata.
-            let is_implied = tensor.name.ends_with("attn_rot_embd.weight");
-            !is_implied && !self.used.contains(tensor.name.as_str())
-        });
-        match unused {
-            None => Ok(()),
-            Some(tensor) => Err(LlmError::UnsupportedFeature {
-                feature: format!("tensor {:?}", tensor.name),
+    fn divisors(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LlmError> {
+        let divisors: Vec<f32> = self
+            .tensors
+            .vector(name, len)?
+            .to_device(&Device::Cpu)?
+            .to_vec1()?;
+        match divisors.iter().find(|d| !d.is_finite() || **d <= 0.0) {
+            None => Ok(divisors),
+            Some(bad) => Err(LlmError::InvalidTensor {
+                tensor: name.to_owned(),
+                problem: format!("has the divisor {bad}, but all must be positive"),
             }),
         }
     }

@@ -78,6 +78,25 @@ fn paths_are_taken_and_mistakes_are_explained() {
         .unwrap();
     assert_eq!(model.name, "bert");
 
+    let llama = dir.path().join("Tiny-0.1B");
+    std::fs::create_dir(&llama).unwrap();
+    for (file, text) in [
+        ("config.json", r#"{"architectures":["LlamaForCausalLM"]}"#),
+        ("tokenizer.json", "{}"),
+        ("model.safetensors.index.json", "{}"),
+    ] {
+        assert!(
+            cache
+                .resolve(llama.to_str().unwrap(), ModelKind::Chat)
+                .is_err()
+        );
+        std::fs::write(llama.join(file), text).unwrap();
+    }
+    let model = cache
+        .resolve(llama.to_str().unwrap(), ModelKind::Chat)
+        .unwrap();
+    assert_eq!((model.name.as_str(), model.path), ("Tiny-0.1B", llama));
+
     let error = |spec: &str, kind| cache.resolve(spec, kind).unwrap_err().to_string();
     assert!(error(folder.to_str().unwrap(), ModelKind::Chat).contains("not a chat model"));
     assert!(error(gguf.to_str().unwrap(), ModelKind::Embedding).contains("model.safetensors"));

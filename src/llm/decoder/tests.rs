@@ -1,8 +1,10 @@
 //! The decoder against other implementations, against itself in other company, and against hostile files.
 
+mod folders;
 mod goldens;
 mod hostile_files;
 mod invariance;
+mod models;
 mod stories;
 
 use super::*;
@@ -36,7 +38,9 @@ fn load(model: &TinyModel) -> Decoder {
 
 /// As on a device without our kernel.
 fn load_with_tensor_attention(model: &TinyModel, options: &LoadOptions) -> Decoder {
-    Decoder::load_with(&gguf(model), &cpu(), options, Attention::with_tensors).unwrap()
+    let gguf = gguf(model);
+    let sizes = Hyperparameters::from_gguf(gguf.metadata()).unwrap();
+    Decoder::build(sizes, &gguf, &cpu(), options, Attention::with_tensors).unwrap()
 }
 
 fn batch(sequences: impl IntoIterator<Item = SequenceInput>) -> Batch {

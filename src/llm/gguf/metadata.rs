@@ -45,6 +45,12 @@ pub enum Array {
 }
 
 impl Metadata {
+    /// Of equal keys the last counts.
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (String, Value)>) -> Self {
+        let values = pairs.into_iter().collect();
+        Self { values }
+    }
+
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key)
     }

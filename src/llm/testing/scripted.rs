@@ -1,10 +1,14 @@
 //! A model that says what it is told to, whatever it is asked: a real GGUF file with a real tokenizer and chat template,
 //! for tests of everything above the model. Each token leads to the next, so its weights are one permutation.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{Tensor, write_gguf};
+use serde_json::{Value as Json, json};
+
+use super::gguf_file::{Tensor, write_gguf};
+use super::model_folder::write_weights;
 use crate::llm::gguf::{Array, Value};
 
 /// What the model says after the last token of a prompt.
@@ -48,54 +52,135 @@ const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const UNUSED: i32 = 5;
 
-/// Writes the model. Its vocabulary is the 256 bytes, two control tokens, one merge, and a token for every word of the script, so
-/// that a word may stand in the script twice.
-pub fn write_scripted_gguf(path: &Path, script: &Script) -> io::Result<()> {
-    let alphabet = byte_alphabet();
-    let mut tokens: Vec<String> = alphabet.iter().map(|letter| letter.to_string()).collect();
-    let mut kinds = vec![NORMAL; tokens.len()];
-    let start = tokens.len();
-    tokens.extend([START.to_owned(), END.to_owned()]);
-    kinds.extend([CONTROL, CONTROL]);
-    let end = start + 1;
-    // A vocabulary of this kind has merges; this one joins two letters that no English word has side by side.
-    tokens.push("qz".to_owned());
-    kinds.push(NORMAL);
-    let first_word = tokens.len();
-    for word in &script.words {
-        tokens.push(
-            word.bytes()
-                .map(|byte| alphabet[usize::from(byte)])
-                .collect(),
-        );
-        kinds.push(NORMAL);
-    }
-    let last_word = tokens.len() - 1;
-    // One number a token: the width must suit the heads.
-    let width = tokens.len().next_multiple_of(64);
-    for number in tokens.len()..width {
-        tokens.push(format!("<|unused{number}|>"));
-        kinds.push(UNUSED);
-    }
-    let next = |token: usize| match token {
-        _ if token == last_word && script.is_endless => first_word,
-        _ if token == last_word => end,
-        _ if token >= first_word && token < last_word => token + 1,
-        // Whatever a prompt ends with.
-        _ => first_word,
-    };
-    let pairs = metadata(&tokens, kinds, end, width);
-    write_gguf(path, &pairs, &tensors(width, next))
+/// The 256 bytes, two control tokens, one merge, and a token for every word of the script, so that a word may stand in
+/// the script twice.
+struct Vocabulary {
+    tokens: Vec<String>,
+    kinds: Vec<i32>,
+    end: usize,
+    first_word: usize,
+    last_word: usize,
+    is_endless: bool,
 }
 
-fn metadata(tokens: &[String], kinds: Vec<i32>, end: usize, width: usize) -> Vec<(String, Value)> {
+/// Writes the model as a GGUF file.
+pub fn write_scripted_gguf(path: &Path, script: &Script) -> io::Result<()> {
+    let vocabulary = Vocabulary::new(script);
+    write_gguf(path, &metadata(&vocabulary), &tensors(&vocabulary))
+}
+
+/// Writes the model as a folder with safetensors. No word may be twice in its script.
+pub fn write_scripted_folder(dir: &Path, script: &Script) -> io::Result<()> {
+    let vocabulary = Vocabulary::new(script);
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": vocabulary.tokens.len(),
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": CONTEXT_LENGTH,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10_000.0,
+    });
+    let special = [START, END].map(|token| {
+        json!({
+            "id": vocabulary.id_of(token), "content": token, "special": true,
+            "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+        })
+    });
+    let byte_level = json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+    });
+    let ids: serde_json::Map<String, Json> = (vocabulary.tokens.iter().zip(0..))
+        .map(|(token, id)| (token.clone(), id.into()))
+        .collect();
+    let tokenizer = json!({
+        "version": "1.0",
+        "added_tokens": special,
+        "pre_tokenizer": byte_level,
+        "decoder": byte_level,
+        "model": { "type": "BPE", "vocab": ids, "merges": ["q z"] },
+    });
+    let tokenizer_config = json!({ "eos_token": END, "chat_template": TEMPLATE });
+    for (file, json) in [
+        ("config.json", config),
+        ("tokenizer.json", tokenizer),
+        ("tokenizer_config.json", tokenizer_config),
+    ] {
+        fs::write(dir.join(file), json.to_string())?;
+    }
+    write_weights(dir, tensors(&vocabulary))
+}
+
+impl Vocabulary {
+    fn new(script: &Script) -> Self {
+        let alphabet = byte_alphabet();
+        let mut tokens: Vec<String> = alphabet.iter().map(|letter| letter.to_string()).collect();
+        let mut kinds = vec![NORMAL; tokens.len()];
+        let start = tokens.len();
+        tokens.extend([START.to_owned(), END.to_owned()]);
+        kinds.extend([CONTROL, CONTROL]);
+        let end = start + 1;
+        // A vocabulary of this kind has merges; this one joins two letters that no English word has side by side.
+        tokens.push("qz".to_owned());
+        kinds.push(NORMAL);
+        let first_word = tokens.len();
+        for word in &script.words {
+            tokens.push(
+                word.bytes()
+                    .map(|byte| alphabet[usize::from(byte)])
+                    .collect(),
+            );
+            kinds.push(NORMAL);
+        }
+        let last_word = tokens.len() - 1;
+        // One number a token: the width must suit the heads.
+        let width = tokens.len().next_multiple_of(64);
+        for number in tokens.len()..width {
+            tokens.push(format!("<|unused{number}|>"));
+            kinds.push(UNUSED);
+        }
+        Self {
+            tokens,
+            kinds,
+            end,
+            first_word,
+            last_word,
+            is_endless: script.is_endless,
+        }
+    }
+
+    fn id_of(&self, token: &str) -> usize {
+        let found = self.tokens.iter().position(|it| it == token);
+        found.expect("every vocabulary has the control tokens")
+    }
+
+    /// What the model says after this token.
+    fn next(&self, token: usize) -> usize {
+        match token {
+            _ if token == self.last_word && self.is_endless => self.first_word,
+            _ if token == self.last_word => self.end,
+            _ if token >= self.first_word && token < self.last_word => token + 1,
+            // Whatever a prompt ends with.
+            _ => self.first_word,
+        }
+    }
+}
+
+fn metadata(vocabulary: &Vocabulary) -> Vec<(String, Value)> {
+    let Vocabulary {
+        tokens, kinds, end, ..
+    } = vocabulary;
     let text = |text: &str| Value::String(text.to_owned());
     let size = |size: usize| Value::U32(size as u32);
     let pairs = [
         ("general.architecture", text("llama")),
         ("general.name", text("Scripted test model")),
         ("llama.context_length", Value::U32(CONTEXT_LENGTH)),
-        ("llama.embedding_length", size(width)),
+        ("llama.embedding_length", size(tokens.len())),
         ("llama.block_count", size(1)),
         ("llama.feed_forward_length", size(32)),
         ("llama.attention.head_count", size(1)),
@@ -110,12 +195,15 @@ fn metadata(tokens: &[String], kinds: Vec<i32>, end: usize, width: usize) -> Vec
             "tokenizer.ggml.tokens",
             Value::Array(Array::String(tokens.to_vec())),
         ),
-        ("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds))),
+        (
+            "tokenizer.ggml.token_type",
+            Value::Array(Array::I32(kinds.clone())),
+        ),
         (
             "tokenizer.ggml.merges",
             Value::Array(Array::String(vec!["q z".to_owned()])),
         ),
-        ("tokenizer.ggml.eos_token_id", size(end)),
+        ("tokenizer.ggml.eos_token_id", size(*end)),
         ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
         ("tokenizer.chat_template", text(TEMPLATE)),
     ];
@@ -123,7 +211,8 @@ fn metadata(tokens: &[String], kinds: Vec<i32>, end: usize, width: usize) -> Vec
 }
 
 /// The layer adds nothing; the output matrix sends each token to the one after it.
-fn tensors(width: usize, next: impl Fn(usize) -> usize) -> Vec<Tensor> {
+fn tensors(vocabulary: &Vocabulary) -> Vec<Tensor> {
+    let width = vocabulary.tokens.len();
     let zeros = |name: &str, shape: &[usize]| {
         (
             format!("blk.0.{name}.weight"),
@@ -135,7 +224,7 @@ fn tensors(width: usize, next: impl Fn(usize) -> usize) -> Vec<Tensor> {
     let mut output = vec![0.0; width * width];
     for token in 0..width {
         identity[token * width + token] = 1.0;
-        output[next(token) * width + token] = 1.0;
+        output[vocabulary.next(token) * width + token] = 1.0;
     }
     vec![
         ("token_embd.weight".to_owned(), vec![width, width], identity),

@@ -8,8 +8,18 @@ fn prompt(len: usize, seed: u32) -> Vec<u32> {
         .collect()
 }
 
-fn models() -> [TinyModel; 3] {
-    [TinyModel::llama(), TinyModel::qwen2(), TinyModel::qwen3()]
+fn models() -> [TinyModel; 9] {
+    [
+        TinyModel::llama(),
+        TinyModel::qwen2(),
+        TinyModel::qwen3(),
+        TinyModel::mistral(),
+        TinyModel::gemma3(),
+        TinyModel::phi3_long_rope(),
+        TinyModel::smollm3(),
+        TinyModel::granite(),
+        TinyModel::qwen3moe(),
+    ]
 }
 
 #[test]

@@ -1,0 +1,248 @@
+//! Takes single tensors out of a checkpoint, in the shape that the model needs, and keeps count of those that were taken.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{DType, Device, Tensor};
+
+use crate::llm::LlmError;
+use crate::llm::checkpoint::{Checkpoint, StoredTensor};
+use crate::llm::hyperparameters::Hyperparameters;
+use crate::llm::linear::Linear;
+
+pub(super) struct Tensors<'a> {
+    checkpoint: &'a dyn Checkpoint,
+    pub device: &'a Device,
+    taken: HashSet<String>,
+    /// Bytes of the tensors taken.
+    pub num_bytes: u64,
+}
+
+impl<'a> Tensors<'a> {
+    pub fn new(checkpoint: &'a dyn Checkpoint, device: &'a Device) -> Self {
+        Self {
+            checkpoint,
+            device,
+            taken: HashSet::new(),
+            num_bytes: 0,
+        }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.tensor(name).is_some()
+    }
+
+    /// The matrix `stem.weight`, and the vector `stem.bias` if there is one.
+    pub fn linear(
+        &mut self,
+        stem: &str,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Linear, LlmError> {
+        let weight = self.matrix(&format!("{stem}.weight"), &[outputs, inputs], self.device)?;
+        let bias = format!("{stem}.bias");
+        let bias = match self.has(&bias) {
+            true => Some(self.vector(&bias, outputs)?),
+            false => None,
+        };
+        Linear::new(weight, bias, self.device)
+    }
+
+    /// Some rows of a tensor of several matrices, as a matrix of their own.
+    pub fn rows(
+        &mut self,
+        name: &str,
+        whole: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Linear, LlmError> {
+        let stored = self.checked(name, whole)?;
+        let row_bytes = stored.bytes.len() / (whole.iter().product::<usize>() / last(whole));
+        let bytes = &stored.bytes[rows.start * row_bytes..rows.end * row_bytes];
+        let shape = [rows.len(), last(whole)];
+        let weight = self.held(
+            StoredTensor {
+                bytes,
+                shape: &shape,
+                ..stored
+            },
+            self.device,
+        )?;
+        Linear::new(weight, None, self.device)
+    }
+
+    /// The weights of a norm, as they are multiplied by.
+    pub fn norm(
+        &mut self,
+        name: &str,
+        len: usize,
+        model: &Hyperparameters,
+    ) -> Result<Tensor, LlmError> {
+        let weights = self.vector(name, len)?;
+        match model.norm_offset {
+            0.0 => Ok(weights),
+            offset => Ok((weights + f64::from(offset))?),
+        }
+    }
+
+    /// A vector, expanded to f32.
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Tensor, LlmError> {
+        let tensor = self.matrix(name, &[len], &Device::Cpu)?;
+        Ok(tensor.dequantize(self.device)?)
+    }
+
+    pub fn matrix(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        device: &Device,
+    ) -> Result<Arc<QTensor>, LlmError> {
+        let stored = self.checked(name, shape)?;
+        self.held(stored, device)
+    }
+
+    /// A tensor of this shape.
+    fn checked(&mut self, name: &str, shape: &[usize]) -> Result<StoredTensor<'a>, LlmError> {
+        let stored = self.stored(name)?;
+        if stored.shape != shape {
+            return Err(LlmError::InvalidTensor {
+                tensor: self.checkpoint.name_in_file(name),
+                problem: format!(
+                    "has the shape {:?}, but the metadata asks for {shape:?}",
+                    stored.shape
+                ),
+            });
+        }
+        if matches!(stored.dtype, GgmlDType::Q8_1 | GgmlDType::Q8K) {
+            return Err(LlmError::InvalidTensor {
+                tensor: self.checkpoint.name_in_file(name),
+                problem: format!(
+                    "is stored as {:?}, a type for intermediate results",
+                    stored.dtype
+                ),
+            });
+        }
+        Ok(stored)
+    }
+
+    /// Copies a tensor out of its file.
+    fn held(&mut self, stored: StoredTensor, device: &Device) -> Result<Arc<QTensor>, LlmError> {
+        let StoredTensor {
+            shape,
+            dtype,
+            bytes,
+        } = stored;
+        self.num_bytes += bytes.len() as u64;
+        let plain = match dtype {
+            GgmlDType::F32 => Some(DType::F32),
+            GgmlDType::F16 => Some(DType::F16),
+            GgmlDType::BF16 => Some(DType::BF16),
+            _ => None,
+        };
+        if let Some(plain) = plain
+            && !bytes.as_ptr().addr().is_multiple_of(plain.size_in_bytes())
+        {
+            // Numbers between the addresses that they are read at. This loses nothing: the type stays the same.
+            let tensor = Tensor::from_raw_buffer(bytes, plain, shape, device)?;
+            return Ok(Arc::new(QTensor::quantize(&tensor, dtype)?));
+        }
+        let storage = QStorage::from_data(bytes.into(), device, dtype)?;
+        Ok(Arc::new(QTensor::new(storage, shape)?))
+    }
+
+    /// A tensor that the model cannot do without.
+    pub fn stored(&mut self, name: &str) -> Result<StoredTensor<'a>, LlmError> {
+        let stored = self
+            .checkpoint
+            .tensor(name)
+            .ok_or_else(|| LlmError::MissingTensor {
+                name: self.checkpoint.name_in_file(name),
+            })?;
+        self.taken.insert(name.to_owned());
+        Ok(stored)
+    }
+
+    pub fn refuse_unused(&self) -> Result<(), LlmError> {
+        let unused = self.checkpoint.names().find(|name| {
+            // Old converters wrote the rotation's frequencies, which follow from the metadata.
+            let is_implied = name.ends_with("attn_rot_embd.weight");
+            !is_implied && !self.taken.contains(*name)
+        });
+        match unused {
+            None => Ok(()),
+            Some(name) => Err(LlmError::UnsupportedFeature {
+                feature: format!("tensor {:?}", self.checkpoint.name_in_file(name)),
+            }),
+        }
+    }
+}
+
+/// The length of a row.
+fn last(shape: &[usize]) -> usize {
+    shape[shape.len() - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llm::testing::seeded_number;
+
+    const WHOLE: [usize; 3] = [3, 4, 256];
+
+    /// One tensor of several matrices.
+    struct Stacked {
+        dtype: GgmlDType,
+        bytes: Vec<u8>,
+    }
+
+    impl Checkpoint for Stacked {
+        fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
+            (name == "stacked").then_some(StoredTensor {
+                shape: &WHOLE,
+                dtype: self.dtype,
+                bytes: &self.bytes,
+            })
+        }
+
+        fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+            Box::new(["stacked"].into_iter())
+        }
+    }
+
+    fn noise(shape: (usize, usize)) -> Tensor {
+        let numbers: Vec<f32> = (0..shape.0 * shape.1)
+            .map(|i| seeded_number(5, "noise", i))
+            .collect();
+        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_part_of_a_quantized_tensor_multiplies_as_in_the_whole() {
+        for dtype in [
+            GgmlDType::F16,
+            GgmlDType::Q8_0,
+            GgmlDType::Q4_0,
+            GgmlDType::Q6K,
+        ] {
+            let whole = Arc::new(QTensor::quantize(&noise((12, 256)), dtype).unwrap());
+            let stacked = Stacked {
+                dtype,
+                bytes: whole.data().unwrap().to_vec(),
+            };
+            let input = noise((2, 256));
+            let linear = Linear::new(whole, None, &Device::Cpu).unwrap();
+            let expected = linear.forward(&input).unwrap();
+            let mut tensors = Tensors::new(&stacked, &Device::Cpu);
+            for (first, len) in [(0, 4), (4, 4), (8, 4), (3, 7)] {
+                let part = tensors.rows("stacked", &WHOLE, first..first + len).unwrap();
+                let found = part.forward(&input).unwrap().to_vec2::<f32>().unwrap();
+                let expected = expected.narrow(1, first, len).unwrap();
+                let expected = expected.to_vec2::<f32>().unwrap();
+                for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+                    assert!((found - expected).abs() < 1e-4, "{dtype:?}");
+                }
+            }
+        }
+    }
+}
