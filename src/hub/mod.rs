@@ -42,6 +42,20 @@ pub enum ChosenModel {
 }
 
 impl ChosenModel {
+    pub fn name(&self) -> &str {
+        match self {
+            ChosenModel::Found(model) => &model.name,
+            ChosenModel::Bundled(model) => model.name,
+        }
+    }
+
+    pub fn catalog(&self) -> Option<&'static CatalogEntry> {
+        match self {
+            ChosenModel::Found(model) => model.catalog,
+            ChosenModel::Bundled(_) => None,
+        }
+    }
+
     /// The model as a loader takes it; a bundled one is unpacked into `data_dir` first.
     pub fn ready(self, data_dir: &Path) -> Result<ResolvedModel, HubError> {
         match self {

@@ -97,6 +97,13 @@ impl Decoder {
         Self::load_with(gguf, device, options, Attention::new)
     }
 
+    /// Memory that the cache of the model in `gguf` would take, in bytes.
+    pub fn cache_bytes(gguf: &GgufFile, options: &LoadOptions) -> Result<u64, LlmError> {
+        let model = Hyperparameters::read(gguf.metadata())?;
+        let layout = cache_layout(&model, options)?;
+        Ok(layout.num_bytes().unwrap_or(u64::MAX))
+    }
+
     fn load_with(
         gguf: &GgufFile,
         device: &ComputeDevice,
