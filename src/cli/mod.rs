@@ -2,6 +2,7 @@
 
 mod ask;
 mod ingest;
+mod loaded_models;
 mod models;
 mod reembed;
 mod serve;
@@ -35,7 +36,7 @@ enum Command {
     Ask(ask::AskArgs),
     /// Embed documents anew whose vectors another embedding model made
     Reembed,
-    /// List models, or download one
+    /// List models, download one, or see which are loaded
     Models(models::ModelsArgs),
     /// Read one PDF from standard input (used by Inglenook itself)
     #[command(hide = true)]
