@@ -14,6 +14,7 @@ mod load;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod thread;
 mod tokenizer;
 mod weights;
 mod worker;
