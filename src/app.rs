@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Settings;
 use crate::device::{ComputeDevice, DeviceChoice};
-use crate::embedding::{Embedder, EmbedderOptions};
+use crate::embedding::{Embedder, EmbedderOptions, Reranker, RerankerOptions};
 use crate::engine::{Engine, EngineConfig};
 use crate::http::{self, Context, HttpOptions, NO_CHAT_MODEL, NO_EMBEDDING_MODEL};
 use crate::hub::{ChosenModel, ModelCache, ModelKind, ResolvedModel};
@@ -332,6 +332,7 @@ fn demonstration_notice(models: &[(ModelKind, String)]) -> Option<String> {
     let pulls = models.iter().map(|(kind, _)| match kind {
         ModelKind::Embedding => "inglenook models pull bge-small-en-v1.5 (finds passages)",
         ModelKind::Chat => "inglenook models pull qwen3-1.7b (writes answers)",
+        ModelKind::Rerank => "inglenook models pull bge-reranker-base (orders passages)",
     });
     let pulls = pulls.collect::<Vec<_>>().join(" and: ");
     let names = names.join(" and ");
@@ -385,6 +386,23 @@ fn load_embedder(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Resul
         "loaded an embedding model"
     );
     Ok(embedder)
+}
+
+fn load_reranker(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Result<Reranker> {
+    let dir = &found.path;
+    let options = RerankerOptions {
+        name: Some(found.name.clone()),
+        device: Some(device.candle().clone()),
+    };
+    let reranker = Reranker::load(dir, options)
+        .with_context(|| format!("cannot load the rerank model from {}", dir.display()))?;
+    tracing::info!(
+        model = found.name,
+        path = full_path(dir),
+        weights = gib(reranker.spec().memory_bytes as u64),
+        "loaded a rerank model"
+    );
+    Ok(reranker)
 }
 
 fn load_chat(

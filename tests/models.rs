@@ -4,9 +4,10 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{PATIENCE, SCRIPT, Setup, TestServer, models, program};
+use inglenook::embedding::testing::write_tiny_cross_encoder;
 use inglenook::hub::find;
 use inglenook::llm::testing::{Script, write_scripted_gguf};
 use serde_json::{Value, json};
@@ -54,6 +55,14 @@ impl PulledModels {
         }
     }
 
+    /// A tiny rerank model under a name of the catalog.
+    fn reranker(&self, name: &str) {
+        let config = self.path(name, "config.json");
+        let dir = config.parent().unwrap();
+        write_tiny_cross_encoder(dir).unwrap();
+        std::fs::write(dir.join("tokenizer_config.json"), "{}").unwrap();
+    }
+
     /// A server that can have these, and starts with the scripted model. Its settings file has `lines`.
     fn server(&self, lines: &str) -> TestServer {
         let file = self.dir.path().join("settings.toml");
@@ -83,7 +92,16 @@ fn wait_until_loaded(server: &TestServer, wanted: &[&str]) {
     let deadline = Instant::now() + PATIENCE;
     while loaded(server) != wanted {
         assert!(Instant::now() < deadline, "{:?}", loaded(server));
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A thread has its name a moment after it has begun, and is gone a moment after its model is.
+fn wait_for_engines(pid: u32, wanted: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    while num_engines(pid) != wanted {
+        assert!(Instant::now() < deadline, "{} run", num_engines(pid));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -201,15 +219,15 @@ fn a_model_that_nobody_asks_for_any_more_leaves_with_its_thread() {
     let pulled = PulledModels::new();
     pulled.chat("qwen3-0.6b", &Script::endless("tick tock"));
     let server = pulled.server("keep_alive = 0\n");
-    assert_eq!(num_engines(server.pid()), 1);
+    wait_for_engines(server.pid(), 1);
     let mut busy = Busy::start(&server, "qwen3-0.6b");
-    assert_eq!(num_engines(server.pid()), 2);
+    wait_for_engines(server.pid(), 2);
     // It stays as long as it answers, whatever its time.
     busy.read_until("tock");
     assert_eq!(loaded(&server), ["qwen3-0.6b", "scripted", "tiny-bert"]);
     drop(busy);
     wait_until_loaded(&server, &["scripted", "tiny-bert"]);
-    assert_eq!(num_engines(server.pid()), 1);
+    wait_for_engines(server.pid(), 1);
     assert!(says(&server, "qwen3-0.6b").starts_with("tick"));
 }
 
@@ -366,4 +384,121 @@ fn the_list_has_what_was_pulled_while_the_server_runs() {
     let model: Value = server.get("/v1/models/qwen3-0.6b").ok();
     assert_eq!(model["is_loaded"], false);
     assert_eq!(says(&server, "qwen3-0.6b"), "Just pulled.");
+}
+
+#[test]
+fn documents_are_ordered_by_a_rerank_model_that_is_loaded_when_asked() {
+    let pulled = PulledModels::new();
+    let server = pulled.server("");
+    let body = json!({ "query": "heat pump", "documents": ["the heat pump", "a black cat"] });
+    let missing = server.post("/v1/rerank", body.clone()).error(503);
+    let message = missing["message"].as_str().unwrap();
+    assert!(message.contains("inglenook models pull"), "{message}");
+    pulled.reranker("bge-reranker-base");
+
+    let documents = json!([
+        "the heat pump",
+        { "text": "a black cat" },
+        "invoice and contract",
+        "oil pressure valve"
+    ]);
+    let body = json!({ "query": "heat pump", "documents": documents, "return_documents": true });
+    let ranked = server.post("/v1/rerank", body.clone()).ok();
+    assert_eq!(
+        (&ranked["model"], &ranked["object"]),
+        (&json!("bge-reranker-base"), &json!("list"))
+    );
+    // [CLS] heat pump [SEP] ... [SEP], four times.
+    assert_eq!(ranked["usage"]["total_tokens"], 4 * 5 + 3 + 3 + 3 + 3);
+    let results = ranked["results"].as_array().unwrap();
+    let score = |result: &Value| result["relevance_score"].as_f64().unwrap();
+    assert_eq!(results.len(), 4);
+    assert!(
+        results
+            .windows(2)
+            .all(|two| score(&two[0]) >= score(&two[1])),
+        "{ranked}"
+    );
+    assert!(results.iter().all(|it| (0.0..=1.0).contains(&score(it))));
+    for result in results {
+        let document = &documents[result["index"].as_u64().unwrap() as usize];
+        let text = document.get("text").unwrap_or(document);
+        assert_eq!(result["document"]["text"], *text);
+        // The same alone as in company.
+        let alone = json!({ "query": "heat pump", "documents": [document] });
+        let alone = server.post("/rerank", alone).ok();
+        assert!((score(&alone["results"][0]) - score(result)).abs() < 1e-6);
+    }
+    let mut best = body.clone();
+    best["top_n"] = json!(1);
+    best["return_documents"] = json!(false);
+    let best = server.post("/v1/rerank", best).ok();
+    assert_eq!(
+        best["results"],
+        json!([{
+            "index": results[0]["index"],
+            "relevance_score": results[0]["relevance_score"],
+        }])
+    );
+
+    // As text-embeddings-inference has it.
+    let bare = json!({ "query": "heat pump", "texts": ["a black cat"], "raw_scores": true, "return_text": true });
+    let bare = server.post("/rerank", bare).ok();
+    assert_eq!(
+        (&bare[0]["index"], &bare[0]["text"]),
+        (&json!(0), &json!("a black cat"))
+    );
+    let cat = results.iter().find(|it| it["index"] == 1).unwrap();
+    let logit = bare[0]["score"].as_f64().unwrap();
+    assert!((1.0 / (1.0 + (-logit).exp()) - score(cat)).abs() < 1e-6);
+
+    let long = json!({ "query": "heat pump", "documents": ["a cat", "pump ".repeat(600)] });
+    let error = server.post("/v1/rerank", long.clone()).error(400);
+    assert_eq!(error["code"], "context_length_exceeded");
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("document 1 has 605 tokens") && message.contains("at most 512"),
+        "{message}"
+    );
+    let mut cut = long;
+    cut["truncate"] = json!(true);
+    let cut = server.post("/v1/rerank", cut).ok();
+    let is_cut = |index: u64| {
+        let results = cut["results"].as_array().unwrap().iter();
+        let mut results = results.filter(|it| it["index"] == index);
+        results.next().unwrap().get("truncated").cloned()
+    };
+    assert_eq!((is_cut(0), is_cut(1)), (None, Some(json!(true))));
+
+    for (wrong, param) in [
+        (json!({ "query": "x", "documents": [] }), "documents"),
+        (json!({ "query": "x" }), "documents"),
+        (json!({ "query": "x", "documents": "y" }), "documents"),
+        (json!({ "query": "x", "documents": [7] }), "documents"),
+        (json!({ "query": "", "documents": ["y"] }), "query"),
+        (
+            json!({ "query": "x", "documents": ["y"], "top_n": 0 }),
+            "top_n",
+        ),
+        (
+            json!({ "query": "x", "documents": ["y"], "texts": ["y"] }),
+            "texts",
+        ),
+        (
+            json!({ "query": "x", "documents": ["y"], "model": "scripted" }),
+            "model",
+        ),
+    ] {
+        assert_eq!(
+            server.post("/v1/rerank", wrong.clone()).error(400)["param"],
+            param,
+            "{wrong}"
+        );
+    }
+    let listed = server.get("/v1/models/bge-reranker-base").ok();
+    assert_eq!(
+        (&listed["kind"], &listed["is_loaded"]),
+        (&json!("rerank"), &json!(true))
+    );
+    assert_eq!(listed["context_length"], 512);
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{kv_cache, load_chat, load_embedder};
+use super::{kv_cache, load_chat, load_embedder, load_reranker};
 use crate::config::Settings;
 use crate::device::{ComputeDevice, machine_memory};
 use crate::hub::{self, ChosenModel, ModelCache, ResolvedModel};
@@ -45,6 +45,8 @@ impl Library {
         let named = match kind {
             ModelKind::Chat => &self.settings.chat_model,
             ModelKind::Embedding => &self.settings.embedding_model,
+            // None comes with the program.
+            ModelKind::Rerank => return false,
         };
         named.as_deref() == Some("none")
     }
@@ -73,7 +75,7 @@ impl ModelLibrary for Library {
                 kind,
                 context_length: match kind {
                     ModelKind::Chat => context_length.map(|length| length.min(max_context)),
-                    ModelKind::Embedding => context_length,
+                    ModelKind::Embedding | ModelKind::Rerank => context_length,
                 },
                 is_demonstration: matches!(model, ChosenModel::Bundled(_)),
             }
@@ -112,6 +114,7 @@ impl ModelLibrary for Library {
                 load_chat(&found, &self.device, &self.settings).map(LoadedModel::Chat)
             }
             ModelKind::Embedding => load_embedder(&found, &self.device).map(LoadedModel::Embedder),
+            ModelKind::Rerank => load_reranker(&found, &self.device).map(LoadedModel::Reranker),
         };
         loaded.map_err(|error| LoadError::Failed {
             reason: format!("{error:#}"),
@@ -124,6 +127,7 @@ fn kind(kind: hub::ModelKind) -> ModelKind {
     match kind {
         hub::ModelKind::Chat => ModelKind::Chat,
         hub::ModelKind::Embedding => ModelKind::Embedding,
+        hub::ModelKind::Rerank => ModelKind::Rerank,
     }
 }
 

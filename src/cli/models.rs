@@ -52,6 +52,7 @@ fn list(settings: &Settings, cache: &ModelCache) -> anyhow::Result<ExitCode> {
     for (kind, heading) in [
         (ModelKind::Embedding, "Embedding models"),
         (ModelKind::Chat, "Chat models"),
+        (ModelKind::Rerank, "Rerank models"),
     ] {
         println!("{heading}");
         for model in hub::bundled().filter(|model| model.kind == kind) {

@@ -277,6 +277,8 @@ impl From<EmbeddingError> for ApiError {
         let message = error.to_string();
         match error {
             EmbeddingError::InputTooLong { .. } => Self::context_length("input", message),
+            EmbeddingError::PairTooLong { .. } => Self::context_length("documents", message),
+            EmbeddingError::QueryTooLong { .. } => Self::context_length("query", message),
             EmbeddingError::Stopped => Self::not_available(message),
             EmbeddingError::Tokenize { .. } => Self::invalid("input", message),
             EmbeddingError::Read { .. }

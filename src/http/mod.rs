@@ -22,9 +22,9 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 
 use tokio::task::AbortHandle;
 
-use crate::embedding::Embedder;
+use crate::embedding::{Embedder, Reranker};
 use crate::rag::generate::ChatModel;
-use crate::rag::models::{Leased, LoadError};
+use crate::rag::models::{Leased, LoadError, ModelKind};
 use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
 use error::ApiError;
 
@@ -100,6 +100,26 @@ impl Context {
         }
     }
 
+    /// The rerank model of that name, or the first there is when none is named. Waits while it is loaded.
+    pub async fn rerank_model(&self, name: Option<&str>) -> Result<Leased<Reranker>, ApiError> {
+        let models = &self.workspace.models;
+        let name = match name.filter(|name| !name.is_empty()) {
+            Some(name) => name.to_owned(),
+            None => {
+                let entries = models.list().await.into_iter();
+                let mut rerankers = entries.filter(|entry| entry.kind == ModelKind::Rerank);
+                let first = rerankers.next();
+                first
+                    .ok_or_else(|| ApiError::not_available(NO_RERANK_MODEL))?
+                    .id
+            }
+        };
+        match models.reranker(&name).await {
+            Ok(reranker) => Ok(reranker),
+            Err(error) => Err(self.not_loaded(error).await),
+        }
+    }
+
     /// Why a model cannot be used; one that is not here is answered with those that are.
     async fn not_loaded(&self, error: LoadError) -> ApiError {
         match error {
@@ -135,6 +155,10 @@ pub const NO_CHAT_MODEL: &str =
     "no chat model is loaded; pull one with: inglenook models pull qwen3-1.7b, then restart";
 /// What to do when there is no embedding model.
 pub const NO_EMBEDDING_MODEL: &str = "no embedding model is loaded; pull one with: inglenook models pull bge-small-en-v1.5, then restart";
+
+/// What to do when there is no rerank model.
+pub const NO_RERANK_MODEL: &str =
+    "there is no rerank model; pull one with: inglenook models pull bge-reranker-base";
 
 /// Binds the address, so that a port in use is an error before anything is served.
 pub fn bind(options: &HttpOptions) -> std::io::Result<(TcpListener, SocketAddr)> {

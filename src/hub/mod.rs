@@ -29,7 +29,7 @@ pub struct ResolvedModel {
     /// What users call it: the catalog's name, else the name of the file or folder.
     pub name: String,
     pub source: ModelSource,
-    /// What a loader takes: the GGUF file of a chat model, the folder of an embedding model.
+    /// What a loader takes: the GGUF file of a chat model, the folder of an embedding or rerank model.
     pub path: PathBuf,
     pub catalog: Option<&'static CatalogEntry>,
 }
@@ -162,6 +162,7 @@ fn article(kind: ModelKind) -> &'static str {
     match kind {
         ModelKind::Chat => "a chat",
         ModelKind::Embedding => "an embedding",
+        ModelKind::Rerank => "a rerank",
     }
 }
 
@@ -182,7 +183,7 @@ impl ModelCache {
     }
 
     /// Finds the model that `spec` names: a name of the catalog whose files are in the cache, a GGUF file (chat), or a
-    /// folder with safetensors (embedding). A name of the catalog goes before a file of that name here; write `./name`.
+    /// folder with safetensors (embedding, rerank). A name of the catalog goes before a file of that name here; write `./name`.
     pub fn resolve(&self, spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> {
         let Some(entry) = find(spec) else {
             return resolve_path(spec, kind);
@@ -245,7 +246,7 @@ impl ModelCache {
         let first = files.into_iter().next()?;
         let path = match entry.kind {
             ModelKind::Chat => first,
-            ModelKind::Embedding => first.parent()?.to_owned(),
+            ModelKind::Embedding | ModelKind::Rerank => first.parent()?.to_owned(),
         };
         Some(ResolvedModel {
             name: entry.name.clone(),
@@ -275,7 +276,7 @@ fn resolve_path(spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> 
     }
     let reason = match kind {
         ModelKind::Chat if !path.is_file() => Some("it is not a GGUF file"),
-        ModelKind::Embedding if !path.join("model.safetensors").is_file() => {
+        ModelKind::Embedding | ModelKind::Rerank if !path.join("model.safetensors").is_file() => {
             Some("it is not a folder with model.safetensors, config.json and tokenizer.json")
         }
         _ => None,
@@ -290,7 +291,7 @@ fn resolve_path(spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> 
     let full = path.canonicalize().map_err(HubError::io(&path))?;
     let name = match kind {
         ModelKind::Chat => full.file_stem(),
-        ModelKind::Embedding => full.file_name(),
+        ModelKind::Embedding | ModelKind::Rerank => full.file_name(),
     };
     Ok(ResolvedModel {
         name: name.map_or_else(|| spec.into(), |name| name.to_string_lossy().into_owned()),

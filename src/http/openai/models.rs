@@ -1,5 +1,5 @@
-//! `GET /v1/models` and `/v1/models/{id}`: every model that can be asked for, loaded or not: chat, quoting, embedding, and
-//! the other names that the owner gave them.
+//! `GET /v1/models` and `/v1/models/{id}`: every model that can be asked for, loaded or not: chat, quoting, embedding,
+//! reranking, and the other names that the owner gave them.
 
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
@@ -71,6 +71,7 @@ fn model_json(context: &Context, entry: &ModelEntry) -> Value {
     let (capability, instead) = match entry.kind {
         ModelKind::Chat => ("completion", "qwen3-1.7b"),
         ModelKind::Embedding => ("embedding", "bge-small-en-v1.5"),
+        ModelKind::Rerank => ("rerank", "bge-reranker-base"),
     };
     let mut model = json!({
         "id": entry.id,

@@ -9,7 +9,7 @@ mod tests;
 use std::ops::Deref;
 use std::time::Duration;
 
-use crate::embedding::Embedder;
+use crate::embedding::{Embedder, Reranker};
 use crate::rag::generate::ChatModel;
 
 pub use pool::{Lease, Models, ModelsOptions};
@@ -20,6 +20,7 @@ pub use residency::NoRoom;
 pub enum ModelKind {
     Chat,
     Embedding,
+    Rerank,
 }
 
 impl ModelKind {
@@ -27,6 +28,7 @@ impl ModelKind {
         match self {
             ModelKind::Chat => "chat",
             ModelKind::Embedding => "embedding",
+            ModelKind::Rerank => "rerank",
         }
     }
 }
@@ -65,6 +67,7 @@ pub trait ModelLibrary: Send + Sync + 'static {
 pub enum LoadedModel {
     Chat(ChatModel),
     Embedder(Embedder),
+    Reranker(Reranker),
 }
 
 /// Why a model cannot be used. All who waited for it get the same.
@@ -138,6 +141,7 @@ impl LoadedModel {
         match self {
             LoadedModel::Chat(_) => ModelKind::Chat,
             LoadedModel::Embedder(_) => ModelKind::Embedding,
+            LoadedModel::Reranker(_) => ModelKind::Rerank,
         }
     }
 
@@ -148,6 +152,7 @@ impl LoadedModel {
                 spec.weights_bytes.saturating_add(spec.cache_bytes)
             }
             LoadedModel::Embedder(embedder) => embedder.spec().memory_bytes as u64,
+            LoadedModel::Reranker(reranker) => reranker.spec().memory_bytes as u64,
         }
     }
 
@@ -155,6 +160,7 @@ impl LoadedModel {
         match self {
             LoadedModel::Chat(chat) => chat.context_length(),
             LoadedModel::Embedder(embedder) => embedder.spec().max_tokens,
+            LoadedModel::Reranker(reranker) => reranker.spec().max_tokens,
         }
     }
 
@@ -163,6 +169,7 @@ impl LoadedModel {
         match self {
             LoadedModel::Chat(chat) => chat.engine().shutdown(Duration::ZERO).await,
             LoadedModel::Embedder(embedder) => embedder.shutdown().await,
+            LoadedModel::Reranker(reranker) => reranker.shutdown().await,
         }
     }
 
@@ -192,6 +199,7 @@ impl LoadedModel {
                 status.num_waiting = stats.num_waiting;
             }
             LoadedModel::Embedder(embedder) => status.is_alive = embedder.is_alive(),
+            LoadedModel::Reranker(reranker) => status.is_alive = reranker.is_alive(),
         }
         status
     }

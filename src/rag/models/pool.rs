@@ -12,7 +12,7 @@ use super::residency::{Limits, Residency, Stay};
 use super::{
     Leased, LoadError, LoadedModel, ModelEntry, ModelKind, ModelLibrary, ModelStatus, UnloadError,
 };
-use crate::embedding::Embedder;
+use crate::embedding::{Embedder, Reranker};
 use crate::engine::EngineStats;
 use crate::rag::generate::ChatModel;
 
@@ -125,6 +125,14 @@ impl Models {
         }
     }
 
+    /// The rerank model of that name, loaded if it was not.
+    pub async fn reranker(&self, name: &str) -> Result<Leased<Reranker>, LoadError> {
+        match self.get(name, ModelKind::Rerank).await? {
+            (LoadedModel::Reranker(model), _lease) => Ok(Leased { model, _lease }),
+            (other, _) => Err(self.wrong_kind(name, other.kind(), ModelKind::Rerank)),
+        }
+    }
+
     /// What is served when a request names no chat model.
     pub fn default_chat(&self) -> Option<&str> {
         self.pool.options.default_chat.as_deref()
@@ -178,7 +186,7 @@ impl Models {
         let state = self.pool.state();
         let chats = state.loaded.values().filter_map(|model| match model {
             LoadedModel::Chat(chat) => Some(chat.engine().stats()),
-            LoadedModel::Embedder(_) => None,
+            LoadedModel::Embedder(_) | LoadedModel::Reranker(_) => None,
         });
         chats.reduce(EngineStats::plus)
     }
