@@ -416,12 +416,13 @@ fn load_chat(
     let tokenizer = Tokenizer::from_gguf(&gguf).with_context(what)?;
     let weights_bytes = std::fs::metadata(path).with_context(what)?.len();
     let least_bytes =
-        Decoder::cache_bytes(&gguf, &kv_cache::least_options(settings)).with_context(what)?;
-    let options = kv_cache::load_options(settings, weights_bytes, least_bytes);
+        Decoder::cache_bytes(&gguf, &kv_cache::least_options(settings)?).with_context(what)?;
+    let options = kv_cache::load_options(settings, weights_bytes, least_bytes)?;
     let decoder = Decoder::load(&gguf, device, &options).with_context(what)?;
     let spec = decoder.spec().clone();
     let config = EngineConfig {
         max_waiting: settings.max_waiting,
+        speculation: settings.speculation.parse()?,
         ..EngineConfig::default()
     };
     let engine = Engine::start(Box::new(decoder), config);

@@ -27,6 +27,8 @@ const TEXT_KEYS: &[&str] = &[
     "api_key",
     "device",
     "kv_cache_memory",
+    "kv_cache_type",
+    "speculation",
     "hub_endpoint",
     "hub_token",
     "model_cache",
@@ -66,6 +68,11 @@ pub struct Settings {
     pub kv_cache_tokens: Option<usize>,
     /// Memory of each chat model's KV cache, such as `2GiB` or a number of bytes; without it a share of what is free.
     pub kv_cache_memory: Option<ByteSize>,
+    /// Type of the KV cache: `f16`, `bf16`, `f32`, or `q8`, which takes about half of f16.
+    pub kv_cache_type: String,
+    /// Whether tokens are guessed from the prompt and checked several at a time: `where-faster`, `always` or `off`. The
+    /// output is the same.
+    pub speculation: String,
     /// Longest context that a sequence may use, in tokens; without it the model's own, up to 32,768.
     pub max_context: Option<usize>,
     /// Requests that may wait for the chat model; one more is answered 429.
@@ -109,6 +116,8 @@ impl Default for Settings {
             max_upload_mb: 512,
             kv_cache_tokens: None,
             kv_cache_memory: None,
+            kv_cache_type: "f16".into(),
+            speculation: "where-faster".into(),
             max_context: None,
             max_waiting: 64,
             generation_timeout: 120,

@@ -1,23 +1,37 @@
 //! A sequence's output does not depend on its company: the real decoder under the real engine gives the same greedy
-//! tokens alone, among others, in small prefill chunks and from a cached prefix.
+//! tokens alone, among others, in small prefill chunks, from a cached prefix, preempted, as one of several choices and
+//! with drafts.
 
 use futures_util::StreamExt;
 use inglenook::device::{ComputeDevice, DeviceChoice};
 use inglenook::engine::{
-    Engine, EngineConfig, GenerationRequest, SamplingParams, TokenEvent, Usage,
+    Engine, EngineConfig, GenerationRequest, SamplingParams, Speculation, TokenEvent, TokenStream,
+    Usage,
 };
 use inglenook::llm::testing::{TinyModel, write_tiny_gguf};
 use inglenook::llm::{CacheSize, Decoder, LoadOptions};
 
 const NUM_TOKENS: usize = 40;
 
+/// Plain decoding, one token a step.
+fn plain() -> EngineConfig {
+    EngineConfig {
+        speculation: Speculation::Off,
+        ..EngineConfig::default()
+    }
+}
+
 fn engine(model: &TinyModel, config: EngineConfig) -> Engine {
+    engine_with_cache(model, config, 4096)
+}
+
+fn engine_with_cache(model: &TinyModel, config: EngineConfig, num_tokens: usize) -> Engine {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
     write_tiny_gguf(&path, model).unwrap();
     let device = ComputeDevice::select(DeviceChoice::Cpu).unwrap();
     let options = LoadOptions {
-        cache_size: CacheSize::Tokens(4096),
+        cache_size: CacheSize::Tokens(num_tokens),
         ..LoadOptions::default()
     };
     Engine::start(
@@ -33,17 +47,23 @@ fn prompt(number: u32) -> Vec<u32> {
         .collect()
 }
 
+fn request(prompt: Vec<u32>) -> GenerationRequest {
+    GenerationRequest {
+        prompt,
+        max_tokens: NUM_TOKENS,
+        end_tokens: Vec::new(),
+        sampling: SamplingParams::greedy(),
+        logprobs: None,
+        user: None,
+        num_public_tokens: 0,
+    }
+}
+
 async fn greedy(engine: &Engine, prompt: Vec<u32>) -> (Vec<u32>, Usage) {
-    let mut stream = engine
-        .submit(GenerationRequest {
-            prompt,
-            max_tokens: NUM_TOKENS,
-            end_tokens: Vec::new(),
-            sampling: SamplingParams::greedy(),
-            logprobs: None,
-            user: None,
-        })
-        .unwrap();
+    collect(engine.submit(request(prompt)).unwrap()).await
+}
+
+async fn collect(mut stream: TokenStream) -> (Vec<u32>, Usage) {
     let mut tokens = Vec::new();
     while let Some(event) = stream.next().await {
         match event.unwrap() {
@@ -58,7 +78,7 @@ async fn greedy(engine: &Engine, prompt: Vec<u32>) -> (Vec<u32>, Usage) {
 async fn greedy_tokens_are_the_same_in_any_company() {
     for model in [TinyModel::llama(), TinyModel::qwen2(), TinyModel::qwen3()] {
         let name = model.architecture;
-        let alone = engine(&model, EngineConfig::default());
+        let alone = engine(&model, plain());
         let (expected, usage) = greedy(&alone, prompt(0)).await;
         assert_eq!(
             (expected.len(), usage.num_cached_tokens),
@@ -73,7 +93,7 @@ async fn greedy_tokens_are_the_same_in_any_company() {
         );
         assert_eq!(again, expected, "{name}: after cache reuse");
 
-        let shared = engine(&model, EngineConfig::default());
+        let shared = engine(&model, plain());
         let mut all =
             futures_util::future::join_all((0..8).map(|number| greedy(&shared, prompt(number))))
                 .await;
@@ -83,7 +103,7 @@ async fn greedy_tokens_are_the_same_in_any_company() {
             &model,
             EngineConfig {
                 prefill_chunk: 7,
-                ..EngineConfig::default()
+                ..plain()
             },
         );
         assert_eq!(
@@ -91,5 +111,39 @@ async fn greedy_tokens_are_the_same_in_any_company() {
             expected,
             "{name}: prefill in chunks of 7"
         );
+
+        let choices = shared.submit_choices(request(prompt(0)), 3).unwrap();
+        for (tokens, _) in futures_util::future::join_all(choices.into_iter().map(collect)).await {
+            assert_eq!(tokens, expected, "{name}: as one of three choices");
+        }
+
+        let drafting = engine(
+            &model,
+            EngineConfig {
+                speculation: Speculation::Always,
+                ..EngineConfig::default()
+            },
+        );
+        let mut all =
+            futures_util::future::join_all((0..8).map(|number| greedy(&drafting, prompt(number))))
+                .await;
+        assert_eq!(all.remove(0).0, expected, "{name}: with drafts");
+        assert!(drafting.stats().num_drafted_tokens > 0, "{name}");
+
+        // Eight sequences of up to 107 + 40 tokens have 300 positions.
+        let crowded = engine_with_cache(&model, plain(), 300);
+        let mut all =
+            futures_util::future::join_all((0..8).map(|number| greedy(&crowded, prompt(number))))
+                .await;
+        assert!(crowded.stats().num_preemptions > 0, "{name}");
+        assert_eq!(
+            all.remove(0).0,
+            expected,
+            "{name}: with seven others in little memory"
+        );
+        for (number, (tokens, _)) in all.into_iter().enumerate() {
+            let (alone, _) = greedy(&alone, prompt(number as u32 + 1)).await;
+            assert_eq!(tokens, alone, "{name}: prompt {}", number + 1);
+        }
     }
 }

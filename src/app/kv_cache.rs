@@ -2,7 +2,7 @@
 
 use crate::config::Settings;
 use crate::device::machine_memory;
-use crate::llm::{CacheSize, LoadOptions};
+use crate::llm::{CacheSize, LlmError, LoadOptions};
 
 /// Longest context by default: longer ones cost memory that few questions need.
 const DEFAULT_MAX_CONTEXT: usize = 32_768;
@@ -19,13 +19,17 @@ pub fn max_context(settings: &Settings) -> usize {
 }
 
 /// With the least cache that is worth loading a model for.
-pub fn least_options(settings: &Settings) -> LoadOptions {
+pub fn least_options(settings: &Settings) -> Result<LoadOptions, LlmError> {
     let least = CacheSize::Tokens(LEAST_TOKENS.min(max_context(settings)));
     options(settings, fixed_size(settings).unwrap_or(least))
 }
 
 /// With the cache that a model is to get whose weights take `weights_bytes`, and whose least cache `least_bytes`.
-pub fn load_options(settings: &Settings, weights_bytes: u64, least_bytes: u64) -> LoadOptions {
+pub fn load_options(
+    settings: &Settings,
+    weights_bytes: u64,
+    least_bytes: u64,
+) -> Result<LoadOptions, LlmError> {
     let size = fixed_size(settings).unwrap_or_else(|| {
         let free = machine_memory().map_or(1 << 30, |memory| memory.available_bytes);
         let share = (free / CACHE_SHARE).min(free.saturating_sub(weights_bytes));
@@ -43,10 +47,11 @@ fn fixed_size(settings: &Settings) -> Option<CacheSize> {
     tokens.or(bytes.map(|bytes| CacheSize::Bytes(bytes.0)))
 }
 
-fn options(settings: &Settings, cache_size: CacheSize) -> LoadOptions {
-    LoadOptions {
+fn options(settings: &Settings, cache_size: CacheSize) -> Result<LoadOptions, LlmError> {
+    Ok(LoadOptions {
         cache_size,
+        kv_dtype: settings.kv_cache_type.parse()?,
         max_context: Some(max_context(settings)),
         ..LoadOptions::default()
-    }
+    })
 }

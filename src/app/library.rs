@@ -96,7 +96,8 @@ impl ModelLibrary for Library {
             return Ok(weights_bytes);
         }
         let gguf = GgufFile::open(&found.path).map_err(|error| cannot_read(&found.path, &error))?;
-        let cache_bytes = Decoder::cache_bytes(&gguf, &kv_cache::least_options(&self.settings))
+        let cache_bytes = kv_cache::least_options(&self.settings)
+            .and_then(|options| Decoder::cache_bytes(&gguf, &options))
             .map_err(|error| cannot_read(&found.path, &error))?;
         Ok(weights_bytes.saturating_add(cache_bytes))
     }

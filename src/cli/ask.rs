@@ -59,6 +59,7 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
         stops: Vec::new(),
         logprobs: None,
         user: None,
+        num_public_tokens: 0,
         trims_start: true,
         timeout,
     };

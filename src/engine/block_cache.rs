@@ -15,15 +15,31 @@ pub struct PrefixKey([u8; 32]);
 
 impl PrefixKey {
     /// The key of the block that holds `tokens` and follows the block named `parent` (`None`: opens the sequence).
-    pub fn new(parent: Option<&Self>, tokens: &[u32]) -> Self {
+    /// Blocks of different owners never have one key; those of nobody's (`None`) are everyone's.
+    pub fn new(parent: Option<&Self>, owner: Option<&Owner>, tokens: &[u32]) -> Self {
         let mut hasher = Sha256::new();
-        if let Some(parent) = parent {
-            hasher.update(parent.0);
+        // All parts but the last have a fixed length, and these two tell which of them are there.
+        hasher.update([u8::from(parent.is_some()), u8::from(owner.is_some())]);
+        if let Some(Self(digest)) = parent {
+            hasher.update(digest);
+        }
+        if let Some(Owner(digest)) = owner {
+            hasher.update(digest);
         }
         for token in tokens {
             hasher.update(token.to_le_bytes());
         }
         Self(hasher.finalize().into())
+    }
+}
+
+/// Who may find a block again. Otherwise a quick answer would tell one user what another has asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner([u8; 32]);
+
+impl Owner {
+    pub fn new(name: &str) -> Self {
+        Self(Sha256::digest(name).into())
     }
 }
 
@@ -88,7 +104,12 @@ impl BlockCache {
         self.blocks[block as usize].num_references > 0
     }
 
-    /// Adds a reference to a block that `find` returned.
+    /// Whether more than one sequence holds the block, so that nobody may write into it.
+    pub fn is_shared(&self, block: u32) -> bool {
+        self.blocks[block as usize].num_references > 1
+    }
+
+    /// Adds a reference to a block that `find` returned, or that another sequence holds.
     pub fn acquire(&mut self, block: u32) {
         let entry = &mut self.blocks[block as usize];
         if entry.num_references == 0 {
@@ -168,17 +189,29 @@ mod tests {
     use super::*;
 
     fn key(tokens: &[u32]) -> PrefixKey {
-        PrefixKey::new(None, tokens)
+        PrefixKey::new(None, None, tokens)
     }
 
     #[test]
     fn a_key_depends_on_every_token_before_the_block() {
-        let after_one = PrefixKey::new(Some(&key(&[1, 2])), &[5, 6]);
-        let after_other = PrefixKey::new(Some(&key(&[1, 3])), &[5, 6]);
+        let after_one = PrefixKey::new(Some(&key(&[1, 2])), None, &[5, 6]);
+        let after_other = PrefixKey::new(Some(&key(&[1, 3])), None, &[5, 6]);
         assert_ne!(after_one, after_other);
         assert_ne!(after_one, key(&[5, 6]));
         assert_ne!(key(&[0x0102, 0]), key(&[0x01, 0x02]));
-        assert_eq!(after_one, PrefixKey::new(Some(&key(&[1, 2])), &[5, 6]));
+        assert_eq!(
+            after_one,
+            PrefixKey::new(Some(&key(&[1, 2])), None, &[5, 6])
+        );
+    }
+
+    #[test]
+    fn the_same_tokens_have_another_key_for_every_owner() {
+        let (a, b) = (Owner::new("a"), Owner::new("b"));
+        let key = |owner| PrefixKey::new(None, owner, &[1, 2]);
+        assert_ne!(key(Some(&a)), key(Some(&b)));
+        assert_ne!(key(Some(&a)), key(None));
+        assert_eq!(key(Some(&a)), key(Some(&Owner::new("a"))));
     }
 
     #[test]

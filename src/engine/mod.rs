@@ -2,10 +2,12 @@
 //! and never waits for a client.
 
 mod block_cache;
+mod pace;
 mod request;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod speculation;
 mod stats;
 mod stream;
 mod waiting;
@@ -14,6 +16,7 @@ mod worker;
 #[doc(hidden)]
 pub mod testing;
 
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -42,6 +45,22 @@ pub struct EngineConfig {
     /// Prompt tokens of one sequence in one step. Smaller keeps the others' tokens coming while a long prompt is read,
     /// larger reads the prompt faster.
     pub prefill_chunk: usize,
+    /// How many times as long a step may take when a prompt is read beside streams that run: their pace against the
+    /// speed of the reading. Above 1; infinity for no limit.
+    pub max_stretch: f64,
+    pub speculation: Speculation,
+}
+
+/// Whether tokens are guessed from those before and checked several at a time (`speculation.rs`). The output is the
+/// same either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Speculation {
+    Off,
+    /// As far as the steps before say that it is faster.
+    #[default]
+    WhereFaster,
+    /// Whenever there is something to guess.
+    Always,
 }
 
 impl Default for EngineConfig {
@@ -51,9 +70,28 @@ impl Default for EngineConfig {
             max_running: 16,
             max_batch_tokens: 512,
             prefill_chunk: 256,
+            max_stretch: 1.7,
+            speculation: Speculation::default(),
         }
     }
 }
+
+impl FromStr for Speculation {
+    type Err = InvalidSpeculation;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "off" => Ok(Self::Off),
+            "where-faster" => Ok(Self::WhereFaster),
+            "always" => Ok(Self::Always),
+            other => Err(InvalidSpeculation(other.to_owned())),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("speculation is {0:?}, but must be where-faster, always or off")]
+pub struct InvalidSpeculation(String);
 
 /// Why a request was not accepted. Nothing has been computed for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -168,8 +206,26 @@ impl Engine {
     /// # Errors
     /// See [`SubmitError`]. A request whose prompt fits but whose `max_tokens` do not is accepted and ends at the
     /// context length.
-    pub fn submit(&self, mut request: GenerationRequest) -> Result<TokenStream, SubmitError> {
+    pub fn submit(&self, request: GenerationRequest) -> Result<TokenStream, SubmitError> {
+        let mut streams = self.submit_choices(request, 1)?;
+        Ok(streams.pop().expect("one choice has one stream"))
+    }
+
+    /// Like `submit`, for several continuations of one prompt, which is computed once. The n-th choice, from 0, is
+    /// sampled with the seed plus n.
+    ///
+    /// # Errors
+    /// As for `submit`; also when `num_choices` is 0.
+    pub fn submit_choices(
+        &self,
+        mut request: GenerationRequest,
+        num_choices: usize,
+    ) -> Result<Vec<TokenStream>, SubmitError> {
         request::validate(&request, &self.shared.spec)?;
+        if num_choices == 0 {
+            let message = "0 is too few, ask for at least 1".to_string();
+            return Err(SubmitError::InvalidParameter { name: "n", message });
+        }
         if !self.is_alive() || self.shared.is_shutting_down.load(Ordering::Acquire) {
             return Err(SubmitError::Stopped);
         }
@@ -180,17 +236,18 @@ impl Engine {
             .map_err(|_| SubmitError::QueueFull { capacity })?;
         let room = self.context_length() - request.prompt.len();
         request.max_tokens = request.max_tokens.min(room);
-        let (output, stream) = stream::channel(request.max_tokens);
+        let channels = (0..num_choices).map(|_| stream::channel(request.max_tokens));
+        let (outputs, streams) = channels.unzip();
         let submission = Submission {
             request,
-            output,
+            outputs,
             place,
         };
         self.shared
             .commands
             .send(Command::Submit(Box::new(submission)))
             .map_err(|_| SubmitError::Stopped)?;
-        Ok(stream)
+        Ok(streams)
     }
 
     /// Accepts no more requests, lets those that wait or run finish within `grace`, fails the rest with

@@ -20,8 +20,12 @@ pub struct GenerationRequest {
     /// With each token, send its log-probability and those of this many most probable tokens (0 to
     /// [`MAX_ALTERNATIVES`]). They are the model's own: before bias, penalties and temperature.
     pub logprobs: Option<usize>,
-    /// Whose request this is: users are served in turn. Requests that name nobody share one turn.
+    /// Whose request this is: users are served in turn, and what is cached of one's prompts is not used for another's.
+    /// Requests that name nobody count as one user's.
     pub user: Option<String>,
+    /// Leading tokens of the prompt that hold nothing private, such as the product's own instructions: users share
+    /// what is cached of them.
+    pub num_public_tokens: usize,
 }
 
 /// How the next token is chosen. What the parameters do, and in which order, is written in `sampler.rs`.
@@ -179,6 +183,7 @@ mod tests {
             sampling: SamplingParams::default(),
             logprobs: None,
             user: None,
+            num_public_tokens: 0,
         }
     }
 

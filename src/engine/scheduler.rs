@@ -2,16 +2,21 @@
 //! no tensors, threads or clock.
 //!
 //! A step is planned in this order:
-//! 1. Every sequence with one token left to compute gets it (*decode*), the oldest first. If it needs a block and
-//!    none is left, the youngest running sequence is *preempted*: its blocks are released and it is computed anew
-//!    later.
-//! 2. Waiting sequences are admitted: the preempted first, then users in turn. A sequence is admitted when there are
-//!    blocks for all its tokens and one more for each running sequence; until then nobody overtakes it.
-//! 3. What is left of the token budget goes to the other running sequences in chunks (*prefill*), users in turn.
+//! 1. Every sequence with one token left to compute gets it (*decode*), the oldest first. If it needs a block and none
+//!    is left, somebody is *preempted*: the blocks are released, and what was in them is computed anew later.
+//! 2. Sequences that do not run are admitted, users in turn. A sequence is admitted when there are blocks for all its
+//!    tokens and one more for each running sequence; until then nobody overtakes it. Whoever runs less than others need
+//!    not wait for them to finish: those who run most give way (`admission.rs`).
+//! 3. What is left of the token budget goes to the other running sequences in chunks (*prefill*), fair by user
+//!    (`prefill_turns.rs`). Beside decodes there is a smaller budget, so that nobody's output stalls while a long
+//!    prompt is read.
+//! 4. Decodes may be given *drafts*: guessed tokens that are checked in the same step. They take only blocks that nobody
+//!    else needs.
 //!
-//! The oldest sequence is never preempted and alone fits into the cache, so it finishes; so does, in the end, every
-//! other.
+//! The oldest running sequence is never preempted and alone fits into the cache, so it finishes; so does, in the end,
+//! every other.
 
+mod admission;
 mod prefill_turns;
 
 use std::collections::BTreeMap;
@@ -40,6 +45,8 @@ pub struct Plan {
     /// Sequences that began, or after a preemption resumed, to run.
     pub admitted: Vec<SequenceId>,
     pub preempted: Vec<SequenceId>,
+    /// Blocks to copy, from and to, one after the other, before anything is computed.
+    pub copies: Vec<(u32, u32)>,
 }
 
 /// Tokens `start .. start + num_tokens` of one sequence.
@@ -65,6 +72,10 @@ pub struct Totals {
 impl Plan {
     fn contains(&self, id: SequenceId) -> bool {
         self.slices.iter().any(|slice| slice.id == id)
+    }
+
+    fn num_tokens(&self) -> usize {
+        self.slices.iter().map(|slice| slice.num_tokens).sum()
     }
 }
 
@@ -93,7 +104,7 @@ impl Scheduler {
             waiting: WaitingQueue::default(),
             preempted: BTreeMap::new(),
             running: Vec::new(),
-            prefill_turns: PrefillTurns::default(),
+            prefill_turns: PrefillTurns::new(limits.prefill_chunk),
             num_admissions: 0,
             totals: Totals::default(),
         }
@@ -110,6 +121,12 @@ impl Scheduler {
 
     pub fn num_running(&self) -> usize {
         self.running.len()
+    }
+
+    /// Running sequences that get one token in the next step.
+    pub fn num_decoding(&self) -> usize {
+        let decoding = self.running.iter().filter(|it| it.num_uncomputed() == 1);
+        decoding.count()
     }
 
     pub fn num_preempted(&self) -> usize {
@@ -130,40 +147,127 @@ impl Scheduler {
         self.running.iter().find(|sequence| sequence.id == id)
     }
 
-    /// Plans the next step. The plan is never empty unless the scheduler is idle.
-    pub fn schedule(&mut self) -> Plan {
+    /// Plans the next step, with at most `prefill_beside_decodes` prefill tokens if there are decodes. The plan is never
+    /// empty unless the scheduler is idle.
+    pub fn schedule(&mut self, prefill_beside_decodes: usize) -> Plan {
         let mut plan = Plan::default();
         self.schedule_decodes(&mut plan);
         self.admit(&mut plan);
-        self.schedule_prefills(&mut plan);
+        self.schedule_prefills(&mut plan, prefill_beside_decodes.max(1));
         plan
+    }
+
+    /// Blocks for up to `num_wanted` drafted tokens after a decode of the plan, beside `num_drafted` tokens for others;
+    /// returns for how many. Always leaves a block for each running sequence.
+    pub fn make_room_for_draft(
+        &mut self,
+        plan: &Plan,
+        id: SequenceId,
+        num_wanted: usize,
+        num_drafted: usize,
+    ) -> usize {
+        let budget = self.limits.max_batch_tokens - plan.num_tokens();
+        let num_wanted = num_wanted.min(budget.saturating_sub(num_drafted));
+        let num_running = self.running.len();
+        let Some(index) = self.index_of(id) else {
+            return 0;
+        };
+        let sequence = &mut self.running[index];
+        let block_size = self.limits.block_size;
+        let num_blocks = (sequence.tokens.len() + num_wanted).div_ceil(block_size);
+        while sequence.block_table.len() < num_blocks {
+            if self.cache.num_available() <= num_running {
+                break;
+            }
+            sequence.block_table.extend(self.cache.allocate());
+        }
+        let room = sequence.block_table.len() * block_size - sequence.tokens.len();
+        room.min(num_wanted)
     }
 
     /// Takes note that a slice has been computed: its tokens are in the cache, and blocks that it filled can be shared.
     pub fn commit(&mut self, slice: &Slice) {
-        let block_size = self.limits.block_size;
         let Some(index) = self.index_of(slice.id) else {
             return;
         };
-        let sequence = &mut self.running[index];
+        let sequence = &self.running[index];
         let num_prompt_tokens = sequence
             .num_prompt_tokens
             .saturating_sub(slice.start)
             .min(slice.num_tokens);
         self.totals.num_computed_prompt_tokens += num_prompt_tokens as u64;
-        sequence.num_computed += slice.num_tokens;
+        self.advance(index, slice.num_tokens);
+    }
+
+    /// Takes note that the token appended last is the one that had been drafted in its place, so that it is in the cache
+    /// already.
+    pub fn accept_draft(&mut self, id: SequenceId) {
+        if let Some(index) = self.index_of(id) {
+            self.advance(index, 1);
+        }
+    }
+
+    /// Gives back the blocks of drafted tokens that were not accepted.
+    pub fn drop_draft(&mut self, id: SequenceId) {
+        let Some(index) = self.index_of(id) else {
+            return;
+        };
+        let sequence = &mut self.running[index];
+        let num_blocks = sequence.tokens.len().div_ceil(self.limits.block_size);
+        while sequence.block_table.len() > num_blocks {
+            let block = sequence.block_table.pop().expect("it has more than some");
+            self.cache.release(block);
+        }
+    }
+
+    fn advance(&mut self, index: usize, num_tokens: usize) {
+        let block_size = self.limits.block_size;
+        let sequence = &mut self.running[index];
+        let start = sequence.num_computed;
+        sequence.num_computed += num_tokens;
         sequence.extend_keys(block_size);
-        for block in slice.start / block_size..sequence.num_computed / block_size {
+        for block in start / block_size..sequence.num_computed / block_size {
             self.cache
                 .publish(sequence.block_table[block], sequence.keys[block]);
         }
     }
 
-    /// Adds a generated token to a running sequence whose tokens have all been computed.
+    /// Lets another sequence go on from where a running one is, whose tokens have all been computed, without a draft. It
+    /// shares all blocks; when there is no place for it now, it waits and is computed anew.
+    pub fn fork(&mut self, id: SequenceId, new: SequenceId) {
+        let Some(index) = self.index_of(id) else {
+            return;
+        };
+        let mut sequence = self.running[index].fork(new);
+        sequence.admission = self.num_admissions;
+        self.num_admissions += 1;
+        if self.running.len() == self.limits.max_running {
+            self.preempted.insert(sequence.admission, sequence);
+            return;
+        }
+        let original = &self.running[index];
+        for &block in &original.block_table {
+            self.cache.acquire(block);
+        }
+        sequence.block_table = original.block_table.clone();
+        sequence.num_computed = original.num_computed;
+        self.running.push(sequence);
+    }
+
+    /// Adds a generated token to a running sequence whose tokens have all been computed, or to one just forked.
     pub fn append(&mut self, id: SequenceId, token: u32) {
         if let Some(index) = self.index_of(id) {
             self.running[index].tokens.push(token);
+        } else if let Some(sequence) = self.preempted.values_mut().find(|it| it.id == id) {
+            sequence.tokens.push(token);
         }
+    }
+
+    /// A sequence that runs, or that was preempted or forked and waits for its place.
+    pub fn sequence(&self, id: SequenceId) -> Option<&Sequence> {
+        let mut preempted = self.preempted.values();
+        self.running(id)
+            .or_else(|| preempted.find(|sequence| sequence.id == id))
     }
 
     /// Takes a sequence out, in whatever state, and releases its blocks. What it computed stays findable.
@@ -195,50 +299,39 @@ impl Scheduler {
     }
 
     fn schedule_decodes(&mut self, plan: &mut Plan) {
-        let mut index = 0;
-        while index < self.running.len() {
-            if self.running[index].num_uncomputed() == 1 {
-                if !self.make_room(index, plan) {
-                    return;
-                }
+        let decoding = self.running.iter().filter(|it| it.num_uncomputed() == 1);
+        let decoding: Vec<SequenceId> = decoding.map(|sequence| sequence.id).collect();
+        for id in decoding {
+            // Not if it has been preempted, for one before it or for itself.
+            if self.make_room(id, plan) {
+                let index = self.index_of(id).expect("it was given room");
                 plan.slices.push(next_slice(&self.running[index], 1));
             }
-            index += 1;
         }
     }
 
-    /// Gives the sequence the blocks for all its tokens, at the cost of younger ones. False: it was the youngest and
-    /// has been preempted itself.
-    fn make_room(&mut self, index: usize, plan: &mut Plan) -> bool {
-        loop {
+    /// Gives the sequence the block that it writes into next, for itself alone, at the cost of others if need be. False:
+    /// it does not run any more.
+    fn make_room(&mut self, id: SequenceId, plan: &mut Plan) -> bool {
+        let block_size = self.limits.block_size;
+        while let Some(index) = self.index_of(id) {
             let sequence = &mut self.running[index];
-            let num_blocks = sequence.tokens.len().div_ceil(self.limits.block_size);
-            if sequence.block_table.len() >= num_blocks {
+            let place = sequence.num_computed / block_size;
+            let is_missing = sequence.block_table.len() == place;
+            if !is_missing && !self.cache.is_shared(sequence.block_table[place]) {
                 return true;
             }
             match self.cache.allocate() {
-                Some(block) => sequence.block_table.push(block),
-                None => {
-                    self.preempt_youngest(plan);
-                    if index == self.running.len() {
-                        return false;
-                    }
+                Some(block) if is_missing => sequence.block_table.push(block),
+                Some(block) => {
+                    let shared = std::mem::replace(&mut sequence.block_table[place], block);
+                    plan.copies.push((shared, block));
+                    self.cache.release(shared);
                 }
+                None => self.preempt_for(id, plan),
             }
         }
-    }
-
-    fn preempt_youngest(&mut self, plan: &mut Plan) {
-        let mut sequence = self
-            .running
-            .pop()
-            .expect("only called on behalf of a running sequence");
-        self.stop_running(&mut sequence);
-        sequence.num_computed = 0;
-        sequence.was_preempted = true;
-        self.totals.num_preemptions += 1;
-        plan.preempted.push(sequence.id);
-        self.preempted.insert(sequence.admission, sequence);
+        false
     }
 
     /// Releases what a sequence that was just taken out of `running` holds.
@@ -252,59 +345,29 @@ impl Scheduler {
         }
     }
 
-    fn admit(&mut self, plan: &mut Plan) {
-        while self.running.len() < self.limits.max_running {
-            let Some(sequence) = self.admit_next() else {
-                return;
-            };
-            plan.admitted.push(sequence.id);
-            self.totals.num_cached_tokens += sequence.num_computed as u64;
-            self.prefill_turns.join(&sequence.user);
-            let age = |other: &Sequence| other.admission < sequence.admission;
-            let index = self.running.partition_point(age);
-            self.running.insert(index, sequence);
-        }
-    }
-
-    /// Takes the next sequence out of the queues and gives it blocks. `None`: nobody waits, or there is no room for the
-    /// one whose turn it is; nobody overtakes it, so that large prompts get their turn too.
-    fn admit_next(&mut self) -> Option<Sequence> {
-        if let Some(mut entry) = self.preempted.first_entry() {
-            let num_spare = self.running.len();
-            let is_admitted =
-                take_blocks(&mut self.cache, &self.limits, entry.get_mut(), num_spare);
-            return is_admitted.then(|| entry.remove());
-        }
-        let num_running = |user: &User| {
-            let of_user = self.running.iter().filter(|other| other.user == *user);
-            of_user.count()
-        };
-        let user = self.waiting.next_user(num_running)?;
-        let front = self.waiting.front_mut(&user)?;
-        if !take_blocks(&mut self.cache, &self.limits, front, self.running.len()) {
-            return None;
-        }
-        let mut sequence = self.waiting.pop(&user)?;
-        sequence.admission = self.num_admissions;
-        self.num_admissions += 1;
-        Some(sequence)
-    }
-
-    fn schedule_prefills(&mut self, plan: &mut Plan) {
-        let num_decodes: usize = plan.slices.len();
+    fn schedule_prefills(&mut self, plan: &mut Plan, beside_decodes: usize) {
+        let num_decodes = plan.slices.len();
         let mut budget = self.limits.max_batch_tokens - num_decodes;
+        if num_decodes > 0 {
+            budget = budget.min(beside_decodes);
+        }
         while budget > 0 {
-            let unplanned = self.running.iter().enumerate();
-            let unplanned = unplanned.filter(|(_, sequence)| !plan.contains(sequence.id));
-            let Some((index, _)) =
-                unplanned.min_by_key(|(_, sequence)| self.prefill_turns.place(&sequence.user))
-            else {
+            let has_work = |user: &User| {
+                let mut unplanned = self.running.iter().filter(|it| !plan.contains(it.id));
+                unplanned.any(|sequence| sequence.user == *user)
+            };
+            let Some(user) = self.prefill_turns.next(has_work) else {
                 return;
             };
+            let unplanned = self
+                .running
+                .iter()
+                .position(|sequence| sequence.user == user && !plan.contains(sequence.id));
+            let index = unplanned.expect("the user was chosen for having work");
             self.reuse_new_blocks(index);
-            let sequence = &self.running[index];
-            let slice = next_slice(sequence, budget.min(self.limits.prefill_chunk));
-            self.prefill_turns.served(&sequence.user);
+            let max_tokens = budget.min(self.limits.prefill_chunk);
+            let slice = next_slice(&self.running[index], max_tokens);
+            self.prefill_turns.spend(slice.num_tokens);
             budget -= slice.num_tokens;
             plan.slices.push(slice);
         }
@@ -340,34 +403,6 @@ fn next_slice(sequence: &Sequence, max_tokens: usize) -> Slice {
         num_tokens,
         reaches_end: num_tokens == sequence.num_uncomputed(),
     }
-}
-
-/// Gives a waiting sequence blocks for all its tokens: shared ones for the part of its prefix that is in the cache,
-/// fresh ones for the rest. False, and nothing taken, unless `num_spare` blocks would be left.
-fn take_blocks(
-    cache: &mut BlockCache,
-    limits: &Limits,
-    sequence: &mut Sequence,
-    num_spare: usize,
-) -> bool {
-    sequence.extend_keys(limits.block_size);
-    let reusable = &sequence.keys[..sequence.num_reusable_blocks(limits.block_size)];
-    let found: Vec<u32> = reusable.iter().map_while(|key| cache.find(key)).collect();
-    let num_idle = found
-        .iter()
-        .filter(|block| !cache.is_referenced(**block))
-        .count();
-    let num_fresh = sequence.tokens.len().div_ceil(limits.block_size) - found.len();
-    if num_idle + num_fresh + num_spare > cache.num_available() {
-        return false;
-    }
-    // References first, so that allocating does not evict what was found.
-    found.iter().for_each(|block| cache.acquire(*block));
-    sequence.skip_cached(found.len() * limits.block_size);
-    sequence.block_table = found;
-    let fresh = (0..num_fresh).map(|_| cache.allocate().expect("counted above"));
-    sequence.block_table.extend(fresh);
-    true
 }
 
 #[cfg(test)]

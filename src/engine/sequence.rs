@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::block_cache::PrefixKey;
+use super::block_cache::{Owner, PrefixKey};
 
 /// Names a sequence within one engine; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,11 +20,16 @@ pub struct Sequence {
     /// The prompt, then the generated tokens.
     pub tokens: Vec<u32>,
     pub num_prompt_tokens: usize,
+    /// Leading tokens that hold nothing private: their blocks may be found by other users too.
+    pub num_public_tokens: usize,
+    /// Who may find the blocks after those.
+    owner: Option<Owner>,
     /// Tokens, from the first, whose keys and values are in the cache. At least one token is always left to compute:
     /// its logits choose the next token.
     pub num_computed: usize,
     /// Prompt tokens that were found in the cache instead of computed; set before the first preemption only.
     pub num_cached_tokens: usize,
+    /// Or was forked, so that another has counted its prompt.
     pub was_preempted: bool,
     /// Covers `tokens` while the sequence runs; empty while it waits.
     pub block_table: Vec<u32>,
@@ -36,10 +41,13 @@ pub struct Sequence {
 
 impl Sequence {
     pub fn new(id: SequenceId, user: User, prompt: Vec<u32>) -> Self {
+        let owner = user.as_deref().map(Owner::new);
         Self {
             id,
             user,
             num_prompt_tokens: prompt.len(),
+            num_public_tokens: 0,
+            owner,
             tokens: prompt,
             num_computed: 0,
             num_cached_tokens: 0,
@@ -47,6 +55,24 @@ impl Sequence {
             block_table: Vec::new(),
             keys: Vec::new(),
             admission: 0,
+        }
+    }
+
+    /// Another continuation of the same tokens, all of which have been computed. It holds no blocks yet.
+    pub fn fork(&self, id: SequenceId) -> Self {
+        Self {
+            id,
+            user: self.user.clone(),
+            tokens: self.tokens.clone(),
+            num_prompt_tokens: self.num_prompt_tokens,
+            num_public_tokens: self.num_public_tokens,
+            owner: self.owner,
+            num_computed: 0,
+            num_cached_tokens: self.num_cached_tokens,
+            was_preempted: true,
+            block_table: Vec::new(),
+            keys: self.keys.clone(),
+            admission: self.admission,
         }
     }
 
@@ -62,7 +88,10 @@ impl Sequence {
     pub fn extend_keys(&mut self, block_size: usize) {
         let num_done = self.keys.len() * block_size;
         for tokens in self.tokens[num_done..].chunks_exact(block_size) {
-            self.keys.push(PrefixKey::new(self.keys.last(), tokens));
+            let end = (self.keys.len() + 1) * block_size;
+            let owner = self.owner.as_ref().filter(|_| end > self.num_public_tokens);
+            let key = PrefixKey::new(self.keys.last(), owner, tokens);
+            self.keys.push(key);
         }
     }
 
@@ -88,14 +117,30 @@ mod tests {
     fn keys_cover_full_blocks_only_and_grow_with_the_tokens() {
         let mut sequence = Sequence::new(SequenceId(0), None, vec![1, 2, 3]);
         sequence.extend_keys(2);
-        assert_eq!(sequence.keys, [PrefixKey::new(None, &[1, 2])]);
+        assert_eq!(sequence.keys, [PrefixKey::new(None, None, &[1, 2])]);
         sequence.tokens.push(4);
         sequence.extend_keys(2);
-        let first = PrefixKey::new(None, &[1, 2]);
+        let first = PrefixKey::new(None, None, &[1, 2]);
         assert_eq!(
             sequence.keys,
-            [first, PrefixKey::new(Some(&first), &[3, 4])]
+            [first, PrefixKey::new(Some(&first), None, &[3, 4])]
         );
+    }
+
+    #[test]
+    fn users_share_the_keys_of_public_tokens_only() {
+        let keys = |user: &str, num_public_tokens| {
+            let mut sequence = Sequence::new(SequenceId(0), Some(user.into()), (0..8).collect());
+            sequence.num_public_tokens = num_public_tokens;
+            sequence.extend_keys(2);
+            sequence.keys
+        };
+        let shared = |num_public_tokens| {
+            let (a, b) = (keys("a", num_public_tokens), keys("b", num_public_tokens));
+            a.iter().zip(&b).filter(|(a, b)| a == b).count()
+        };
+        assert_eq!([0, 1, 2, 5, 8].map(shared), [0, 0, 1, 2, 4]);
+        assert_eq!(keys("a", 4), keys("a", 4));
     }
 
     #[test]

@@ -20,6 +20,17 @@ pub struct EngineStats {
     /// Tokens that were found in the cache and not computed.
     pub num_cached_tokens: u64,
     pub num_preemptions: u64,
+    /// Tokens that were guessed and checked, and those of them that were right.
+    pub num_drafted_tokens: u64,
+    pub num_accepted_tokens: u64,
+}
+
+/// What the engine's thread counts beside the scheduler.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    pub num_generated_tokens: u64,
+    pub num_drafted_tokens: u64,
+    pub num_accepted_tokens: u64,
 }
 
 impl EngineStats {
@@ -35,6 +46,8 @@ impl EngineStats {
                 + other.num_computed_prompt_tokens,
             num_cached_tokens: self.num_cached_tokens + other.num_cached_tokens,
             num_preemptions: self.num_preemptions + other.num_preemptions,
+            num_drafted_tokens: self.num_drafted_tokens + other.num_drafted_tokens,
+            num_accepted_tokens: self.num_accepted_tokens + other.num_accepted_tokens,
         }
     }
 }
@@ -48,17 +61,23 @@ pub(super) struct Counters {
     num_computed_prompt_tokens: AtomicU64,
     num_cached_tokens: AtomicU64,
     num_preemptions: AtomicU64,
+    num_drafted_tokens: AtomicU64,
+    num_accepted_tokens: AtomicU64,
 }
 
 impl Counters {
-    pub fn write(&self, scheduler: &Scheduler, num_generated_tokens: u64) {
+    pub fn write(&self, scheduler: &Scheduler, own: &Totals) {
         let totals = scheduler.totals();
         self.num_running.store(scheduler.num_running(), Relaxed);
         self.num_preempted.store(scheduler.num_preempted(), Relaxed);
         self.num_free_blocks
             .store(scheduler.num_free_blocks(), Relaxed);
         self.num_generated_tokens
-            .store(num_generated_tokens, Relaxed);
+            .store(own.num_generated_tokens, Relaxed);
+        self.num_drafted_tokens
+            .store(own.num_drafted_tokens, Relaxed);
+        self.num_accepted_tokens
+            .store(own.num_accepted_tokens, Relaxed);
         self.num_computed_prompt_tokens
             .store(totals.num_computed_prompt_tokens, Relaxed);
         self.num_cached_tokens
@@ -76,6 +95,8 @@ impl Counters {
             num_computed_prompt_tokens: self.num_computed_prompt_tokens.load(Relaxed),
             num_cached_tokens: self.num_cached_tokens.load(Relaxed),
             num_preemptions: self.num_preemptions.load(Relaxed),
+            num_drafted_tokens: self.num_drafted_tokens.load(Relaxed),
+            num_accepted_tokens: self.num_accepted_tokens.load(Relaxed),
         }
     }
 }

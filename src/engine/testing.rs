@@ -149,6 +149,12 @@ impl LanguageModel for FakeModel {
 
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
         let step = self.probe.enter(batch);
+        for &(from, to) in &batch.copies {
+            let block_size = self.spec.block_size;
+            let from = from as usize * block_size;
+            let to = to as usize * block_size;
+            self.slots.copy_within(from..from + block_size, to);
+        }
         assert_blocks_are_written_once(batch, self.spec.block_size);
         let mut values: Vec<f32> = batch
             .sequences

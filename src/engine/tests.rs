@@ -10,8 +10,13 @@ mod output;
 
 const VOCAB_SIZE: usize = 64;
 
+/// Without what depends on the clock: steps can be foretold.
 fn config() -> EngineConfig {
-    EngineConfig::default()
+    EngineConfig {
+        max_stretch: f64::INFINITY,
+        speculation: Speculation::Off,
+        ..EngineConfig::default()
+    }
 }
 
 fn start(options: FakeModelOptions, config: EngineConfig) -> (Engine, Probe) {
@@ -32,6 +37,7 @@ fn greedy(prompt: Vec<u32>, max_tokens: usize) -> GenerationRequest {
         sampling: SamplingParams::greedy(),
         logprobs: None,
         user: None,
+        num_public_tokens: 0,
     }
 }
 

@@ -35,6 +35,10 @@ impl WaitingQueue {
             .cloned()
     }
 
+    pub fn front(&self, user: &User) -> Option<&Sequence> {
+        self.by_user.get(user)?.front()
+    }
+
     pub fn front_mut(&mut self, user: &User) -> Option<&mut Sequence> {
         self.by_user.get_mut(user)?.front_mut()
     }

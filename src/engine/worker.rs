@@ -10,13 +10,15 @@ use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 
+use super::pace::{MAX_DRAFT, Pace};
 use super::sampler::{self, Sampler, Scratch};
 use super::scheduler::{Limits, Plan, Scheduler, Slice};
 use super::sequence::{Sequence, SequenceId};
+use super::speculation::{self, Acceptance};
 use super::stream::{
     Alternative, Event, FinishReason, GeneratedToken, Output, TokenEvent, TokenLogprob, Usage,
 };
-use super::{EngineConfig, EngineError, GenerationRequest, Status};
+use super::{EngineConfig, EngineError, GenerationRequest, Speculation, Status, stats};
 use crate::llm::{Batch, LanguageModel, Logits, LogitsFor, SequenceInput};
 
 pub enum Command {
@@ -30,8 +32,8 @@ pub enum Command {
 /// A valid request, and where its output goes.
 pub struct Submission {
     pub request: GenerationRequest,
-    /// Has room for `max_tokens` tokens and the end.
-    pub output: Output,
+    /// One for each choice; has room for `max_tokens` tokens and the end.
+    pub outputs: Vec<Output>,
     /// Its place in the bounded queue, given back at admission.
     pub place: OwnedSemaphorePermit,
 }
@@ -44,8 +46,10 @@ pub struct Worker {
     commands: mpsc::Receiver<Command>,
     shutdown: Shutdown,
     scratch: Scratch,
+    pace: Pace,
+    speculation: Speculation,
     num_sequences: u64,
-    num_generated_tokens: u64,
+    totals: stats::Totals,
     status: Arc<Status>,
 }
 
@@ -58,6 +62,29 @@ struct Request {
     end_tokens: Vec<u32>,
     num_alternatives: Option<usize>,
     place: Option<OwnedSemaphorePermit>,
+    acceptance: Acceptance,
+    /// Other choices, which begin when this one's prompt has been computed.
+    siblings: Vec<Sibling>,
+}
+
+/// A choice that has not begun.
+struct Sibling {
+    output: Output,
+    sampler: Sampler,
+}
+
+impl Request {
+    fn is_wanted(&self) -> bool {
+        let is_open = |sibling: &Sibling| !sibling.output.events.is_closed();
+        !self.output.is_closed() || self.siblings.iter().any(is_open)
+    }
+}
+
+/// A plan with the guesses that are checked beside it.
+struct Step {
+    plan: Plan,
+    /// For each slice the tokens that may follow it.
+    drafts: Vec<Vec<u32>>,
 }
 
 enum Shutdown {
@@ -85,7 +112,7 @@ impl Worker {
             block_size: spec.block_size,
             num_blocks: spec.num_blocks,
         });
-        status.counters.write(&scheduler, 0);
+        status.counters.write(&scheduler, &stats::Totals::default());
         Self {
             model,
             scheduler,
@@ -93,8 +120,10 @@ impl Worker {
             commands,
             shutdown: Shutdown::NotAsked,
             scratch: Scratch::default(),
+            pace: Pace::new(config.max_stretch.max(1.0)),
+            speculation: config.speculation,
             num_sequences: 0,
-            num_generated_tokens: 0,
+            totals: stats::Totals::default(),
             status,
         }
     }
@@ -147,28 +176,48 @@ impl Worker {
     fn add(&mut self, submission: Submission) {
         let Submission {
             request,
-            output,
+            outputs,
             place,
         } = submission;
         if !matches!(self.shutdown, Shutdown::NotAsked) {
-            let _ = output.events.try_send(Err(EngineError::ShuttingDown));
+            for output in outputs {
+                let _ = output.events.try_send(Err(EngineError::ShuttingDown));
+            }
             return;
         }
-        let id = SequenceId(self.num_sequences);
-        self.num_sequences += 1;
-        let sampler = Sampler::new(request.sampling, &request.prompt);
+        let choices = outputs.into_iter().enumerate().map(|(choice, output)| {
+            let mut sampling = request.sampling.clone();
+            sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(choice as u64));
+            let sampler = Sampler::new(sampling, &request.prompt);
+            Sibling { output, sampler }
+        });
+        let mut choices = choices.collect::<Vec<_>>().into_iter();
+        let Some(first) = choices.next() else {
+            return;
+        };
+        let id = self.new_id();
         let user = request.user.map(Into::into);
-        self.scheduler.add(Sequence::new(id, user, request.prompt));
+        let mut sequence = Sequence::new(id, user, request.prompt);
+        sequence.num_public_tokens = request.num_public_tokens;
+        self.scheduler.add(sequence);
         let request = Request {
-            output: output.events,
-            num_cached_tokens: output.num_cached_tokens,
-            sampler,
+            output: first.output.events,
+            num_cached_tokens: first.output.num_cached_tokens,
+            sampler: first.sampler,
             max_tokens: request.max_tokens,
             end_tokens: request.end_tokens,
             num_alternatives: request.logprobs,
             place: Some(place),
+            acceptance: Acceptance::default(),
+            siblings: choices.collect(),
         };
         self.requests.insert(id, request);
+    }
+
+    fn new_id(&mut self) -> SequenceId {
+        let id = SequenceId(self.num_sequences);
+        self.num_sequences += 1;
+        id
     }
 
     /// Computes one step. False: the thread is to end, and all streams have their end.
@@ -178,7 +227,8 @@ impl Worker {
             return false;
         }
         self.remove_cancelled();
-        let plan = self.scheduler.schedule();
+        let budget = self.pace.prefill_budget(self.scheduler.num_decoding());
+        let plan = self.scheduler.schedule(budget);
         for id in &plan.admitted {
             if let Some(request) = self.requests.get_mut(id) {
                 request.place = None;
@@ -186,7 +236,8 @@ impl Worker {
         }
         self.write_counters();
         if !plan.slices.is_empty() {
-            let outbox = self.compute(&plan);
+            let drafts = self.draft(&plan);
+            let outbox = self.compute(&Step { plan, drafts });
             self.write_counters();
             send(outbox);
         }
@@ -197,7 +248,7 @@ impl Worker {
     fn remove_cancelled(&mut self) {
         let scheduler = &mut self.scheduler;
         self.requests.retain(|id, request| {
-            let is_wanted = !request.output.is_closed();
+            let is_wanted = request.is_wanted();
             if !is_wanted {
                 scheduler.remove(*id);
             }
@@ -205,37 +256,113 @@ impl Worker {
         });
     }
 
-    fn compute(&mut self, plan: &Plan) -> Outbox {
-        let batch = self.batch(plan);
-        match self.model.forward(&batch) {
-            Ok(logits) => match self.check_shape(plan, &logits) {
-                Ok(()) => self.update(plan, &logits),
-                Err(message) => self.fail(plan, message),
-            },
-            Err(error) => self.fail(plan, error.to_string()),
+    /// Guesses for the decodes of a plan, as many as are worth checking.
+    fn draft(&mut self, plan: &Plan) -> Vec<Vec<u32>> {
+        let num_rows = plan.slices.iter().filter(|slice| is_decode(slice)).count();
+        let mut num_drafted = 0;
+        let mut drafts = Vec::with_capacity(plan.slices.len());
+        for slice in &plan.slices {
+            let draft = self.draft_for(plan, slice, num_rows, num_drafted);
+            num_drafted += draft.len();
+            drafts.push(draft);
         }
+        drafts
     }
 
-    fn batch(&self, plan: &Plan) -> Batch {
-        let input = |slice: &Slice| {
+    fn draft_for(
+        &mut self,
+        plan: &Plan,
+        slice: &Slice,
+        num_rows: usize,
+        num_drafted: usize,
+    ) -> Vec<u32> {
+        if self.speculation == Speculation::Off || !is_decode(slice) {
+            return Vec::new();
+        }
+        let id = slice.id;
+        let Some(sequence) = self.scheduler.running(id) else {
+            return Vec::new();
+        };
+        let Some(request) = self.requests.get_mut(&id) else {
+            return Vec::new();
+        };
+        // Its block is about to be shared, and must hold no more than the prompt then.
+        if !request.siblings.is_empty() {
+            return Vec::new();
+        }
+        // The last token follows from the ones before without being computed.
+        let num_left = request.max_tokens - sequence.num_generated();
+        let draft = speculation::draft(&sequence.tokens, MAX_DRAFT.min(num_left - 1));
+        if draft.is_empty() {
+            return Vec::new();
+        }
+        let acceptance = request.acceptance.probability();
+        let num_worth = match self.speculation {
+            Speculation::Always => MAX_DRAFT,
+            _ => self.pace.draft_length(num_rows + num_drafted, acceptance),
+        };
+        if num_worth == 0 {
+            request.acceptance.pass();
+        }
+        let mut draft = draft[..num_worth.min(draft.len())].to_vec();
+        let room = self
+            .scheduler
+            .make_room_for_draft(plan, id, draft.len(), num_drafted);
+        draft.truncate(room);
+        draft
+    }
+
+    fn compute(&mut self, step: &Step) -> Outbox {
+        let batch = self.batch(step);
+        let start = Instant::now();
+        let outbox = match self.model.forward(&batch) {
+            Ok(logits) => match self.check_shape(step, &logits) {
+                Ok(()) => self.update(step, &logits),
+                Err(message) => self.fail(&step.plan, message),
+            },
+            Err(error) => self.fail(&step.plan, error.to_string()),
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let slices = step.plan.slices.iter().zip(&step.drafts);
+        let (mut num_rows, mut num_prefill) = (0, 0);
+        for (slice, draft) in slices {
+            match is_decode(slice) {
+                true => num_rows += 1 + draft.len(),
+                false => num_prefill += slice.num_tokens,
+            }
+        }
+        self.pace.observe(num_rows, num_prefill, seconds);
+        outbox
+    }
+
+    fn batch(&self, step: &Step) -> Batch {
+        let slices = step.plan.slices.iter().zip(&step.drafts);
+        let input = |(slice, draft): (&Slice, &Vec<u32>)| {
             let sequence = self.scheduler.running(slice.id)?;
+            let mut tokens = sequence.tokens[slice.start..][..slice.num_tokens].to_vec();
+            tokens.extend(draft);
             Some(SequenceInput {
-                tokens: sequence.tokens[slice.start..][..slice.num_tokens].to_vec(),
+                tokens,
                 start: slice.start,
                 block_table: sequence.block_table.clone(),
-                logits: match slice.reaches_end {
-                    true => LogitsFor::Last,
-                    false => LogitsFor::None,
+                logits: match (slice.reaches_end, draft.is_empty()) {
+                    (true, true) => LogitsFor::Last,
+                    // Of one token and its draft.
+                    (true, false) => LogitsFor::All,
+                    (false, _) => LogitsFor::None,
                 },
             })
         };
         Batch {
-            sequences: plan.slices.iter().filter_map(input).collect(),
+            copies: step.plan.copies.clone(),
+            sequences: slices.filter_map(input).collect(),
         }
     }
 
-    fn check_shape(&self, plan: &Plan, logits: &Logits) -> Result<(), String> {
-        let num_rows = plan.slices.iter().filter(|slice| slice.reaches_end).count();
+    fn check_shape(&self, step: &Step, logits: &Logits) -> Result<(), String> {
+        let slices = step.plan.slices.iter().zip(&step.drafts);
+        let due = slices.filter(|(slice, _)| slice.reaches_end);
+        let num_rows: usize = due.map(|(_, draft)| 1 + draft.len()).sum();
         let vocab_size = self.model.spec().vocab_size;
         if logits.num_rows() == num_rows && (num_rows == 0 || logits.row(0).len() == vocab_size) {
             return Ok(());
@@ -246,37 +373,96 @@ impl Worker {
         ))
     }
 
-    fn update(&mut self, plan: &Plan, logits: &Logits) -> Outbox {
+    fn update(&mut self, step: &Step, logits: &Logits) -> Outbox {
         let mut outbox = Outbox::new();
         let mut next_row = 0;
-        for slice in &plan.slices {
+        for (slice, draft) in step.plan.slices.iter().zip(&step.drafts) {
             self.scheduler.commit(slice);
             if slice.reaches_end {
-                self.extend(slice.id, logits.row(next_row), &mut outbox);
-                next_row += 1;
+                self.start_siblings(slice.id, logits.row(next_row), &mut outbox);
+                self.extend_with_draft(slice.id, draft, logits, next_row, &mut outbox);
+                next_row += 1 + draft.len();
             }
         }
         outbox
     }
 
-    /// Chooses a sequence's next token.
-    fn extend(&mut self, id: SequenceId, logits: &[f32], outbox: &mut Outbox) {
+    /// Lets the other choices of a prompt go on from it, now that it has been computed.
+    fn start_siblings(&mut self, id: SequenceId, logits: &[f32], outbox: &mut Outbox) {
         let Some(request) = self.requests.get_mut(&id) else {
             return;
+        };
+        let siblings = std::mem::take(&mut request.siblings);
+        let (max_tokens, num_alternatives) = (request.max_tokens, request.num_alternatives);
+        let end_tokens = request.end_tokens.clone();
+        for Sibling { output, sampler } in siblings {
+            let sibling = self.new_id();
+            self.scheduler.fork(id, sibling);
+            let request = Request {
+                output: output.events,
+                num_cached_tokens: output.num_cached_tokens,
+                sampler,
+                max_tokens,
+                end_tokens: end_tokens.clone(),
+                num_alternatives,
+                place: None,
+                acceptance: Acceptance::default(),
+                siblings: Vec::new(),
+            };
+            self.requests.insert(sibling, request);
+            self.extend(sibling, logits, outbox);
+        }
+    }
+
+    /// Chooses a sequence's next token, and those after it as long as the draft was right. Each is chosen from the very
+    /// logits that it would be chosen from without a draft.
+    fn extend_with_draft(
+        &mut self,
+        id: SequenceId,
+        draft: &[u32],
+        logits: &Logits,
+        first_row: usize,
+        outbox: &mut Outbox,
+    ) {
+        let mut num_accepted = 0;
+        while self.extend(id, logits.row(first_row + num_accepted), outbox) {
+            let sequence = self.scheduler.running(id);
+            let chosen = sequence.and_then(|it| it.tokens.last().copied());
+            if num_accepted == draft.len() || chosen != Some(draft[num_accepted]) {
+                break;
+            }
+            self.scheduler.accept_draft(id);
+            num_accepted += 1;
+        }
+        if draft.is_empty() {
+            return;
+        }
+        self.scheduler.drop_draft(id);
+        self.totals.num_drafted_tokens += draft.len() as u64;
+        self.totals.num_accepted_tokens += num_accepted as u64;
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.acceptance.observe(draft.len(), num_accepted);
+        }
+    }
+
+    /// Chooses a sequence's next token. False: the sequence has ended.
+    fn extend(&mut self, id: SequenceId, logits: &[f32], outbox: &mut Outbox) -> bool {
+        let Some(request) = self.requests.get_mut(&id) else {
+            return false;
         };
         let Ok(token) = request.sampler.sample(logits, &mut self.scratch) else {
             tracing::error!("the model gave logits that are no distribution");
             self.scheduler.discard(id);
             outbox.extend(self.end(id, Err(EngineError::InvalidLogits)));
-            return;
+            return false;
         };
         if request.end_tokens.contains(&token) {
             outbox.extend(self.finish(id, FinishReason::EndToken));
-            return;
+            return false;
         }
         let num_cached_tokens = self
             .scheduler
-            .running(id)
+            .sequence(id)
             .map_or(0, |it| it.num_cached_tokens);
         request
             .num_cached_tokens
@@ -286,16 +472,20 @@ impl Worker {
         let token_event = TokenEvent::Token(GeneratedToken { id: token, logprob });
         outbox.push((request.output.clone(), Ok(token_event)));
         let max_tokens = request.max_tokens;
-        self.num_generated_tokens += 1;
+        self.totals.num_generated_tokens += 1;
         self.scheduler.append(id, token);
-        let num_generated = self.scheduler.running(id).map(Sequence::num_generated);
+        let num_generated = self.scheduler.sequence(id).map(Sequence::num_generated);
         if num_generated.is_some_and(|num| num >= max_tokens) {
             outbox.extend(self.finish(id, FinishReason::MaxTokens));
+            return false;
         }
+        true
     }
 
-    fn finish(&mut self, id: SequenceId, reason: FinishReason) -> Option<(Sender<Event>, Event)> {
-        let sequence = self.scheduler.remove(id)?;
+    fn finish(&mut self, id: SequenceId, reason: FinishReason) -> Vec<(Sender<Event>, Event)> {
+        let Some(sequence) = self.scheduler.remove(id) else {
+            return Vec::new();
+        };
         let usage = Usage {
             num_prompt_tokens: sequence.num_prompt_tokens,
             num_cached_tokens: sequence.num_cached_tokens,
@@ -304,9 +494,14 @@ impl Worker {
         self.end(id, Ok(TokenEvent::Finished { reason, usage }))
     }
 
-    fn end(&mut self, id: SequenceId, event: Event) -> Option<(Sender<Event>, Event)> {
-        let request = self.requests.remove(&id)?;
-        Some((request.output, event))
+    /// The last event for whoever waits for the sequence, and for its choices that have not begun.
+    fn end(&mut self, id: SequenceId, event: Event) -> Vec<(Sender<Event>, Event)> {
+        let Some(request) = self.requests.remove(&id) else {
+            return Vec::new();
+        };
+        let siblings = request.siblings.into_iter().map(|it| it.output.events);
+        let outputs = siblings.chain([request.output]);
+        outputs.map(|output| (output, event.clone())).collect()
     }
 
     /// Ends the sequences of a step that failed; the others go on.
@@ -323,9 +518,10 @@ impl Worker {
 
     fn fail_all(&mut self, error: EngineError) {
         let mut outbox = Outbox::new();
-        for (id, request) in self.requests.drain() {
+        let ids: Vec<SequenceId> = self.requests.keys().copied().collect();
+        for id in ids {
             self.scheduler.remove(id);
-            outbox.push((request.output, Err(error.clone())));
+            outbox.extend(self.end(id, Err(error.clone())));
         }
         self.write_counters();
         send(outbox);
@@ -333,8 +529,13 @@ impl Worker {
 
     fn write_counters(&self) {
         let counters = &self.status.counters;
-        counters.write(&self.scheduler, self.num_generated_tokens);
+        counters.write(&self.scheduler, &self.totals);
     }
+}
+
+/// Whether a slice is one generated token, or the last one of a prompt, which costs the same.
+fn is_decode(slice: &Slice) -> bool {
+    slice.num_tokens == 1 && slice.reaches_end
 }
 
 fn send(outbox: Outbox) {

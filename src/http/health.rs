@@ -38,6 +38,11 @@ pub async fn get(context: web::Data<Context>) -> HttpResponse {
             "num_free_blocks": stats.num_free_blocks,
             "num_blocks": stats.num_blocks,
             "num_generated_tokens": stats.num_generated_tokens,
+            "num_computed_prompt_tokens": stats.num_computed_prompt_tokens,
+            "num_cached_tokens": stats.num_cached_tokens,
+            "num_preemptions": stats.num_preemptions,
+            "num_drafted_tokens": stats.num_drafted_tokens,
+            "num_accepted_tokens": stats.num_accepted_tokens,
         })),
     }))
 }

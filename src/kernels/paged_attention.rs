@@ -22,11 +22,14 @@ pub struct AttentionShape {
     pub block_size: usize,
 }
 
-/// A number type that keys and values may be stored in.
+/// What keys and values may be stored in.
 pub trait CacheElement: Copy + Default + Send + Sync {
+    /// Numbers that an element holds; a head's dimensions must be a multiple of it.
+    const NUM_VALUES: usize = 1;
+
     fn store(from: &[f32], to: &mut [Self]);
 
-    /// `from` as f32, in `scratch` unless it is f32 already. Both have one length.
+    /// `from` as f32, in `scratch` unless it is f32 already. Both hold the same number of values.
     fn load<'a>(from: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32];
 }
 
@@ -65,6 +68,47 @@ impl CacheElement for bf16 {
     }
 }
 
+/// 32 numbers in 8 bits each with a scale, as in the type Q8_0 of GGUF.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct Q8Block {
+    scale: f16,
+    values: [i8; 32],
+}
+
+impl CacheElement for Q8Block {
+    const NUM_VALUES: usize = 32;
+
+    fn store(from: &[f32], to: &mut [Self]) {
+        let (blocks, _) = from.as_chunks::<32>();
+        for (numbers, block) in blocks.iter().zip(to) {
+            let largest = numbers
+                .iter()
+                .fold(0f32, |max, number| max.max(number.abs()));
+            block.scale = f16::from_f32(largest / 127.0);
+            // By the scale as it is stored: what is read is then as near as it can be.
+            let scale = block.scale.to_f32();
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            for (number, value) in numbers.iter().zip(&mut block.values) {
+                // The cast saturates.
+                *value = (number * inverse).round() as i8;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn load<'a>(from: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32] {
+        let (blocks, _) = scratch.as_chunks_mut::<32>();
+        for (block, numbers) in from.iter().zip(blocks) {
+            let scale = block.scale.to_f32();
+            for (value, number) in block.values.iter().zip(numbers) {
+                *number = f32::from(*value) * scale;
+            }
+        }
+        scratch
+    }
+}
+
 /// The rows of a flat batch that belong to one sequence.
 #[derive(Debug, Clone)]
 pub struct SequenceRows<'a> {
@@ -93,8 +137,8 @@ impl<E: CacheElement> LayerCache<E> {
         let positions = num_blocks * shape.num_kv_heads * shape.block_size;
         Self {
             shape,
-            keys: vec![E::default(); positions * shape.key_dim],
-            values: vec![E::default(); positions * shape.value_dim],
+            keys: vec![E::default(); positions * elements::<E>(shape.key_dim)],
+            values: vec![E::default(); positions * elements::<E>(shape.value_dim)],
         }
     }
 
@@ -107,17 +151,32 @@ impl<E: CacheElement> LayerCache<E> {
             block_size,
             ..
         } = self.shape;
+        let (key_elements, value_elements) = (elements::<E>(key_dim), elements::<E>(value_dim));
         for head in 0..num_kv_heads {
             let position = (block * num_kv_heads + head) * block_size + slot;
             E::store(
                 &keys[head * key_dim..][..key_dim],
-                &mut self.keys[position * key_dim..][..key_dim],
+                &mut self.keys[position * key_elements..][..key_elements],
             );
             E::store(
                 &values[head * value_dim..][..value_dim],
-                &mut self.values[position * value_dim..][..value_dim],
+                &mut self.values[position * value_elements..][..value_elements],
             );
         }
+    }
+
+    /// Makes block `to` hold what block `from` holds.
+    pub fn copy_block(&mut self, from: usize, to: usize) {
+        let per_position =
+            |dim| self.shape.num_kv_heads * self.shape.block_size * elements::<E>(dim);
+        let (keys, values) = (
+            per_position(self.shape.key_dim),
+            per_position(self.shape.value_dim),
+        );
+        self.keys
+            .copy_within(from * keys..(from + 1) * keys, to * keys);
+        self.values
+            .copy_within(from * values..(from + 1) * values, to * values);
     }
 
     /// Attends from every row to the positions up to its own, which must have been written.
@@ -201,10 +260,15 @@ impl<E: CacheElement> LayerCache<E> {
         dim: usize,
         scratch: &'a mut [f32],
     ) -> &'a [f32] {
-        let len = self.shape.block_size * dim;
+        let len = self.shape.block_size * elements::<E>(dim);
         let first = (block as usize * self.shape.num_kv_heads + head) * len;
         E::load(&from[first..][..len], scratch)
     }
+}
+
+/// Elements that hold a head's numbers.
+fn elements<E: CacheElement>(dim: usize) -> usize {
+    dim / E::NUM_VALUES
 }
 
 /// Enough to share the reading of a cache block, few enough that their sums stay in the first-level cache.
@@ -452,6 +516,81 @@ mod tests {
         assert!(max_difference(&attend_alone::<f32>(&sequence), &expected) < 1e-5);
         assert!(max_difference(&attend_alone::<f16>(&sequence), &expected) < 1e-2);
         assert!(max_difference(&attend_alone::<bf16>(&sequence), &expected) < 1e-1);
+    }
+
+    #[test]
+    fn eight_bits_come_back_within_half_a_step_of_their_scale() {
+        let mut numbers = noise(128, 7);
+        numbers[32..64].fill(0.0);
+        numbers[64] = 1000.0;
+        let mut blocks = [Q8Block::default(); 4];
+        Q8Block::store(&numbers, &mut blocks);
+        let mut found = [f32::NAN; 128];
+        Q8Block::load(&blocks, &mut found);
+        for (numbers, found) in numbers.chunks(32).zip(found.chunks(32)) {
+            let largest = numbers.iter().fold(0f32, |max, n| max.max(n.abs()));
+            // Half a step, and what rounding the scale to 16 bits adds at the largest number.
+            let allowed = largest / 127.0 * 0.5 + largest / 2048.0;
+            assert!(max_difference(numbers, found) <= allowed);
+        }
+    }
+
+    #[test]
+    fn eight_bit_attention_is_near_that_in_full_precision() {
+        const SHAPE: AttentionShape = AttentionShape {
+            num_heads: 4,
+            num_kv_heads: 2,
+            key_dim: 64,
+            value_dim: 32,
+            block_size: 4,
+        };
+        const LEN: usize = 30;
+        let (keys, values) = (noise(LEN * 2 * 64, 1), noise(LEN * 2 * 32, 2));
+        let queries: Vec<f32> = noise(LEN * 4 * 64, 3).iter().map(|q| q / 20.0).collect();
+        let block_table: Vec<u32> = (0..8).rev().collect();
+        let rows = SequenceRows {
+            first_row: 0,
+            num_rows: LEN,
+            start: 0,
+            block_table: &block_table,
+        };
+        fn attend<E: CacheElement>(
+            [keys, values, queries]: [&[f32]; 3],
+            rows: SequenceRows,
+            copied: bool,
+        ) -> Vec<f32> {
+            let mut cache = LayerCache::<E>::new(SHAPE, 16);
+            for position in 0..LEN {
+                cache.write(
+                    rows.block_table[position / 4] as usize,
+                    position % 4,
+                    &keys[position * 128..][..128],
+                    &values[position * 64..][..64],
+                );
+            }
+            let moved: Vec<u32> = rows.block_table.iter().map(|block| block + 8).collect();
+            let mut block_table = rows.block_table;
+            if copied {
+                for (&from, &to) in block_table.iter().zip(&moved) {
+                    cache.copy_block(from as usize, to as usize);
+                }
+                block_table = &moved;
+            }
+            let rows = SequenceRows {
+                block_table,
+                ..rows
+            };
+            let mut output = vec![f32::NAN; LEN * 4 * 32];
+            cache.attend(queries, &[rows], &mut output);
+            output
+        }
+        let inputs = [&keys[..], &values, &queries];
+        let expected = attend::<f32>(inputs, rows.clone(), false);
+        let found = attend::<Q8Block>(inputs, rows.clone(), false);
+        let difference = max_difference(&found, &expected);
+        assert!(0.0 < difference && difference < 3e-2, "{difference}");
+        assert_eq!(attend::<Q8Block>(inputs, rows.clone(), true), found);
+        assert_eq!(attend::<f32>(inputs, rows, true), expected);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::attention_ops::TensorCache;
 use super::rope::Pairing;
 use super::step::Step;
 use super::{KvDtype, LlmError};
-use crate::kernels::paged_attention::{AttentionShape, CacheElement, LayerCache};
+use crate::kernels::paged_attention::{AttentionShape, CacheElement, LayerCache, Q8Block};
 
 /// The KV cache of all layers, with the way to attend over it.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(crate) enum Attention {
     F32(Vec<LayerCache<f32>>),
     F16(Vec<LayerCache<f16>>),
     Bf16(Vec<LayerCache<bf16>>),
+    Q8(Vec<LayerCache<Q8Block>>),
     Tensors(Vec<TensorCache>),
 }
 
@@ -31,15 +32,12 @@ pub(crate) struct CacheLayout {
 impl CacheLayout {
     /// Bytes of the whole cache, `None` when they cannot be counted in 64 bits.
     pub fn num_bytes(&self) -> Option<u64> {
-        let per_position = self.shape.num_kv_heads * (self.shape.key_dim + self.shape.value_dim);
-        [
-            self.shape.block_size,
-            self.num_layers,
-            self.num_blocks,
-            self.dtype.num_bytes(),
-        ]
-        .into_iter()
-        .try_fold(per_position as u64, |bytes, n| bytes.checked_mul(n as u64))
+        let per_head =
+            self.dtype.num_bytes(self.shape.key_dim) + self.dtype.num_bytes(self.shape.value_dim);
+        let per_position = self.shape.num_kv_heads * per_head;
+        [self.shape.block_size, self.num_layers, self.num_blocks]
+            .into_iter()
+            .try_fold(per_position as u64, |bytes, n| bytes.checked_mul(n as u64))
     }
 }
 
@@ -62,6 +60,7 @@ impl Attention {
             KvDtype::F32 => Self::F32(layers(layout)),
             KvDtype::F16 => Self::F16(layers(layout)),
             KvDtype::Bf16 => Self::Bf16(layers(layout)),
+            KvDtype::Q8 => Self::Q8(layers(layout)),
         }
     }
 
@@ -70,11 +69,41 @@ impl Attention {
             KvDtype::F32 => DType::F32,
             KvDtype::F16 => DType::F16,
             KvDtype::Bf16 => DType::BF16,
+            KvDtype::Q8 => {
+                return Err(LlmError::InvalidOptions {
+                    problem: "a q8 cache can only be on the CPU, use f16".to_owned(),
+                });
+            }
         };
         let layers = (0..layout.num_layers)
             .map(|_| TensorCache::new(layout.shape, layout.num_blocks, dtype, device))
             .collect::<Result<_, _>>()?;
         Ok(Self::Tensors(layers))
+    }
+
+    /// Copies blocks of all layers, from and to, one after the other.
+    pub fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<(), LlmError> {
+        fn copy<E: CacheElement>(layers: &mut [LayerCache<E>], copies: &[(u32, u32)]) {
+            for layer in layers {
+                for &(from, to) in copies {
+                    layer.copy_block(from as usize, to as usize);
+                }
+            }
+        }
+        match self {
+            Self::F32(layers) => copy(layers, copies),
+            Self::F16(layers) => copy(layers, copies),
+            Self::Bf16(layers) => copy(layers, copies),
+            Self::Q8(layers) => copy(layers, copies),
+            Self::Tensors(layers) => {
+                for layer in layers {
+                    for &(from, to) in copies {
+                        layer.copy_block(from, to)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Rotates queries and keys, writes keys and values into the cache, and attends.
@@ -98,6 +127,7 @@ impl Attention {
             Self::Bf16(layers) => {
                 with_kernel(&mut layers[layer], [query, key, value], step, pairing)
             }
+            Self::Q8(layers) => with_kernel(&mut layers[layer], [query, key, value], step, pairing),
             Self::Tensors(layers) => layers[layer].forward([query, key, value], step, pairing),
         }
     }

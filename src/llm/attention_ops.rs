@@ -76,6 +76,16 @@ impl TensorCache {
         Ok(Tensor::cat(&outputs, 0)?)
     }
 
+    /// Makes block `to` hold what block `from` holds.
+    pub fn copy_block(&mut self, from: u32, to: u32) -> Result<(), LlmError> {
+        let block_size = self.shape.block_size;
+        for cache in [&self.keys, &self.values] {
+            let source = cache.narrow(0, from as usize * block_size, block_size)?;
+            cache.slice_set(&source.copy()?, 0, to as usize * block_size)?;
+        }
+        Ok(())
+    }
+
     fn attend(&self, query: &Tensor, rows: &SequenceRows) -> Result<Tensor, LlmError> {
         let AttentionShape {
             num_heads,

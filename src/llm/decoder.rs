@@ -2,6 +2,7 @@
 //! the paged cache: what a row gives depends on its own sequence alone.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use candle_core::{Device, Tensor};
 use candle_nn::ops::{rms_norm, silu};
@@ -15,7 +16,7 @@ use super::weights::{LayerWeights, Weights};
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
 use crate::device::{ComputeDevice, machine_memory};
 use crate::kernels::activation::swiglu;
-use crate::kernels::paged_attention::AttentionShape;
+use crate::kernels::paged_attention::{AttentionShape, CacheElement, Q8Block};
 
 /// Choices made when a model is loaded.
 #[derive(Debug, Clone)]
@@ -51,18 +52,41 @@ pub enum CacheSize {
 }
 
 /// The type that keys and values are kept in. They are computed with in f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvDtype {
     F32,
+    #[default]
     F16,
     Bf16,
+    /// 8 bits with a scale for every 32 numbers: about half of F16.
+    Q8,
+}
+
+impl FromStr for KvDtype {
+    type Err = LlmError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::Bf16),
+            "q8" => Ok(Self::Q8),
+            other => Err(LlmError::InvalidOptions {
+                problem: format!(
+                    "the KV cache cannot be of the type {other:?}, only f16, bf16, f32 or q8"
+                ),
+            }),
+        }
+    }
 }
 
 impl KvDtype {
-    pub fn num_bytes(self) -> usize {
+    /// Bytes of this many numbers.
+    pub fn num_bytes(self, num_values: usize) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4 * num_values,
+            Self::F16 | Self::Bf16 => 2 * num_values,
+            Self::Q8 => num_values / Q8Block::NUM_VALUES * size_of::<Q8Block>(),
         }
     }
 }
@@ -187,6 +211,7 @@ impl LanguageModel for Decoder {
 
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
         let step = Step::new(batch, &self.spec, &self.rope)?;
+        self.attention.copy_blocks(&batch.copies)?;
         if step.tokens.is_empty() {
             return Ok(Logits::new(Vec::new(), self.spec.vocab_size));
         }
@@ -230,6 +255,12 @@ fn cache_layout(model: &Hyperparameters, options: &LoadOptions) -> Result<CacheL
     }
     if options.max_context == Some(0) {
         return Err(invalid("the context must not be 0 tokens"));
+    }
+    let fits_q8 = |dim: usize| dim.is_multiple_of(Q8Block::NUM_VALUES);
+    if options.kv_dtype == KvDtype::Q8 && !(fits_q8(model.key_dim) && fits_q8(model.value_dim)) {
+        return Err(invalid(
+            "a q8 cache needs heads of a multiple of 32 numbers, which this model has not; use f16",
+        ));
     }
     let mut layout = CacheLayout {
         shape: AttentionShape {

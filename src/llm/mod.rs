@@ -39,6 +39,8 @@ pub struct ModelSpec {
 /// The work of one step: slices of several sequences, run as one flat batch.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
+    /// Cache blocks to copy, from and to, one after the other, before anything is computed.
+    pub copies: Vec<(u32, u32)>,
     pub sequences: Vec<SequenceInput>,
 }
 
@@ -91,7 +93,7 @@ impl Logits {
 pub trait LanguageModel: Send {
     fn spec(&self) -> &ModelSpec;
 
-    /// Runs one step: writes keys and values of every token into the cache and returns the logits asked for.
+    /// Runs one step: copies blocks, writes keys and values of every token into the cache and returns the logits asked for.
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError>;
 }
 
@@ -118,7 +120,7 @@ pub enum LlmError {
     MissingTensor { name: String },
     #[error("the model's tensor {tensor:?} {problem}; convert the model again")]
     InvalidTensor { tensor: String, problem: String },
-    #[error("{problem}; choose another cache size")]
+    #[error("{problem}; change the cache's settings")]
     InvalidOptions { problem: String },
     #[error(
         "the KV cache would take {needed_bytes} bytes, but only {available_bytes} are available; make it smaller"
@@ -129,6 +131,8 @@ pub enum LlmError {
     },
     #[error("sequence {sequence} of the batch cannot be run: {problem}")]
     InvalidBatch { sequence: usize, problem: String },
+    #[error("block {block} cannot be copied: it is outside the cache of {num_blocks}")]
+    InvalidCopy { block: u32, num_blocks: usize },
     #[error("the model computation failed: {0}")]
     Compute(#[from] candle_core::Error),
 }

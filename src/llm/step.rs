@@ -24,6 +24,11 @@ impl<'a> Step<'a> {
         let mut slots = Vec::with_capacity(num_tokens);
         let mut sequences = Vec::with_capacity(batch.sequences.len());
         let mut logit_rows = Vec::new();
+        let copied = batch.copies.iter().flat_map(|&(from, to)| [from, to]);
+        if let Some(block) = copied.max().filter(|it| *it as usize >= spec.num_blocks) {
+            let num_blocks = spec.num_blocks;
+            return Err(LlmError::InvalidCopy { block, num_blocks });
+        }
         for (index, input) in batch.sequences.iter().enumerate() {
             check(input, spec).map_err(|problem| LlmError::InvalidBatch {
                 sequence: index,

@@ -118,6 +118,7 @@ impl Answer {
         )?;
         let options = GenerationOptions {
             max_tokens: Some(answer_tokens),
+            num_public_tokens: built.num_public_tokens,
             ..question.options
         };
         let generation = chat.generate(built.tokens, options)?;

@@ -47,8 +47,10 @@ pub struct GenerationOptions {
     pub stops: Vec<String>,
     /// Log-probabilities with this many alternatives.
     pub logprobs: Option<usize>,
-    /// For fairness between callers.
+    /// For fairness between callers, and so that none of them can tell from the time an answer takes what another asked.
     pub user: Option<String>,
+    /// Leading tokens of the prompt that say nothing of the user.
+    pub num_public_tokens: usize,
     /// Longest time that the whole generation may take.
     pub timeout: Duration,
 }
@@ -205,23 +207,37 @@ impl ChatModel {
         prompt: Vec<u32>,
         options: GenerationOptions,
     ) -> Result<Generation, GenerateError> {
+        let mut choices = self.generate_choices(prompt, options, 1)?;
+        Ok(choices.pop().expect("one choice was asked for"))
+    }
+
+    /// Starts several generations after one prompt, which is computed once. The n-th, from 0, is sampled with the seed
+    /// plus n.
+    pub fn generate_choices(
+        &self,
+        prompt: Vec<u32>,
+        options: GenerationOptions,
+        num_choices: usize,
+    ) -> Result<Vec<Generation>, GenerateError> {
         let num_prompt_tokens = prompt.len();
         let room = self
             .context_length()
             .saturating_sub(num_prompt_tokens)
             .max(1);
-        let stream = self.inner.engine.submit(GenerationRequest {
+        let request = GenerationRequest {
             prompt,
             max_tokens: options.max_tokens.unwrap_or(room),
             end_tokens: self.inner.tokenizer.end_tokens().to_vec(),
             sampling: options.sampling,
             logprobs: options.logprobs,
             user: options.user,
-        })?;
-        Ok(Generation {
+            num_public_tokens: options.num_public_tokens,
+        };
+        let deadline = Instant::now() + options.timeout;
+        let generation = |stream| Generation {
             stream: Some(stream),
-            decoder: StreamDecoder::new(&self.inner.tokenizer, options.stops),
-            deadline: Instant::now() + options.timeout,
+            decoder: StreamDecoder::new(&self.inner.tokenizer, options.stops.clone()),
+            deadline,
             timeout: options.timeout,
             pending: Vec::new(),
             is_trimming: options.trims_start,
@@ -231,7 +247,9 @@ impl ChatModel {
             },
             finished: None,
             _lease: self.lease.clone(),
-        })
+        };
+        let streams = self.inner.engine.submit_choices(request, num_choices)?;
+        Ok(streams.into_iter().map(generation).collect())
     }
 }
 

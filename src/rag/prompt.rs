@@ -53,6 +53,8 @@ pub struct PromptParts<'a> {
 #[derive(Debug)]
 pub struct BuiltPrompt {
     pub tokens: Vec<u32>,
+    /// Leading tokens that are our own: the same for every question.
+    pub num_public_tokens: usize,
     /// The text of every passage as the model sees it, in order of their numbers.
     pub passages: Vec<Passage>,
     pub left_out: LeftOut,
@@ -135,6 +137,7 @@ pub fn build(chat: &ChatModel, parts: &PromptParts<'_>) -> Result<BuiltPrompt, P
                 num_bytes_shortened: shortened,
             };
             return Ok(BuiltPrompt {
+                num_public_tokens: num_public_tokens(chat, &tokens)?,
                 tokens,
                 passages,
                 left_out,
@@ -219,6 +222,20 @@ fn render(
     // The sources are at hand: thinking aloud about them would only delay the answer, and be shown as part of it.
     let extra = Map::from_iter([("enable_thinking".to_string(), Value::Bool(false))]);
     chat.prompt(&messages, &extra)
+}
+
+/// How much of a prompt says nothing of its user: what it has in common with that of an empty question.
+fn num_public_tokens(chat: &ChatModel, tokens: &[u32]) -> Result<usize, GenerateError> {
+    let nobodys = PromptParts {
+        instructions: None,
+        passages: &[],
+        earlier: &[],
+        question: "",
+        answer_tokens: 0,
+    };
+    let nobodys = render(chat, &nobodys, &[], &[])?;
+    let pairs = tokens.iter().zip(&nobodys);
+    Ok(pairs.take_while(|(a, b)| a == b).count())
 }
 
 /// A source between its marks. Its own text cannot contain a mark, so it cannot end its block or open another.

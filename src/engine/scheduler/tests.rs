@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 
-use proptest::prelude::*;
-
 use super::*;
+
+mod fairness;
+mod random_operations;
 
 const LIMITS: Limits = Limits {
     max_running: 4,
@@ -32,7 +33,7 @@ fn scheduler(limits: Limits, sequences: &[(&str, usize)]) -> Scheduler {
 
 /// Runs one step, generating token 0 wherever logits are due. Returns (id, start, number of tokens) of each slice.
 fn step(scheduler: &mut Scheduler) -> Vec<(u64, usize, usize)> {
-    let plan = scheduler.schedule();
+    let plan = scheduler.schedule(usize::MAX);
     for slice in &plan.slices {
         scheduler.commit(slice);
         if slice.reaches_end {
@@ -46,7 +47,7 @@ fn step(scheduler: &mut Scheduler) -> Vec<(u64, usize, usize)> {
 }
 
 fn admitted(scheduler: &mut Scheduler) -> Vec<u64> {
-    let plan = scheduler.schedule();
+    let plan = scheduler.schedule(usize::MAX);
     plan.admitted.iter().map(|id| id.0).collect()
 }
 
@@ -68,14 +69,14 @@ impl Scheduler {
             assert!([num_blocks, num_blocks_before].contains(&sequence.block_table.len()));
             assert!(sequence.num_computed < sequence.tokens.len());
             for (place, &block) in sequence.block_table.iter().enumerate() {
-                let end = ((place + 1) * block_size).min(sequence.tokens.len());
+                // What is in the block, with all before it.
+                let end = ((place + 1) * block_size).min(sequence.num_computed);
                 let prefix = &sequence.tokens[..end];
                 if let Some(other) = owners.insert(block, prefix) {
                     assert_eq!(
                         other, prefix,
                         "block {block} is shared by different prefixes"
                     );
-                    assert_eq!(end % block_size, 0, "block {block} is shared but not full");
                 }
             }
         }
@@ -116,7 +117,7 @@ fn the_token_budget_is_kept_and_used_up() {
     };
     let mut scheduler = scheduler(limits, &[("a", 30), ("b", 30)]);
     assert_eq!(step(&mut scheduler), [(0, 0, 8), (1, 0, 5)]);
-    assert_eq!(step(&mut scheduler), [(0, 8, 8), (1, 5, 5)]);
+    assert_eq!(step(&mut scheduler), [(1, 5, 8), (0, 8, 5)]);
 }
 
 #[test]
@@ -159,7 +160,7 @@ fn when_blocks_run_out_the_youngest_is_preempted_and_resumes_before_new_ones() {
     let mut scheduler = scheduler(limits, &[("a", 7), ("b", 7), ("c", 1)]);
     assert_eq!(step(&mut scheduler), [(0, 0, 7), (1, 0, 7)]);
     assert_eq!(step(&mut scheduler), [(0, 7, 1), (1, 7, 1)]);
-    let plan = scheduler.schedule();
+    let plan = scheduler.schedule(usize::MAX);
     assert_eq!(plan.preempted, [SequenceId(1)]);
     assert!(plan.admitted.is_empty());
     assert_eq!(plan.slices.len(), 1);
@@ -258,196 +259,5 @@ fn a_sequence_can_be_removed_in_every_state() {
     }
     assert!(scheduler.is_idle());
     assert_eq!(scheduler.num_free_blocks(), 5);
-    assert!(scheduler.schedule().slices.is_empty());
-}
-
-/// The KV cache as a model would fill it: the prefix that each position was computed from.
-struct Memory {
-    slots: HashMap<usize, Vec<u32>>,
-    block_size: usize,
-}
-
-impl Memory {
-    /// Checks that everything before the slice can be read back, then writes the slice.
-    fn compute(&mut self, sequence: &Sequence, slice: &Slice) {
-        let slot = |position: usize| {
-            let block = sequence.block_table[position / self.block_size];
-            block as usize * self.block_size + position % self.block_size
-        };
-        for position in 0..slice.start {
-            let prefix = &sequence.tokens[..=position];
-            assert_eq!(
-                self.slots.get(&slot(position)).map(Vec::as_slice),
-                Some(prefix)
-            );
-        }
-        for position in slice.start..slice.start + slice.num_tokens {
-            let prefix = sequence.tokens[..=position].to_vec();
-            self.slots.insert(slot(position), prefix);
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Operation {
-    Step,
-    Add {
-        user: u8,
-        prompt: Vec<u32>,
-        max_tokens: usize,
-    },
-    /// Removes one of the live sequences.
-    Cancel(prop::sample::Index),
-    Discard(prop::sample::Index),
-}
-
-fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    // Few tokens, so that prefixes are shared by chance.
-    let prompt = prop_oneof![
-        prop::collection::vec(0..2u32, 1..20),
-        (1..20usize).prop_map(|num_tokens| vec![1; num_tokens]),
-    ];
-    let add = (0..3u8, prompt, 1..12usize).prop_map(|(user, prompt, max_tokens)| Operation::Add {
-        user,
-        prompt,
-        max_tokens,
-    });
-    let operation = prop_oneof![
-        6 => Just(Operation::Step),
-        4 => add,
-        1 => any::<prop::sample::Index>().prop_map(Operation::Cancel),
-        1 => any::<prop::sample::Index>().prop_map(Operation::Discard),
-    ];
-    prop::collection::vec(operation, 1..120)
-}
-
-fn limits() -> impl Strategy<Value = Limits> {
-    (1..6usize, 0..20usize, 1..10usize, 1..6usize, 0..8usize).prop_map(
-        |(max_running, spare_tokens, prefill_chunk, block_size, spare_blocks)| Limits {
-            max_running,
-            max_batch_tokens: max_running + spare_tokens,
-            prefill_chunk,
-            block_size,
-            // The longest sequence has 19 + 11 tokens.
-            num_blocks: 30usize.div_ceil(block_size) + spare_blocks,
-        },
-    )
-}
-
-/// A scheduler under test with everything that stands around it.
-struct Simulation {
-    scheduler: Scheduler,
-    memory: Memory,
-    /// Live sequences with the number of tokens each still generates.
-    live: Vec<(SequenceId, usize)>,
-    num_added: u64,
-}
-
-impl Simulation {
-    fn apply(&mut self, operation: &Operation) {
-        match operation {
-            Operation::Step => self.step(),
-            Operation::Add {
-                user,
-                prompt,
-                max_tokens,
-            } => {
-                let id = self.num_added;
-                self.num_added += 1;
-                self.live.push((SequenceId(id), *max_tokens));
-                let user = user.to_string();
-                self.scheduler
-                    .add(sequence(id, &user, prompt.iter().copied()));
-            }
-            Operation::Cancel(index) if !self.live.is_empty() => {
-                let (id, _) = self.live.remove(index.index(self.live.len()));
-                assert!(self.scheduler.remove(id).is_some());
-            }
-            Operation::Discard(index) if !self.live.is_empty() => {
-                let (id, _) = self.live.remove(index.index(self.live.len()));
-                assert!(self.scheduler.discard(id).is_some());
-            }
-            Operation::Cancel(_) | Operation::Discard(_) => {}
-        }
-        self.scheduler.assert_consistent();
-        assert_eq!(self.scheduler.is_idle(), self.live.is_empty());
-    }
-
-    fn step(&mut self) {
-        let limits = self.scheduler.limits;
-        let decoding: Vec<SequenceId> = self
-            .scheduler
-            .running
-            .iter()
-            .filter(|sequence| sequence.num_uncomputed() == 1)
-            .map(|sequence| sequence.id)
-            .collect();
-        let oldest = self.scheduler.running.first().map(|sequence| sequence.id);
-        let plan = self.scheduler.schedule();
-        self.scheduler.assert_consistent();
-        let num_tokens: usize = plan.slices.iter().map(|slice| slice.num_tokens).sum();
-        assert!(num_tokens <= limits.max_batch_tokens);
-        assert_eq!(plan.slices.is_empty(), self.live.is_empty());
-        for id in decoding {
-            assert!(plan.contains(id) || plan.preempted.contains(&id));
-        }
-        assert!(!plan.preempted.iter().any(|id| Some(*id) == oldest));
-        for slice in &plan.slices {
-            assert!(0 < slice.num_tokens && slice.num_tokens <= limits.prefill_chunk);
-            let sequence = self.scheduler.running(slice.id).unwrap();
-            let end = slice.start + slice.num_tokens;
-            assert_eq!(slice.start, sequence.num_computed);
-            assert_eq!(slice.reaches_end, end == sequence.tokens.len());
-            assert!(end <= sequence.block_table.len() * limits.block_size);
-            self.memory.compute(sequence, slice);
-        }
-        for slice in &plan.slices {
-            self.scheduler.commit(slice);
-            if slice.reaches_end {
-                self.generate(slice.id);
-            }
-        }
-    }
-
-    fn generate(&mut self, id: SequenceId) {
-        self.scheduler.append(id, 1);
-        let index = self
-            .live
-            .iter()
-            .position(|(other, _)| *other == id)
-            .unwrap();
-        self.live[index].1 -= 1;
-        if self.live[index].1 == 0 {
-            self.live.remove(index);
-            assert!(self.scheduler.remove(id).is_some());
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    #[test]
-    fn after_any_operations_blocks_are_accounted_for_and_everyone_finishes(
-        limits in limits(),
-        operations in operations(),
-    ) {
-        let mut simulation = Simulation {
-            scheduler: Scheduler::new(limits),
-            memory: Memory { slots: HashMap::new(), block_size: limits.block_size },
-            live: Vec::new(),
-            num_added: 0,
-        };
-        for operation in &operations {
-            simulation.apply(operation);
-        }
-        // Far more than it takes even when all but the oldest make no progress at all.
-        let mut num_steps_left = 1 + 31 * simulation.live.len();
-        while !simulation.live.is_empty() {
-            prop_assert!(num_steps_left > 0, "{} sequences are stuck", simulation.live.len());
-            num_steps_left -= 1;
-            simulation.apply(&Operation::Step);
-        }
-        prop_assert_eq!(simulation.scheduler.num_free_blocks(), limits.num_blocks);
-    }
+    assert!(scheduler.schedule(usize::MAX).slices.is_empty());
 }

@@ -308,6 +308,8 @@ async fn limits_of_zero_count_as_one() {
         max_running: 0,
         max_batch_tokens: 0,
         prefill_chunk: 0,
+        max_stretch: 0.0,
+        ..config()
     };
     let (engine, probe) = start(FakeModelOptions::default(), config);
     assert!(generate(&engine, greedy(prompt(0, 6), 2)).await.end.is_ok());
@@ -380,4 +382,33 @@ async fn the_counters_add_up() {
         ..idle
     };
     assert_eq!(engine.stats(), expected);
+}
+
+#[tokio::test]
+async fn a_choice_goes_on_when_the_others_are_dropped() {
+    let (engine, probe) = start_default();
+    probe.hold();
+    let request = greedy(prompt(4, 30), 8);
+    let mut choices = engine.submit_choices(request.clone(), 3).unwrap();
+    // The first is dropped before there is a token, the second after its first one.
+    drop(choices.remove(0));
+    probe.allow(1);
+    probe.wait_until_held();
+    next_token(&mut choices[0]).await;
+    drop(choices.remove(0));
+    probe.release();
+    let last = choices.remove(0);
+    assert_eq!(collect(last).await.tokens, reference(&request));
+    assert_eq!(engine.stats().num_free_blocks, 64);
+    assert_eq!(engine.stats().num_running, 0);
+}
+
+#[tokio::test]
+async fn no_choices_are_refused() {
+    let (engine, _) = start_default();
+    let refusal = engine.submit_choices(greedy(prompt(1, 4), 2), 0);
+    assert!(matches!(
+        refusal.unwrap_err(),
+        SubmitError::InvalidParameter { name: "n", .. }
+    ));
 }

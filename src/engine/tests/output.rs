@@ -286,3 +286,125 @@ async fn log_probabilities_are_the_models_own_whatever_the_sampling_is() {
         }
     }
 }
+
+#[tokio::test]
+async fn drafts_change_the_number_of_steps_but_not_the_output() {
+    // After every multiple of 8 comes the same run of tokens, so what follows can be looked up.
+    let model = || {
+        FakeModel::new(FakeModelOptions::default())
+            .with_next_token(|context| (context.len() % 8) as u32 + 10)
+    };
+    let prompt: Vec<u32> = (0..20).map(|position| position % 8 + 10).collect();
+    let mut outputs = Vec::new();
+    for speculation in [Speculation::Off, Speculation::Always] {
+        let model = model();
+        let probe = model.probe();
+        let config = EngineConfig {
+            speculation,
+            ..config()
+        };
+        let engine = Engine::start(Box::new(model), config);
+        let output = generate(&engine, greedy(prompt.clone(), 41)).await;
+        let stats = engine.stats();
+        assert_eq!(stats.num_free_blocks, stats.num_blocks);
+        outputs.push((output, probe.num_steps(), stats.num_accepted_tokens));
+    }
+    assert_eq!(outputs[0].0, outputs[1].0);
+    assert_eq!((outputs[0].1, outputs[0].2), (41, 0));
+    let (_, num_steps, num_accepted) = outputs[1];
+    assert_eq!(num_steps as u64 + num_accepted, 41);
+    assert!(num_steps <= 8, "{num_steps}");
+}
+
+#[tokio::test]
+async fn wrong_drafts_do_not_change_the_output_either() {
+    for temperature in [0.0, 1.0] {
+        let mut outputs = Vec::new();
+        for speculation in [Speculation::Off, Speculation::Always] {
+            let config = EngineConfig {
+                speculation,
+                ..config()
+            };
+            let options = FakeModelOptions {
+                vocab_size: 4,
+                ..FakeModelOptions::default()
+            };
+            let (engine, _) = start(options, config);
+            // With four different tokens, there is always something to look up, and it is mostly wrong.
+            let mut request = greedy(
+                (0..24).map(|position| position * position % 4).collect(),
+                60,
+            );
+            request.sampling.temperature = temperature;
+            request.sampling.seed = Some(7);
+            // Several of them, so that there are few free blocks.
+            let streams = (0..3).map(|_| collect(engine.submit(request.clone()).unwrap()));
+            outputs.push(futures_util::future::join_all(streams).await);
+            assert_eq!(engine.stats().num_free_blocks, 64);
+            let num_drafted = engine.stats().num_drafted_tokens;
+            assert_eq!(num_drafted > 0, speculation == Speculation::Always);
+        }
+        let tokens = |index: usize| outputs[index].iter().map(|output| &output.tokens);
+        assert!(tokens(0).eq(tokens(1)));
+    }
+}
+
+#[tokio::test]
+async fn choices_share_their_prompt_and_part_where_they_differ() {
+    for num_prompt_tokens in [4, 9, 22] {
+        let (engine, probe) = start_default();
+        let mut request = greedy(prompt(2, num_prompt_tokens), 15);
+        request.sampling.temperature = 1.0;
+        request.sampling.seed = Some(100);
+        let choices = engine.submit_choices(request.clone(), 4).unwrap();
+        let outputs = futures_util::future::join_all(choices.into_iter().map(collect)).await;
+        let num_forwarded = probe.num_forwarded_tokens();
+        assert_eq!(num_forwarded, num_prompt_tokens as usize + 4 * 14);
+        assert_eq!(engine.stats().num_free_blocks, 64);
+        for (choice, output) in outputs.iter().enumerate() {
+            let mut alone = request.clone();
+            alone.sampling.seed = Some(100 + choice as u64);
+            let (engine, _) = start_default();
+            assert_eq!(output.tokens, generate(&engine, alone).await.tokens);
+        }
+        assert_ne!(outputs[0].tokens, outputs[1].tokens);
+    }
+}
+
+#[tokio::test]
+async fn more_choices_than_run_at_once_all_come() {
+    let config = EngineConfig {
+        max_running: 2,
+        ..config()
+    };
+    let (engine, _) = start(FakeModelOptions::default(), config);
+    let request = greedy(prompt(5, 10), 6);
+    let choices = engine.submit_choices(request.clone(), 5).unwrap();
+    for choice in choices {
+        assert_eq!(collect(choice).await.tokens, reference(&request));
+    }
+    assert_eq!(engine.stats().num_free_blocks, 64);
+}
+
+#[tokio::test]
+async fn what_one_user_asked_is_not_cached_for_another_except_what_is_public() {
+    let (engine, _) = start_default();
+    let cached = async |user: &str, num_public_tokens| {
+        let request = GenerationRequest {
+            user: Some(user.into()),
+            num_public_tokens,
+            ..greedy(prompt(3, 24), 1)
+        };
+        generate(&engine, request)
+            .await
+            .end
+            .unwrap()
+            .1
+            .num_cached_tokens
+    };
+    assert_eq!(cached("a", 9).await, 0);
+    assert_eq!(cached("a", 9).await, 20);
+    assert_eq!(cached("b", 9).await, 8, "two public blocks of 4");
+    assert_eq!(cached("b", 9).await, 20);
+    assert_eq!(cached("c", 0).await, 0);
+}

@@ -229,7 +229,6 @@ pub async fn create(
     }
     let logprobs = wanted_logprobs(request.logprobs, request.top_logprobs)?;
     let max_tokens = request.max_completion_tokens.or(request.max_tokens);
-    let seed = sampling.seed;
     let options = sampling.options(max_tokens, logprobs, context.generation_timeout())?;
     if request.model.as_deref() == Some(QUOTE_MODEL) {
         if num_choices > 1 || logprobs.is_some() {
@@ -249,13 +248,7 @@ pub async fn create(
     let templated = chat.clone();
     let prompt = blocking(move || Ok(templated.prompt(&messages, &extra)?)).await?;
 
-    let mut generations = Vec::new();
-    for choice in 0..num_choices {
-        let mut options = options.clone();
-        // Each choice is a different sample, and all of them are repeatable.
-        options.sampling.seed = seed.map(|seed| seed.wrapping_add(i64::from(choice)) as u64);
-        generations.push(chat.generate(prompt.clone(), options)?);
-    }
+    let generations = chat.generate_choices(prompt, options, num_choices as usize)?;
     let envelope = Envelope {
         id: new_id("chatcmpl-"),
         created: unix_now(),

@@ -86,6 +86,7 @@ impl SamplingFields {
             logprobs,
             trims_start: true,
             user: self.user,
+            num_public_tokens: 0,
             timeout,
         })
     }

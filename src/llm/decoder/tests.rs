@@ -41,6 +41,7 @@ fn load_with_tensor_attention(model: &TinyModel, options: &LoadOptions) -> Decod
 
 fn batch(sequences: impl IntoIterator<Item = SequenceInput>) -> Batch {
     Batch {
+        copies: Vec::new(),
         sequences: sequences.into_iter().collect(),
     }
 }
