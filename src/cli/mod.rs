@@ -2,6 +2,7 @@
 
 mod ask;
 mod ingest;
+mod loaded_models;
 mod models;
 mod reembed;
 mod serve;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::config::Settings;
+use crate::config::{ByteSize, Settings};
 
 /// Private answers from your team's documents, with citations that can be checked, and an OpenAI-compatible API.
 #[derive(Debug, Parser)]
@@ -35,7 +36,7 @@ enum Command {
     Ask(ask::AskArgs),
     /// Embed documents anew whose vectors another embedding model made
     Reembed,
-    /// List models, or download one
+    /// List models, download one, or see which are loaded
     Models(models::ModelsArgs),
     /// Read one PDF from standard input (used by Inglenook itself)
     #[command(hide = true)]
@@ -70,6 +71,23 @@ struct Flags {
     #[arg(long, global = true, value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding_model: Option<String>,
+    /// Seconds that a model loaded on demand stays without requests; -1 keeps it while there is room [default: 300]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_alive: Option<i64>,
+    /// Models loaded at the same time, besides the one that embeds the documents [default: as many as fit]
+    #[arg(long, global = true, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_loaded_models: Option<usize>,
+    /// Memory of each chat model's KV cache, such as 2GiB, or bytes [default: a share of what is free]
+    #[arg(long, global = true, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_cache_memory: Option<ByteSize>,
     /// Key that every request must carry; needed to listen on other than loopback addresses
     #[arg(long, global = true, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -128,6 +128,16 @@ impl Decoder {
         Self::build(model, gguf, device, options, Attention::new)
     }
 
+    /// Memory that the cache of the model at `path` would take, in bytes.
+    pub fn cache_bytes(path: &Path, options: &LoadOptions) -> Result<u64, LlmError> {
+        let model = match path.is_dir() {
+            true => ModelFolder::open(path)?.hyperparameters.clone(),
+            false => Hyperparameters::from_gguf(GgufFile::open(path)?.metadata())?,
+        };
+        let layout = cache_layout(&model, options)?;
+        Ok(layout.num_bytes().unwrap_or(u64::MAX))
+    }
+
     fn build(
         model: Hyperparameters,
         checkpoint: &dyn Checkpoint,
