@@ -326,6 +326,19 @@ impl App {
     }
 }
 
+/// One chat model by itself, and where it runs.
+pub fn load_chat_model(settings: &Settings, name: &str) -> anyhow::Result<(ChatModel, String)> {
+    let device = ComputeDevice::select(settings.device.parse()?)?;
+    let cache = ModelCache::new(settings.model_cache.clone());
+    let chosen = cache.choose(Some(name), ModelKind::Chat)?;
+    let chosen = chosen.context("none is no model; name one of: inglenook models")?;
+    let found = chosen.ready(&settings.data_dir)?;
+    Ok((
+        load_chat(&found, &device, settings)?,
+        device.name().to_owned(),
+    ))
+}
+
 /// What to say of models that only show what the program does.
 fn demonstration_notice(models: &[(ModelKind, String)]) -> Option<String> {
     let names: Vec<&str> = models.iter().map(|(_, name)| name.as_str()).collect();

@@ -1,6 +1,7 @@
 //! The command line: one file a command. Parses, runs, and says in plain words what went wrong.
 
 mod ask;
+mod bench;
 mod ingest;
 mod loaded_models;
 mod models;
@@ -38,6 +39,8 @@ enum Command {
     Reembed,
     /// List models, download one, or see which are loaded
     Models(models::ModelsArgs),
+    /// Measure how fast a chat model reads and writes on this machine
+    Bench(bench::BenchArgs),
     /// Read one PDF from standard input (used by Inglenook itself)
     #[command(hide = true)]
     ExtractWorker,
@@ -135,6 +138,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ingest(args) => block_on(ingest::run(settings, args)),
         Command::Ask(args) => block_on(ask::run(settings, args)),
         Command::Reembed => block_on(reembed::run(settings)),
+        Command::Bench(args) => block_on(bench::run(settings, args)),
         Command::Models(args) => models::run(&settings, &args),
         Command::ExtractWorker => unreachable!("handled before the settings are read"),
     }

@@ -399,7 +399,26 @@ impl Pool {
             .await?;
         self.make_room(id, needed).await?;
         let wanted = id.to_owned();
-        self.blocking(move |library| library.load(&wanted)).await
+        self.on_own_thread(move |library| library.load(&wanted))
+            .await
+    }
+
+    /// Runs `work` on a thread that ends with it. Allocators keep what one thread took and another gave back for the
+    /// first, so a thread that goes on living would keep the memory of every model that it loaded.
+    async fn on_own_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn ModelLibrary) -> Result<T, LoadError> + Send + 'static,
+    ) -> Result<T, LoadError> {
+        let failed = |reason: String| LoadError::Failed { reason };
+        let library = Arc::clone(&self.library);
+        let (reply, done) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("loader".into())
+            // Nobody waits for a load when the program ends.
+            .spawn(move || drop(reply.send(work(&*library))))
+            .map_err(|error| failed(format!("no thread can be started to load it: {error}")))?;
+        let done = done.await;
+        done.unwrap_or_else(|_| Err(failed("loading it panicked; the log has the reason".into())))
     }
 
     async fn make_room(&self, id: &str, needed_bytes: u64) -> Result<(), LoadError> {
