@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 /// A whole file, mapped read-only. Dereferences to its bytes.
@@ -31,6 +31,28 @@ impl MappedFile {
         let map = unsafe { memmap2::Mmap::map(&file)? };
         Ok(Self { map })
     }
+
+    /// Says that these bytes will hardly be read again. Reading them stays possible: the system fetches them anew.
+    ///
+    /// # Panics
+    /// When the range is not inside the file.
+    pub fn release(&self, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.map.len());
+        #[cfg(unix)]
+        {
+            // SAFETY: the map is of a file and is never written, so what is dropped from memory comes back from the
+            // file as it was. The range was checked.
+            let advice = unsafe {
+                self.map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    range.len(),
+                )
+            };
+            // It is only advice: a system that cannot take it keeps the bytes.
+            drop(advice);
+        }
+    }
 }
 
 impl Deref for MappedFile {
@@ -51,6 +73,18 @@ mod tests {
         let path = dir.path().join("data");
         std::fs::write(&path, b"some bytes").unwrap();
         assert_eq!(&*MappedFile::open(&path).unwrap(), b"some bytes");
+    }
+
+    #[test]
+    fn released_bytes_can_be_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let content: Vec<u8> = (0..50_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let file = MappedFile::open(&path).unwrap();
+        assert_eq!(&*file, content);
+        file.release(5000..45_000);
+        assert_eq!(&*file, content);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod activation;
 /// Read-only memory maps of files.
 pub mod mapped_file;
+pub mod matrix;
 pub mod paged_attention;
 pub mod parallel;
 pub mod threads;

@@ -9,6 +9,7 @@ use candle_nn::ops::{rms_norm, silu};
 use super::attention::{Attention, CacheLayout, numbers};
 use super::gguf::GgufFile;
 use super::hyperparameters::Hyperparameters;
+use super::linear::Linear;
 use super::rope::Rope;
 use super::step::Step;
 use super::weights::{LayerWeights, Weights};
@@ -136,9 +137,8 @@ impl Decoder {
     fn attend(&mut self, index: usize, input: &Tensor, step: &Step) -> Result<Tensor, LlmError> {
         let layer = &self.weights.layers[index];
         let normed = self.norm(input, &layer.attention_norm)?;
-        let query = layer.query.forward(&normed)?;
-        let key = layer.key.forward(&normed)?;
-        let value = layer.value.forward(&normed)?;
+        let [query, key, value] =
+            Linear::forward_all([&layer.query, &layer.key, &layer.value], &normed)?;
         let query = self.norm_heads(query, layer.query_norm.as_ref())?;
         let key = self.norm_heads(key, layer.key_norm.as_ref())?;
         let pairing = self.rope.pairing();
@@ -161,8 +161,7 @@ impl Decoder {
 
     fn feed_forward(&self, layer: &LayerWeights, input: &Tensor) -> Result<Tensor, LlmError> {
         let normed = self.norm(input, &layer.feed_forward_norm)?;
-        let gate = layer.gate.forward(&normed)?;
-        let up = layer.up.forward(&normed)?;
+        let [gate, up] = Linear::forward_all([&layer.gate, &layer.up], &normed)?;
         let activated = if self.device.is_cpu() {
             let activated = numbers(&gate, |gate| numbers(&up, |up| swiglu(gate, up)))??;
             Tensor::from_vec(activated, gate.shape(), &self.device)?

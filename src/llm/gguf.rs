@@ -91,6 +91,11 @@ impl GgufFile {
     pub fn tensor_bytes(&self, tensor: &TensorEntry) -> &[u8] {
         &self.file[tensor.range.clone()]
     }
+
+    /// Says that the tensor's bytes will hardly be read again, so that they need not stay in memory.
+    pub fn release(&self, tensor: &TensorEntry) {
+        self.file.release(tensor.range.clone());
+    }
 }
 
 /// Why a GGUF file was refused.

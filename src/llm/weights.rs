@@ -2,7 +2,6 @@
 //! every tensor of the file must be one that the decoder computes with: a model is never computed in part.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
@@ -10,7 +9,7 @@ use candle_core::{Device, Tensor};
 use super::LlmError;
 use super::gguf::{GgufFile, TensorEntry};
 use super::hyperparameters::Hyperparameters;
-use super::linear::{Linear, TokenEmbedding};
+use super::linear::{Linear, StoredMatrix, TokenEmbedding};
 use super::rope::ROPE_FREQS;
 
 /// All weights of a model.
@@ -76,21 +75,24 @@ impl<'a> Loader<'a> {
             [rows, _] => rows,
             _ => 0,
         };
-        let embedding = self.quantized(EMBEDDING, &[vocab_size, hidden], &Device::Cpu)?;
+        let embedding = self.matrix(EMBEDDING, vocab_size, hidden, |table, device| {
+            Ok(TokenEmbedding::new(table, device))
+        })?;
         let output = if self.gguf.tensor(OUTPUT).is_some() {
             self.linear("output", vocab_size, hidden)?
         } else if self.device.is_cpu() {
-            Linear::new(embedding.clone(), None, self.device)?
+            Linear::tied(&embedding)
         } else {
-            let table = self.quantized(EMBEDDING, &[vocab_size, hidden], self.device)?;
-            Linear::new(table, None, self.device)?
+            self.matrix(EMBEDDING, vocab_size, hidden, |table, device| {
+                Linear::new(table, None, device)
+            })?
         };
         let mut layers = Vec::new();
         for index in 0..model.num_layers {
             layers.push(self.layer(index, model)?);
         }
         Ok(Weights {
-            embedding: TokenEmbedding::new(embedding, self.device),
+            embedding,
             layers,
             output_norm: self.vector("output_norm.weight", hidden)?,
             output,
@@ -149,27 +151,49 @@ impl<'a> Loader<'a> {
 
     /// The matrix `stem.weight`, and the vector `stem.bias` if the file has one.
     fn linear(&mut self, stem: &str, outputs: usize, inputs: usize) -> Result<Linear, LlmError> {
-        let weight = self.quantized(&format!("{stem}.weight"), &[outputs, inputs], self.device)?;
         let bias = format!("{stem}.bias");
         let bias = match self.gguf.tensor(&bias) {
             Some(_) => Some(self.vector(&bias, outputs)?),
             None => None,
         };
-        Linear::new(weight, bias, self.device)
+        let weight = format!("{stem}.weight");
+        self.matrix(&weight, outputs, inputs, |weight, device| {
+            Linear::new(weight, bias, device)
+        })
     }
 
     /// A vector, expanded to f32.
     fn vector(&mut self, name: &str, len: usize) -> Result<Tensor, LlmError> {
-        let tensor = self.quantized(name, &[len], &Device::Cpu)?;
-        Ok(tensor.dequantize(self.device)?)
+        let entry = self.checked(name, &[len])?;
+        let bytes = self.gguf.tensor_bytes(entry);
+        let storage = QStorage::from_data(bytes.into(), &Device::Cpu, entry.dtype)?;
+        let tensor = QTensor::new(storage, len)?.dequantize(&Device::Cpu)?;
+        Ok(tensor.to_device(self.device)?)
     }
 
-    fn quantized(
+    /// What `take` makes of a matrix of the file. Its pages are given back afterwards, so that memory never holds both
+    /// the whole file and what was made of it.
+    fn matrix<T>(
         &mut self,
         name: &str,
-        shape: &[usize],
-        device: &Device,
-    ) -> Result<Arc<QTensor>, LlmError> {
+        outputs: usize,
+        inputs: usize,
+        take: impl FnOnce(StoredMatrix, &Device) -> Result<T, LlmError>,
+    ) -> Result<T, LlmError> {
+        let entry = self.checked(name, &[outputs, inputs])?;
+        let stored = StoredMatrix {
+            dtype: entry.dtype,
+            bytes: self.gguf.tensor_bytes(entry),
+            outputs,
+            inputs,
+        };
+        let taken = take(stored, self.device);
+        self.gguf.release(entry);
+        taken
+    }
+
+    /// The table entry of a tensor that the model cannot do without, with a shape and type that can be computed with.
+    fn checked(&mut self, name: &str, shape: &[usize]) -> Result<&'a TensorEntry, LlmError> {
         let entry = self.entry(name)?;
         if entry.shape != shape {
             return Err(LlmError::InvalidTensor {
@@ -189,10 +213,8 @@ impl<'a> Loader<'a> {
                 ),
             });
         }
-        let bytes = self.gguf.tensor_bytes(entry);
-        let storage = QStorage::from_data(bytes.into(), device, entry.dtype)?;
-        self.num_bytes += bytes.len() as u64;
-        Ok(Arc::new(QTensor::new(storage, shape)?))
+        self.num_bytes += entry.num_bytes() as u64;
+        Ok(entry)
     }
 
     /// The table entry of a tensor that the model cannot do without.
