@@ -19,7 +19,7 @@ const PROMPT: usize = 512;
 const DECODED: usize = 64;
 const SEQUENCES: usize = 8;
 const SHORT_PROMPT: usize = 64;
-const REPEATS: usize = 3;
+const REPEATS: usize = 2;
 const CONTEXT: usize = 8192;
 
 struct Model {
@@ -58,10 +58,9 @@ fn resident_mib(key: &str) -> Result<f64> {
     Ok(kib.ok_or("no such line")?.parse::<f64>()? / 1024.0)
 }
 
-/// The first quartile: what a step takes when nothing else wants the processor.
-fn typical(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 4]
+/// What a step takes while nothing else wants the processor.
+fn fastest(seconds: Vec<f64>) -> f64 {
+    seconds.into_iter().fold(f64::INFINITY, f64::min)
 }
 
 fn main() -> Result<()> {
@@ -94,11 +93,10 @@ fn main() -> Result<()> {
             together.push(model.step((0..SEQUENCES).map(|s| (s, SHORT_PROMPT + i, 1)))?);
         }
     }
-    let fastest = prefill.into_iter().fold(f64::INFINITY, f64::min);
     let figures = serde_json::json!({
-        "prefill_tokens_per_s": PROMPT as f64 / fastest,
-        "decode_tokens_per_s": 1.0 / typical(decode),
-        "together_tokens_per_s": SEQUENCES as f64 / typical(together),
+        "prefill_tokens_per_s": PROMPT as f64 / fastest(prefill),
+        "decode_tokens_per_s": 1.0 / fastest(decode),
+        "together_tokens_per_s": SEQUENCES as f64 / fastest(together),
         "resident_mib": resident_mib("VmRSS:")? - before,
         "peak_mib": resident_mib("VmHWM:")? - before,
         "load_s": load,

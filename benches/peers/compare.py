@@ -41,7 +41,7 @@ def main():
         results = {side: [] for side in sides}
         for _ in range(options.rounds):
             for side, command in sides.items():
-                output = subprocess.run([*command, file, threads], stdout=subprocess.PIPE, check=True).stdout
+                output = subprocess.run([*command, file, threads], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
                 results[side].append(json.loads(output))
         ours, theirs = (best(results[side]) for side in sides)
         print(f"{file} ({os.path.getsize(file) / 2**20:.0f} MiB), {threads} threads")

@@ -9,6 +9,7 @@ mod bert;
 mod config;
 mod embedder;
 mod fused;
+mod linear;
 mod load;
 #[doc(hidden)]
 pub mod testing;

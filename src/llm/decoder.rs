@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use candle_nn::ops::{rms_norm, silu};
+use candle_nn::ops::silu;
 
 use super::attention::{Attention, CacheLayout, numbers};
 use super::gguf::GgufFile;
@@ -16,6 +16,7 @@ use super::weights::{LayerWeights, Weights};
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
 use crate::device::{ComputeDevice, machine_memory};
 use crate::kernels::activation::swiglu;
+use crate::kernels::norm::rms_norm;
 use crate::kernels::paged_attention::AttentionShape;
 
 /// Choices made when a model is loaded.
@@ -130,7 +131,14 @@ impl Decoder {
     }
 
     fn norm(&self, input: &Tensor, weight: &Tensor) -> Result<Tensor, LlmError> {
-        Ok(rms_norm(input, weight, self.model.norm_epsilon)?)
+        let epsilon = self.model.norm_epsilon;
+        if !self.device.is_cpu() {
+            return Ok(candle_nn::ops::rms_norm(input, weight, epsilon)?);
+        }
+        let normed = numbers(input, |input| {
+            numbers(weight, |weight| rms_norm(input, weight, epsilon))
+        })??;
+        Ok(Tensor::from_vec(normed, input.shape(), &self.device)?)
     }
 
     /// Attention of one layer, before its output matrix.

@@ -13,6 +13,13 @@ pub(super) struct Output {
 }
 
 impl Output {
+    pub fn after(self, num_rows: usize) -> Self {
+        Self {
+            first: self.first.wrapping_add(num_rows * self.stride),
+            ..self
+        }
+    }
+
     /// # Safety
     /// The row must lie in the memory that the output was made for, and nobody else may use it meanwhile.
     pub unsafe fn row<'a>(self, row: usize) -> &'a mut [f32; PANEL] {
@@ -24,6 +31,9 @@ impl Output {
 /// The instructions that products run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Instructions {
+    /// AVX-512 with VNNI, and the matrix unit for many rows.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
     #[cfg(target_arch = "x86_64")]
@@ -39,6 +49,9 @@ impl Instructions {
         {
             use std::arch::is_x86_feature_detected as has;
             if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni") {
+                if super::dot_amx::is_available() {
+                    available.push(Self::Amx);
+                }
                 available.push(Self::Avx512Vnni);
             }
             if has!("avx2") && has!("fma") {
@@ -59,7 +72,7 @@ impl Instructions {
         match self {
             // SAFETY: a value of these exists only where the processor has the instructions.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => unsafe {
+            Self::Amx | Self::Avx512Vnni => unsafe {
                 super::dot_avx512::unpack_avx512(format, packed, num_blocks, chunk)
             },
             #[cfg(target_arch = "x86_64")]
@@ -85,6 +98,12 @@ impl Instructions {
         // SAFETY: the caller's promise, and as in `unpack`.
         unsafe {
             match self {
+                #[cfg(target_arch = "x86_64")]
+                Self::Amx => {
+                    let done = super::dot_amx::dot(kind, chunk, num_blocks, rows, output);
+                    let (rows, output) = (&rows[done..], output.after(done));
+                    super::dot_avx512::dot(kind, chunk, num_blocks, rows, output);
+                }
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx512Vnni => super::dot_avx512::dot(kind, chunk, num_blocks, rows, output),
                 #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,10 @@
 //! [`super::dot`] with 256-bit vectors: a panel is two vectors of eight output rows.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "rows are registers, used side by side with others"
+)]
+
 use std::arch::x86_64::*;
 
 use super::dot::Output;
@@ -53,10 +58,7 @@ unsafe fn tiles<const KIND: u8>(
     let mut done = 0;
     while done < rows.len() {
         let rows = &rows[done..];
-        let output = Output {
-            first: output.first.wrapping_add(done * output.stride),
-            ..output
-        };
+        let output = output.after(done);
         // SAFETY: the caller's promise, for the rows that are left.
         unsafe {
             done += match rows.len() {

@@ -6,20 +6,20 @@ use candle_core::quantized::GgmlDType;
 use super::unpack::half_to_float;
 
 /// Output rows that lie side by side, number by number.
-pub(super) const PANEL: usize = 32;
+pub(in crate::kernels) const PANEL: usize = 32;
 /// Inputs that are multiplied at a time.
-pub(super) const CHUNK: usize = 128;
+pub(in crate::kernels) const CHUNK: usize = 128;
 
 /// The number types of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FloatType {
+pub(in crate::kernels) enum FloatType {
     F32,
     F16,
     Bf16,
 }
 
 /// One number of all rows of a panel.
-pub(super) type Line = [f32; PANEL];
+pub(in crate::kernels) type Line = [f32; PANEL];
 
 impl FloatType {
     pub fn of(dtype: GgmlDType) -> Option<Self> {
@@ -78,7 +78,7 @@ impl FloatType {
 
 /// The inputs `first..first + lines.len()` of rows that are `len` numbers long.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(in crate::kernels) struct Rows<'a> {
     pub numbers: &'a [f32],
     pub len: usize,
     pub first: usize,
@@ -104,7 +104,7 @@ impl Rows<'_> {
 
 /// Where a panel's results go: a row of 32 numbers for every row, `stride` numbers apart.
 #[derive(Clone, Copy)]
-pub(super) struct Output {
+pub(in crate::kernels) struct Output {
     pub first: *mut f32,
     pub stride: usize,
 }
@@ -127,7 +127,7 @@ impl Output {
 
 /// The instructions that products run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Instructions {
+pub(in crate::kernels) enum Instructions {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -206,6 +206,10 @@ unsafe fn dot_portable(lines: &[Line], rows: Rows, output: Output) {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "rows are registers, used side by side with others"
+)]
 mod x86 {
     use std::arch::x86_64::*;
 

@@ -7,10 +7,12 @@
 
 mod dot;
 #[cfg(target_arch = "x86_64")]
+mod dot_amx;
+#[cfg(target_arch = "x86_64")]
 mod dot_avx2;
 #[cfg(target_arch = "x86_64")]
 mod dot_avx512;
-mod float;
+pub(super) mod float;
 mod format;
 mod pack;
 mod rows;
@@ -250,7 +252,7 @@ fn rows_per_tile(num_rows: usize, num_inputs: usize) -> usize {
     const CACHE_BYTES: usize = 768 * 1024;
     let most = CACHE_BYTES / (num_inputs * size_of::<rows::RowChunk>() / CHUNK);
     let num_tiles = num_rows.div_ceil(most.max(32)).max(1);
-    num_rows.div_ceil(num_tiles).next_multiple_of(8).max(8)
+    num_rows.div_ceil(num_tiles).next_multiple_of(16).max(16)
 }
 
 /// What one thread expands weights into.
