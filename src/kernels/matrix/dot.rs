@@ -3,7 +3,7 @@
 
 use super::format::{BLOCK, Format, Kind, PANEL};
 use super::rows::RowChunk;
-use super::unpack::{Chunk, unpack};
+use super::unpack::{Chunk, Weights, unpack};
 
 /// Where a panel's results go: a row of 16 numbers for every row, `stride` numbers apart.
 #[derive(Clone, Copy)]
@@ -68,7 +68,13 @@ impl Instructions {
     }
 
     /// Expands a packed chunk.
-    pub fn unpack(self, format: &Format, packed: &[u8], num_blocks: usize, chunk: &mut Chunk) {
+    pub fn unpack<'a>(
+        self,
+        format: &Format,
+        packed: &'a [u8],
+        num_blocks: usize,
+        chunk: &'a mut Chunk,
+    ) -> Weights<'a> {
         match self {
             // SAFETY: a value of these exists only where the processor has the instructions.
             #[cfg(target_arch = "x86_64")]
@@ -87,28 +93,21 @@ impl Instructions {
     ///
     /// # Safety
     /// `output` must have room for all rows, and nobody else may use that room meanwhile.
-    pub unsafe fn dot(
-        self,
-        kind: Kind,
-        chunk: &Chunk,
-        num_blocks: usize,
-        rows: &[RowChunk],
-        output: Output,
-    ) {
+    pub unsafe fn dot(self, kind: Kind, weights: &Weights, rows: &[RowChunk], output: Output) {
         // SAFETY: the caller's promise, and as in `unpack`.
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
                 Self::Amx => {
-                    let done = super::dot_amx::dot(kind, chunk, num_blocks, rows, output);
+                    let done = super::dot_amx::dot(kind, weights, rows, output);
                     let (rows, output) = (&rows[done..], output.after(done));
-                    super::dot_avx512::dot(kind, chunk, num_blocks, rows, output);
+                    super::dot_avx512::dot(kind, weights, rows, output);
                 }
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx512Vnni => super::dot_avx512::dot(kind, chunk, num_blocks, rows, output),
+                Self::Avx512Vnni => super::dot_avx512::dot(kind, weights, rows, output),
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => super::dot_avx2::dot(kind, chunk, num_blocks, rows, output),
-                Self::Portable => dot_portable(kind, chunk, num_blocks, rows, output),
+                Self::Avx2 => super::dot_avx2::dot(kind, weights, rows, output),
+                Self::Portable => dot_portable(kind, weights, rows, output),
             }
         }
     }
@@ -116,28 +115,23 @@ impl Instructions {
 
 /// # Safety
 /// As [`Instructions::dot`].
-unsafe fn dot_portable(
-    kind: Kind,
-    chunk: &Chunk,
-    num_blocks: usize,
-    rows: &[RowChunk],
-    output: Output,
-) {
+unsafe fn dot_portable(kind: Kind, weights: &Weights, rows: &[RowChunk], output: Output) {
     for (index, row) in rows.iter().enumerate() {
         // SAFETY: the caller's promise.
         let sums = unsafe { output.row(index) };
-        for block in 0..num_blocks {
-            let [first, second] = halves(chunk, block, row);
+        for block in 0..weights.num_blocks {
+            let [first, second] = halves(weights, block, row);
             let whole: [i32; PANEL] = std::array::from_fn(|lane| first[lane] + second[lane]);
             let scale = row.scales[block];
             for lane in 0..PANEL {
-                let of_block =
-                    |correction: i32| (whole[lane] + correction) as f32 * chunk.scales[block][lane];
+                let of_block = |correction: i32| {
+                    (whole[lane] + correction) as f32 * weights.scales[block][lane]
+                };
                 let of_halves = |corrections: [i32; 2]| {
                     let (first, second) =
                         (first[lane] + corrections[0], second[lane] + corrections[1]);
-                    let product = first as f32 * chunk.scales[2 * block][lane];
-                    (second as f32).mul_add(chunk.scales[2 * block + 1][lane], product)
+                    let product = first as f32 * weights.scales[2 * block][lane];
+                    (second as f32).mul_add(weights.scales[2 * block + 1][lane], product)
                 };
                 let product = match kind {
                     Kind::Wide => of_block(row.wide[block]),
@@ -152,11 +146,11 @@ unsafe fn dot_portable(
                 let mut sum = product.mul_add(scale, sums[lane]);
                 match kind {
                     Kind::Min32 => {
-                        sum = chunk.mins[block][lane].mul_add(row.minimums[block], sum);
+                        sum = weights.mins[block][lane].mul_add(row.minimums[block], sum);
                     }
                     Kind::Min16 => {
                         for half in [2 * block, 2 * block + 1] {
-                            sum = chunk.mins[half][lane].mul_add(row.minimums_halves[half], sum);
+                            sum = weights.mins[half][lane].mul_add(row.minimums_halves[half], sum);
                         }
                     }
                     Kind::Wide | Kind::Narrow32 | Kind::Narrow16 => {}
@@ -168,11 +162,11 @@ unsafe fn dot_portable(
 }
 
 /// The sums of products of both halves of a block.
-fn halves(chunk: &Chunk, block: usize, row: &RowChunk) -> [[i32; PANEL]; 2] {
+fn halves(weights: &Weights, block: usize, row: &RowChunk) -> [[i32; PANEL]; 2] {
     const GROUPS: usize = BLOCK / 4;
     let mut halves = [[0i32; PANEL]; 2];
     for group in 0..GROUPS {
-        let line = chunk.numbers[block * GROUPS + group].as_chunks::<4>().0;
+        let line = weights.numbers[block * GROUPS + group].as_chunks::<4>().0;
         let numbers = &row.numbers[(block * GROUPS + group) * 4..][..4];
         for (sum, weights) in halves[group * 2 / GROUPS].iter_mut().zip(line) {
             for (&weight, &number) in weights.iter().zip(numbers) {

@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 use super::dot::Output;
 use super::format::{BLOCK, CHUNK_BLOCKS, Kind, PANEL};
 use super::rows::RowChunk;
-use super::unpack::Chunk;
+use super::unpack::Weights;
 
 /// Rows that one tile of the unit holds.
 pub(super) const ROWS: usize = 16;
@@ -106,8 +106,7 @@ struct Pair([Sums; 2]);
 /// As `Instructions::dot`; the unit must be available and the processor have AVX-512 F.
 pub(super) unsafe fn dot(
     kind: Kind,
-    chunk: &Chunk,
-    num_blocks: usize,
+    weights: &Weights,
     rows: &[RowChunk],
     output: Output,
 ) -> usize {
@@ -126,11 +125,11 @@ pub(super) unsafe fn dot(
         for (tile, rows) in rows.as_chunks::<ROWS>().0.iter().enumerate() {
             let output = output.after(tile * ROWS);
             match kind {
-                Kind::Wide => tile_of::<WIDE>(chunk, num_blocks, rows, output),
-                Kind::Narrow32 => tile_of::<NARROW_32>(chunk, num_blocks, rows, output),
-                Kind::Narrow16 => tile_of::<NARROW_16>(chunk, num_blocks, rows, output),
-                Kind::Min32 => tile_of::<MIN_32>(chunk, num_blocks, rows, output),
-                Kind::Min16 => tile_of::<MIN_16>(chunk, num_blocks, rows, output),
+                Kind::Wide => tile_of::<WIDE>(weights, rows, output),
+                Kind::Narrow32 => tile_of::<NARROW_32>(weights, rows, output),
+                Kind::Narrow16 => tile_of::<NARROW_16>(weights, rows, output),
+                Kind::Min32 => tile_of::<MIN_32>(weights, rows, output),
+                Kind::Min16 => tile_of::<MIN_16>(weights, rows, output),
             }
         }
         asm!("tilerelease", options(nostack, nomem));
@@ -147,13 +146,9 @@ const MIN_16: u8 = 4;
 /// # Safety
 /// As [`dot`], with the tiles shaped for `KIND`.
 #[target_feature(enable = "avx512f")]
-unsafe fn tile_of<const KIND: u8>(
-    chunk: &Chunk,
-    num_blocks: usize,
-    rows: &[RowChunk; ROWS],
-    output: Output,
-) {
-    assert!(num_blocks <= CHUNK_BLOCKS);
+unsafe fn tile_of<const KIND: u8>(weights: &Weights, rows: &[RowChunk; ROWS], output: Output) {
+    let num_blocks = weights.num_blocks;
+    assert!(num_blocks <= CHUNK_BLOCKS && weights.numbers.len() == num_blocks * BLOCK / 4);
     let is_halved = KIND == NARROW_16 || KIND == MIN_16;
     let mut sums = [_mm512_setzero_ps(); ROWS];
     for row in 0..ROWS {
@@ -179,7 +174,7 @@ unsafe fn tile_of<const KIND: u8>(
         // of the parts.
         unsafe {
             let row_bytes = |part: usize| rows[0].numbers.as_ptr().add(part * part_len);
-            let weights = |part: usize| chunk.numbers.as_ptr().add(part * part_len / 4);
+            let lines = |part: usize| weights.numbers.as_ptr().add(part * part_len / 4);
             asm!(
                 "tilezero tmm0",
                 "tilezero tmm1",
@@ -193,8 +188,8 @@ unsafe fn tile_of<const KIND: u8>(
                 "tilestored [{sums_1} + {line}*1], tmm1",
                 rows_0 = in(reg) row_bytes(first_part),
                 rows_1 = in(reg) row_bytes(second_part),
-                weights_0 = in(reg) weights(first_part),
-                weights_1 = in(reg) weights(second_part),
+                weights_0 = in(reg) lines(first_part),
+                weights_1 = in(reg) lines(second_part),
                 sums_0 = in(reg) &mut pair.0[0],
                 sums_1 = in(reg) &mut pair.0[1],
                 row_stride = in(reg) size_of::<RowChunk>(),
@@ -207,8 +202,8 @@ unsafe fn tile_of<const KIND: u8>(
         if is_halved {
             let block = first_part / 2;
             let scales = [
-                load(&chunk.scales[first_part]),
-                load(&chunk.scales[first_part + 1]),
+                load(&weights.scales[first_part]),
+                load(&weights.scales[first_part + 1]),
             ];
             for row in 0..ROWS {
                 let mut integers = [
@@ -229,7 +224,7 @@ unsafe fn tile_of<const KIND: u8>(
             }
             if KIND == MIN_16 {
                 for half in [first_part, first_part + 1] {
-                    let mins = load(&chunk.mins[half]);
+                    let mins = load(&weights.mins[half]);
                     for row in 0..ROWS {
                         let factor = _mm512_set1_ps(rows[row].minimums_halves[half]);
                         sums[row] = _mm512_fmadd_ps(mins, factor, sums[row]);
@@ -240,7 +235,7 @@ unsafe fn tile_of<const KIND: u8>(
             let blocks = if has_second { 2 } else { 1 };
             for index in 0..blocks {
                 let block = first_part + index;
-                let scales = load(&chunk.scales[block]);
+                let scales = load(&weights.scales[block]);
                 for row in 0..ROWS {
                     let mut integers = load_integers(&pair.0[index][row]);
                     if KIND == WIDE {
@@ -256,7 +251,7 @@ unsafe fn tile_of<const KIND: u8>(
                     sums[row] = _mm512_fmadd_ps(product, scale, sums[row]);
                 }
                 if KIND == MIN_32 {
-                    let mins = load(&chunk.mins[block]);
+                    let mins = load(&weights.mins[block]);
                     for row in 0..ROWS {
                         let factor = _mm512_set1_ps(rows[row].minimums[block]);
                         sums[row] = _mm512_fmadd_ps(mins, factor, sums[row]);

@@ -10,12 +10,17 @@ use std::arch::x86_64::*;
 use super::dot::Output;
 use super::format::{BLOCK, Format, Kind};
 use super::rows::RowChunk;
-use super::unpack::{Chunk, unpack};
+use super::unpack::{Chunk, Weights, unpack};
 
 /// As [`unpack`].
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn unpack_avx2(format: &Format, packed: &[u8], num_blocks: usize, chunk: &mut Chunk) {
-    unpack(format, packed, num_blocks, chunk);
+pub(super) fn unpack_avx2<'a>(
+    format: &Format,
+    packed: &'a [u8],
+    num_blocks: usize,
+    chunk: &'a mut Chunk,
+) -> Weights<'a> {
+    unpack(format, packed, num_blocks, chunk)
 }
 
 /// Rows whose sums fit in registers.
@@ -23,21 +28,15 @@ const ROWS: usize = 4;
 
 /// # Safety
 /// As `Instructions::dot`; the processor must have AVX2 and FMA.
-pub(super) unsafe fn dot(
-    kind: Kind,
-    chunk: &Chunk,
-    num_blocks: usize,
-    rows: &[RowChunk],
-    output: Output,
-) {
+pub(super) unsafe fn dot(kind: Kind, weights: &Weights, rows: &[RowChunk], output: Output) {
     // SAFETY: the caller's promise.
     unsafe {
         match kind {
-            Kind::Wide => tiles::<WIDE>(chunk, num_blocks, rows, output),
-            Kind::Narrow32 => tiles::<NARROW_32>(chunk, num_blocks, rows, output),
-            Kind::Narrow16 => tiles::<NARROW_16>(chunk, num_blocks, rows, output),
-            Kind::Min32 => tiles::<MIN_32>(chunk, num_blocks, rows, output),
-            Kind::Min16 => tiles::<MIN_16>(chunk, num_blocks, rows, output),
+            Kind::Wide => tiles::<WIDE>(weights, rows, output),
+            Kind::Narrow32 => tiles::<NARROW_32>(weights, rows, output),
+            Kind::Narrow16 => tiles::<NARROW_16>(weights, rows, output),
+            Kind::Min32 => tiles::<MIN_32>(weights, rows, output),
+            Kind::Min16 => tiles::<MIN_16>(weights, rows, output),
         }
     }
 }
@@ -49,12 +48,7 @@ const MIN_32: u8 = 3;
 const MIN_16: u8 = 4;
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tiles<const KIND: u8>(
-    chunk: &Chunk,
-    num_blocks: usize,
-    rows: &[RowChunk],
-    output: Output,
-) {
+unsafe fn tiles<const KIND: u8>(weights: &Weights, rows: &[RowChunk], output: Output) {
     let mut done = 0;
     while done < rows.len() {
         let rows = &rows[done..];
@@ -62,9 +56,9 @@ unsafe fn tiles<const KIND: u8>(
         // SAFETY: the caller's promise, for the rows that are left.
         unsafe {
             done += match rows.len() {
-                ROWS.. => tile::<KIND, ROWS>(chunk, num_blocks, rows, output),
-                2.. => tile::<KIND, 2>(chunk, num_blocks, rows, output),
-                _ => tile::<KIND, 1>(chunk, num_blocks, rows, output),
+                ROWS.. => tile::<KIND, ROWS>(weights, rows, output),
+                2.. => tile::<KIND, 2>(weights, rows, output),
+                _ => tile::<KIND, 1>(weights, rows, output),
             };
         }
     }
@@ -74,8 +68,7 @@ unsafe fn tiles<const KIND: u8>(
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile<const KIND: u8, const N: usize>(
-    chunk: &Chunk,
-    num_blocks: usize,
+    weights: &Weights,
     rows: &[RowChunk],
     output: Output,
 ) -> usize {
@@ -86,7 +79,7 @@ unsafe fn tile<const KIND: u8, const N: usize>(
             // SAFETY: the caller's promise.
             sums[row] = load(unsafe { output.row(row) }, side);
         }
-        for block in 0..num_blocks {
+        for block in 0..weights.num_blocks {
             let mut products = [_mm256_setzero_ps(); N];
             if KIND == NARROW_16 || KIND == MIN_16 {
                 for half in [2 * block, 2 * block + 1] {
@@ -97,13 +90,13 @@ unsafe fn tile<const KIND: u8, const N: usize>(
                         }
                     }
                     add_groups::<KIND, N, { BLOCK / 8 }>(
-                        chunk,
+                        weights,
                         half * (BLOCK / 8),
                         side,
                         rows,
                         &mut integers,
                     );
-                    let scales = load(&chunk.scales[half], side);
+                    let scales = load(&weights.scales[half], side);
                     for row in 0..N {
                         let floats = _mm256_cvtepi32_ps(integers[row]);
                         products[row] = if half % 2 == 0 {
@@ -121,13 +114,13 @@ unsafe fn tile<const KIND: u8, const N: usize>(
                     }
                 }
                 add_groups::<KIND, N, { BLOCK / 4 }>(
-                    chunk,
+                    weights,
                     block * (BLOCK / 4),
                     side,
                     rows,
                     &mut integers,
                 );
-                let scales = load(&chunk.scales[block], side);
+                let scales = load(&weights.scales[block], side);
                 for row in 0..N {
                     products[row] = _mm256_mul_ps(_mm256_cvtepi32_ps(integers[row]), scales);
                 }
@@ -137,7 +130,7 @@ unsafe fn tile<const KIND: u8, const N: usize>(
                 sums[row] = _mm256_fmadd_ps(products[row], scale, sums[row]);
             }
             if KIND == MIN_32 {
-                let mins = load(&chunk.mins[block], side);
+                let mins = load(&weights.mins[block], side);
                 for row in 0..N {
                     let factor = _mm256_set1_ps(rows[row].minimums[block]);
                     sums[row] = _mm256_fmadd_ps(mins, factor, sums[row]);
@@ -145,7 +138,7 @@ unsafe fn tile<const KIND: u8, const N: usize>(
             }
             if KIND == MIN_16 {
                 for half in [2 * block, 2 * block + 1] {
-                    let mins = load(&chunk.mins[half], side);
+                    let mins = load(&weights.mins[half], side);
                     for row in 0..N {
                         let factor = _mm256_set1_ps(rows[row].minimums_halves[half]);
                         sums[row] = _mm256_fmadd_ps(mins, factor, sums[row]);
@@ -166,7 +159,7 @@ unsafe fn tile<const KIND: u8, const N: usize>(
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add_groups<const KIND: u8, const N: usize, const GROUPS: usize>(
-    chunk: &Chunk,
+    weights: &Weights,
     first_group: usize,
     side: usize,
     rows: &[RowChunk; N],
@@ -174,7 +167,7 @@ fn add_groups<const KIND: u8, const N: usize, const GROUPS: usize>(
 ) {
     let ones = _mm256_set1_epi16(1);
     for group in first_group..first_group + GROUPS {
-        let line = &chunk.numbers[group].as_chunks::<32>().0[side];
+        let line = &weights.numbers[group].as_chunks::<32>().0[side];
         // SAFETY: half a line has 32 bytes.
         let weights = unsafe { _mm256_loadu_si256(line.as_ptr().cast()) };
         let signed = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));

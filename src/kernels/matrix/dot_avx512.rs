@@ -10,12 +10,17 @@ use std::arch::x86_64::*;
 use super::dot::Output;
 use super::format::{BLOCK, Format, Kind};
 use super::rows::RowChunk;
-use super::unpack::{Chunk, unpack};
+use super::unpack::{Chunk, Weights, unpack};
 
 /// As [`unpack`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(super) fn unpack_avx512(format: &Format, packed: &[u8], num_blocks: usize, chunk: &mut Chunk) {
-    unpack(format, packed, num_blocks, chunk);
+pub(super) fn unpack_avx512<'a>(
+    format: &Format,
+    packed: &'a [u8],
+    num_blocks: usize,
+    chunk: &'a mut Chunk,
+) -> Weights<'a> {
+    unpack(format, packed, num_blocks, chunk)
 }
 
 /// Rows whose sums fit in registers.
@@ -23,21 +28,15 @@ const ROWS: usize = 8;
 
 /// # Safety
 /// As `Instructions::dot`; the processor must have AVX-512 F, BW, VL and VNNI.
-pub(super) unsafe fn dot(
-    kind: Kind,
-    chunk: &Chunk,
-    num_blocks: usize,
-    rows: &[RowChunk],
-    output: Output,
-) {
+pub(super) unsafe fn dot(kind: Kind, weights: &Weights, rows: &[RowChunk], output: Output) {
     // SAFETY: the caller's promise.
     unsafe {
         match kind {
-            Kind::Wide => tiles::<WIDE>(chunk, num_blocks, rows, output),
-            Kind::Narrow32 => tiles::<NARROW_32>(chunk, num_blocks, rows, output),
-            Kind::Narrow16 => tiles::<NARROW_16>(chunk, num_blocks, rows, output),
-            Kind::Min32 => tiles::<MIN_32>(chunk, num_blocks, rows, output),
-            Kind::Min16 => tiles::<MIN_16>(chunk, num_blocks, rows, output),
+            Kind::Wide => tiles::<WIDE>(weights, rows, output),
+            Kind::Narrow32 => tiles::<NARROW_32>(weights, rows, output),
+            Kind::Narrow16 => tiles::<NARROW_16>(weights, rows, output),
+            Kind::Min32 => tiles::<MIN_32>(weights, rows, output),
+            Kind::Min16 => tiles::<MIN_16>(weights, rows, output),
         }
     }
 }
@@ -49,12 +48,7 @@ const MIN_32: u8 = 3;
 const MIN_16: u8 = 4;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tiles<const KIND: u8>(
-    chunk: &Chunk,
-    num_blocks: usize,
-    rows: &[RowChunk],
-    output: Output,
-) {
+unsafe fn tiles<const KIND: u8>(weights: &Weights, rows: &[RowChunk], output: Output) {
     let mut done = 0;
     while done < rows.len() {
         let rows = &rows[done..];
@@ -62,10 +56,10 @@ unsafe fn tiles<const KIND: u8>(
         // SAFETY: the caller's promise, for the rows that are left.
         unsafe {
             done += match rows.len() {
-                ROWS.. => tile::<KIND, ROWS>(chunk, num_blocks, rows, output),
-                4.. => tile::<KIND, 4>(chunk, num_blocks, rows, output),
-                2.. => tile::<KIND, 2>(chunk, num_blocks, rows, output),
-                _ => tile::<KIND, 1>(chunk, num_blocks, rows, output),
+                ROWS.. => tile::<KIND, ROWS>(weights, rows, output),
+                4.. => tile::<KIND, 4>(weights, rows, output),
+                2.. => tile::<KIND, 2>(weights, rows, output),
+                _ => tile::<KIND, 1>(weights, rows, output),
             };
         }
     }
@@ -75,8 +69,7 @@ unsafe fn tiles<const KIND: u8>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile<const KIND: u8, const N: usize>(
-    chunk: &Chunk,
-    num_blocks: usize,
+    weights: &Weights,
     rows: &[RowChunk],
     output: Output,
 ) -> usize {
@@ -86,7 +79,7 @@ unsafe fn tile<const KIND: u8, const N: usize>(
         // SAFETY: the caller's promise.
         sums[row] = unsafe { _mm512_loadu_ps(output.row(row).as_ptr()) };
     }
-    for block in 0..num_blocks {
+    for block in 0..weights.num_blocks {
         let mut products = [_mm512_setzero_ps(); N];
         if KIND == NARROW_16 || KIND == MIN_16 {
             for half in [2 * block, 2 * block + 1] {
@@ -96,8 +89,8 @@ unsafe fn tile<const KIND: u8, const N: usize>(
                         integers[row] = _mm512_set1_epi32(rows[row].narrow_halves[half]);
                     }
                 }
-                add_groups::<N, { BLOCK / 8 }>(chunk, half * (BLOCK / 8), rows, &mut integers);
-                let scales = load(&chunk.scales[half]);
+                add_groups::<N, { BLOCK / 8 }>(weights, half * (BLOCK / 8), rows, &mut integers);
+                let scales = load(&weights.scales[half]);
                 for row in 0..N {
                     let floats = _mm512_cvtepi32_ps(integers[row]);
                     products[row] = if half % 2 == 0 {
@@ -117,8 +110,8 @@ unsafe fn tile<const KIND: u8, const N: usize>(
                     integers[row] = _mm512_set1_epi32(rows[row].narrow[block]);
                 }
             }
-            add_groups::<N, { BLOCK / 4 }>(chunk, block * (BLOCK / 4), rows, &mut integers);
-            let scales = load(&chunk.scales[block]);
+            add_groups::<N, { BLOCK / 4 }>(weights, block * (BLOCK / 4), rows, &mut integers);
+            let scales = load(&weights.scales[block]);
             for row in 0..N {
                 products[row] = _mm512_mul_ps(_mm512_cvtepi32_ps(integers[row]), scales);
             }
@@ -128,7 +121,7 @@ unsafe fn tile<const KIND: u8, const N: usize>(
             sums[row] = _mm512_fmadd_ps(products[row], scale, sums[row]);
         }
         if KIND == MIN_32 {
-            let mins = load(&chunk.mins[block]);
+            let mins = load(&weights.mins[block]);
             for row in 0..N {
                 let factor = _mm512_set1_ps(rows[row].minimums[block]);
                 sums[row] = _mm512_fmadd_ps(mins, factor, sums[row]);
@@ -136,7 +129,7 @@ unsafe fn tile<const KIND: u8, const N: usize>(
         }
         if KIND == MIN_16 {
             for half in [2 * block, 2 * block + 1] {
-                let mins = load(&chunk.mins[half]);
+                let mins = load(&weights.mins[half]);
                 for row in 0..N {
                     let factor = _mm512_set1_ps(rows[row].minimums_halves[half]);
                     sums[row] = _mm512_fmadd_ps(mins, factor, sums[row]);
@@ -154,15 +147,17 @@ unsafe fn tile<const KIND: u8, const N: usize>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn add_groups<const N: usize, const GROUPS: usize>(
-    chunk: &Chunk,
+    weights: &Weights,
     first_group: usize,
     rows: &[RowChunk; N],
     sums: &mut [__m512i; N],
 ) {
     for group in first_group..first_group + GROUPS {
-        let line = &chunk.numbers[group];
-        // SAFETY: a line has 64 bytes.
-        let weights = unsafe { _mm512_loadu_si512(line.as_ptr().cast()) };
+        // SAFETY: the caller's group is one of the chunk's, and a line has 64 bytes.
+        let weights = unsafe {
+            let line = weights.numbers.get_unchecked(group);
+            _mm512_loadu_si512(line.as_ptr().cast())
+        };
         for row in 0..N {
             let four = &rows[row].numbers.as_chunks::<4>().0[group];
             let four = i32::from_le_bytes(four.map(|q| q as u8));

@@ -23,17 +23,18 @@ mod unpack;
 use std::ops::Range;
 
 use candle_core::quantized::GgmlDType;
+use memmap2::MmapMut;
 
 use self::float::FloatType;
 use self::format::{BLOCK, CHUNK, Format, Kind};
 use self::rows::QuantizedRows;
-use self::unpack::Chunk;
+use self::unpack::{Chunk, Weights};
 use super::parallel;
 
 /// Weights `[num_outputs, num_inputs]`, packed.
 pub struct Matrix {
     form: Form,
-    packed: Vec<CacheLine>,
+    packed: MmapMut,
     panel_bytes: usize,
     num_outputs: usize,
     num_inputs: usize,
@@ -45,9 +46,7 @@ enum Form {
     Float(FloatType),
 }
 
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct CacheLine([u8; 64]);
+const CACHE_LINE: usize = 64;
 
 /// A matrix to multiply with, and what is added to every result.
 #[derive(Clone, Copy)]
@@ -77,9 +76,8 @@ impl Matrix {
             }
             Form::Float(float) => (float::PANEL, num_inputs * float::PANEL * float.num_bytes()),
         };
-        let num_lines = num_outputs.div_ceil(panel) * panel_bytes / size_of::<CacheLine>();
-        let mut packed = vec![CacheLine([0; 64]); num_lines];
-        let panels = bytes_mut(&mut packed).chunks_exact_mut(panel_bytes);
+        let mut packed = zeros(num_outputs.div_ceil(panel) * panel_bytes);
+        let panels = packed.chunks_exact_mut(panel_bytes);
         let panels = panels.zip(bytes.chunks(panel * row_bytes)).collect();
         parallel::for_each(panels, |(to, from): (&mut [u8], &[u8])| match form {
             Form::Quantized(format) => pack_panel(dtype, &format, from, num_inputs, to),
@@ -108,7 +106,7 @@ impl Matrix {
 
     /// Memory that the weights take.
     pub fn num_bytes(&self) -> usize {
-        size_of_val(self.packed.as_slice())
+        self.packed.len()
     }
 
     /// Expands the weights of one output into `row`, `[num_inputs]`.
@@ -118,20 +116,14 @@ impl Matrix {
             Form::Quantized(format) => {
                 let (panel, lane) = (output / format::PANEL, output % format::PANEL);
                 let mut chunk = Chunk::new();
-                let packed = self.panel(panel);
-                for_each_chunk(
-                    &format,
-                    packed,
-                    self.num_inputs,
-                    &mut chunk,
-                    |index, chunk| {
-                        let first = index * CHUNK;
-                        let row = &mut row[first..];
-                        for (at, x) in row.iter_mut().take(CHUNK).enumerate() {
-                            *x = chunk.weight(format.kind, at, lane);
-                        }
-                    },
-                );
+                let instructions = dot::Instructions::best();
+                let packed = packed_chunks(&format, self.panel(panel), self.num_inputs);
+                for ((_, packed, num_blocks), row) in packed.zip(row.chunks_mut(CHUNK)) {
+                    let weights = instructions.unpack(&format, packed, num_blocks, &mut chunk);
+                    for (at, x) in row.iter_mut().enumerate() {
+                        *x = weights.number(format.kind, at, lane);
+                    }
+                }
             }
             Form::Float(float) => {
                 let (panel, lane) = (output / float::PANEL, output % float::PANEL);
@@ -147,7 +139,7 @@ impl Matrix {
     }
 
     fn panel(&self, index: usize) -> &[u8] {
-        &bytes(&self.packed)[index * self.panel_bytes..][..self.panel_bytes]
+        &self.packed[index * self.panel_bytes..][..self.panel_bytes]
     }
 
     /// Output rows of one panel.
@@ -213,7 +205,11 @@ fn multiply_with(path: Path, input: &[f32], products: &[Product]) -> Vec<Vec<f32
         })
         .collect();
     let num_panels: usize = targets.iter().map(|t| t.product.matrix.num_panels()).sum();
-    let rows_per_tile = rows_per_tile(num_rows, num_inputs);
+    let number_bytes = match quantized {
+        Some(_) => size_of::<rows::RowChunk>() / CHUNK,
+        None => size_of::<f32>(),
+    };
+    let rows_per_tile = rows_per_tile(num_rows, num_inputs * number_bytes);
     let num_tiles = num_rows.div_ceil(rows_per_tile);
     let work = |items: Range<usize>| {
         let mut scratch = Scratch::new();
@@ -247,12 +243,28 @@ fn multiply_with(path: Path, input: &[f32], products: &[Product]) -> Vec<Vec<f32
 /// Multiplications that one thread has done before others have woken up.
 const SMALL: usize = 256 * 1024;
 
-/// Rows whose quantized form stays in the second-level cache while all panels pass by.
-fn rows_per_tile(num_rows: usize, num_inputs: usize) -> usize {
+/// Rows that stay in the second-level cache while all panels pass by.
+fn rows_per_tile(num_rows: usize, row_bytes: usize) -> usize {
     const CACHE_BYTES: usize = 768 * 1024;
-    let most = CACHE_BYTES / (num_inputs * size_of::<rows::RowChunk>() / CHUNK);
+    let most = CACHE_BYTES / row_bytes.max(1);
     let num_tiles = num_rows.div_ceil(most.max(32)).max(1);
     num_rows.div_ceil(num_tiles).next_multiple_of(16).max(16)
+}
+
+/// So few rows that the weights' way from memory is what takes the time.
+const FEW_ROWS: usize = 8;
+
+/// Lets as many bytes as these, and after them, come from memory while these are computed with.
+fn prefetch_after(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..bytes.len()).step_by(CACHE_LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let next = bytes.as_ptr().wrapping_add(bytes.len() + line);
+        // SAFETY: it is only a hint, which may point anywhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(next.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 /// What one thread expands weights into.
@@ -329,10 +341,12 @@ impl Target<'_> {
                         packed_chunks(&format, packed, matrix.num_inputs)
                     {
                         let chunk = &mut scratch.chunk;
-                        path.integers.unpack(&format, packed, num_blocks, chunk);
+                        if rows.len() <= FEW_ROWS {
+                            prefetch_after(packed);
+                        }
+                        let weights = path.integers.unpack(&format, packed, num_blocks, chunk);
                         let rows = quantized.chunk(index, rows.clone());
-                        path.integers
-                            .dot(format.kind, chunk, num_blocks, rows, output);
+                        path.integers.dot(format.kind, &weights, rows, output);
                     }
                 }
                 (Form::Float(float), _) => {
@@ -370,9 +384,9 @@ impl Target<'_> {
     }
 }
 
-impl Chunk {
-    /// One weight of the chunk.
-    fn weight(&self, kind: Kind, at: usize, lane: usize) -> f32 {
+impl Weights<'_> {
+    /// What one number of the chunk stands for.
+    fn number(&self, kind: Kind, at: usize, lane: usize) -> f32 {
         let number = i32::from(self.numbers[at / 4][lane * 4 + at % 4]);
         let (block, half) = (at / BLOCK, at / (BLOCK / 2));
         let scale = match kind {
@@ -409,19 +423,6 @@ fn packed_chunks<'a>(
     })
 }
 
-fn for_each_chunk(
-    format: &Format,
-    panel: &[u8],
-    num_inputs: usize,
-    chunk: &mut Chunk,
-    mut show: impl FnMut(usize, &Chunk),
-) {
-    for (index, packed, num_blocks) in packed_chunks(format, panel, num_inputs) {
-        dot::Instructions::best().unpack(format, packed, num_blocks, chunk);
-        show(index, chunk);
-    }
-}
-
 /// Packs up to 16 rows of the file, `rows`, into one panel.
 fn pack_panel(dtype: GgmlDType, format: &Format, rows: &[u8], num_inputs: usize, to: &mut [u8]) {
     let row_bytes = num_inputs / format.file_block.0 * format.file_block.1;
@@ -438,14 +439,18 @@ fn pack_panel(dtype: GgmlDType, format: &Format, rows: &[u8], num_inputs: usize,
     }
 }
 
-fn bytes(lines: &[CacheLine]) -> &[u8] {
-    // SAFETY: a line is 64 bytes without gaps, and any byte is a valid one.
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
-}
-
-fn bytes_mut(lines: &mut [CacheLine]) -> &mut [u8] {
-    // SAFETY: as above.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+/// Memory for weights, from the start of a page on. Large pages, where the system has them, spare the processor
+/// looking up where every 4 KiB lie.
+fn zeros(num_bytes: usize) -> MmapMut {
+    // A map has at least one byte.
+    let memory = MmapMut::map_anon(num_bytes.max(1));
+    let memory = memory.unwrap_or_else(|e| panic!("no {num_bytes} bytes for weights: {e}"));
+    #[cfg(target_os = "linux")]
+    if let Err(error) = memory.advise(memmap2::Advice::HugePage) {
+        // It is only advice.
+        tracing::debug!(%error, "weights are kept in small pages");
+    }
+    memory
 }
 
 impl std::fmt::Debug for Matrix {

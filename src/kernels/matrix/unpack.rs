@@ -6,14 +6,25 @@ use super::format::{BLOCK, CHUNK, CHUNK_BLOCKS, Format, PANEL, Scales};
 const LINE: usize = 4 * PANEL;
 const GROUPS: usize = BLOCK / 4;
 
-/// A panel's chunk, expanded. See [`super::format::Kind`] for what its numbers stand for.
+/// Four numbers of every row of a panel.
+pub(super) type Line = [u8; LINE];
+
+/// Room for what a chunk expands to.
 #[repr(C, align(64))]
 pub(super) struct Chunk {
-    /// `[group of 4 numbers, lane, 4]`
-    pub numbers: [[u8; LINE]; CHUNK / 4],
+    numbers: [Line; CHUNK / 4],
+    scales: [[f32; PANEL]; 2 * CHUNK_BLOCKS],
+    mins: [[f32; PANEL]; 2 * CHUNK_BLOCKS],
+}
+
+/// A panel's chunk, expanded. See [`super::format::Kind`] for what its numbers stand for.
+pub(super) struct Weights<'a> {
+    /// `[group of 4 numbers, lane, 4]`, as many as the chunk has blocks for.
+    pub numbers: &'a [Line],
+    pub num_blocks: usize,
     /// By blocks or by half blocks.
-    pub scales: [[f32; PANEL]; 2 * CHUNK_BLOCKS],
-    pub mins: [[f32; PANEL]; 2 * CHUNK_BLOCKS],
+    pub scales: &'a [[f32; PANEL]; 2 * CHUNK_BLOCKS],
+    pub mins: &'a [[f32; PANEL]; 2 * CHUNK_BLOCKS],
 }
 
 impl Chunk {
@@ -26,9 +37,14 @@ impl Chunk {
     }
 }
 
-/// Expands `packed`, which holds `num_blocks` blocks.
+/// Expands `packed`, which holds `num_blocks` blocks. Whole bytes are left where they are.
 #[inline(always)]
-pub(super) fn unpack(format: &Format, packed: &[u8], num_blocks: usize, chunk: &mut Chunk) {
+pub(super) fn unpack<'a>(
+    format: &Format,
+    packed: &'a [u8],
+    num_blocks: usize,
+    chunk: &'a mut Chunk,
+) -> Weights<'a> {
     let (low_bytes, high_bytes) = format.plane_bytes();
     let (low, rest) = packed.split_at(num_blocks * low_bytes);
     let (high, scales) = rest.split_at(num_blocks * high_bytes);
@@ -36,54 +52,57 @@ pub(super) fn unpack(format: &Format, packed: &[u8], num_blocks: usize, chunk: &
     let high = high.as_chunks::<LINE>().0;
     let numbers = &mut chunk.numbers[..num_blocks * GROUPS];
     let blocks = numbers.as_chunks_mut::<GROUPS>().0;
+    let added = format.added;
     match (format.low_bits, format.high_bits) {
-        (8, 0) => {
-            for (line, low) in numbers.iter_mut().zip(low) {
-                *line = *low;
-            }
-        }
-        (4, 0) => planes::<4, 0>(blocks, low, high, format.added),
-        (4, 1) => planes::<4, 1>(blocks, low, high, format.added),
-        (4, 2) => planes::<4, 2>(blocks, low, high, format.added),
-        (2, 1) => planes::<2, 1>(blocks, low, high, format.added),
-        _ => planes::<2, 0>(blocks, low, high, format.added),
+        (8, _) => {}
+        (4, 0) => planes::<4, 0>(blocks, low, high, added),
+        (4, 1) => planes::<4, 1>(blocks, low, high, added),
+        (4, _) => planes::<4, 2>(blocks, low, high, added),
+        (_, 1) => planes::<2, 1>(blocks, low, high, added),
+        (_, _) => planes::<2, 0>(blocks, low, high, added),
     }
     unpack_scales(format.scales, scales, num_blocks, chunk);
+    Weights {
+        numbers: match format.low_bits {
+            8 => low,
+            _ => &chunk.numbers[..num_blocks * GROUPS],
+        },
+        num_blocks,
+        scales: &chunk.scales,
+        mins: &chunk.mins,
+    }
 }
 
-/// The lines of `LOW` and `HIGH` bits of all blocks: see `interleave` in [`super::pack`].
+/// The lines of `LOW` and `HIGH` bits of all blocks: see `interleave` in [`super::pack`]. Works on eight bytes at a
+/// time, which vectors can shift; no sum leaves its byte.
 #[inline(always)]
 fn planes<const LOW: usize, const HIGH: usize>(
-    blocks: &mut [[[u8; LINE]; GROUPS]],
-    low: &[[u8; LINE]],
-    high: &[[u8; LINE]],
+    blocks: &mut [[Line; GROUPS]],
+    low: &[Line],
+    high: &[Line],
     added: u8,
 ) {
-    let low_mask = (1u8 << LOW) - 1;
-    let high_mask = ((1u8 << HIGH) - 1) << LOW;
+    let low_mask = u64::from_ne_bytes([(1 << LOW) - 1; 8]);
+    let high_mask = u64::from_ne_bytes([((1 << HIGH) - 1) << LOW; 8]);
+    let added = u64::from_ne_bytes([added; 8]);
     for (index, block) in blocks.iter_mut().enumerate() {
         let low = &low[index * LOW..][..LOW];
         let high = &high[index * HIGH..][..HIGH];
         for (group, line) in block.iter_mut().enumerate() {
-            let source = &low[group % LOW];
-            let shift = group / LOW * LOW;
-            for (to, from) in line.iter_mut().zip(source) {
-                *to = from >> shift & low_mask;
-            }
-            if HIGH > 0 {
-                let source = &high[group % HIGH.max(1)];
-                let shift = group / HIGH.max(1) * HIGH;
-                for (to, from) in line.iter_mut().zip(source) {
-                    let bits = if shift > LOW {
-                        from >> (shift - LOW)
-                    } else {
-                        from << (LOW - shift)
+            let low = &low[group % LOW].as_chunks::<8>().0;
+            let low_shift = group / LOW * LOW;
+            for (at, to) in line.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                let mut bytes = u64::from_ne_bytes(low[at]) >> low_shift & low_mask;
+                if HIGH > 0 {
+                    let high = &high[group % HIGH.max(1)].as_chunks::<8>().0;
+                    let high_shift = group / HIGH.max(1) * HIGH;
+                    let (left, right) = match LOW.checked_sub(high_shift) {
+                        Some(left) => (left, 0),
+                        None => (0, high_shift - LOW),
                     };
-                    *to |= bits & high_mask;
+                    bytes |= (u64::from_ne_bytes(high[at]) << left >> right) & high_mask;
                 }
-            }
-            for to in line.iter_mut() {
-                *to = to.wrapping_add(added);
+                *to = (bytes + added).to_ne_bytes();
             }
         }
     }
@@ -104,7 +123,10 @@ fn unpack_scales(scales: Scales, packed: &[u8], num_blocks: usize, chunk: &mut C
             let pairs = halves.as_chunks::<2>().0;
             for (index, [scale, addend]) in pairs[..num_blocks].iter().enumerate() {
                 chunk.scales[index] = floats(scale);
-                chunk.mins[index] = floats(addend).map(|addend| -addend);
+                chunk.mins[index] = floats(addend);
+                for min in &mut chunk.mins[index] {
+                    *min = -*min;
+                }
             }
         }
         Scales::ScaleAndMin32 => {
@@ -147,8 +169,11 @@ fn unpack_scales(scales: Scales, packed: &[u8], num_blocks: usize, chunk: &mut C
 /// Little-endian half-precision numbers as f32.
 #[inline(always)]
 fn floats(halves: &[u8; 2 * PANEL]) -> [f32; PANEL] {
-    let halves = halves.as_chunks::<2>().0;
-    std::array::from_fn(|lane| half_to_float(u16::from_le_bytes(halves[lane])))
+    let mut floats = [0f32; PANEL];
+    for (float, half) in floats.iter_mut().zip(halves.as_chunks::<2>().0) {
+        *float = half_to_float(u16::from_le_bytes(*half));
+    }
+    floats
 }
 
 /// In operations that every vector unit has, so that all of them give the same number. Also for numbers below the
