@@ -3,12 +3,13 @@
 //! depend on the others, and no work is done for padding.
 
 use candle_core::{Device, Tensor};
-use rayon::prelude::*;
 
 use super::config::Architecture;
 use super::fused::{self, Activation};
+use super::linear::{Linear, numbers};
 use super::weights::Weights;
 use super::{EmbeddingError, EmbeddingModel, Pooling};
+use crate::kernels::self_attention::attend;
 
 /// The encoder with what makes one vector of a text.
 pub(super) struct BertModel {
@@ -56,14 +57,13 @@ impl Tokens {
 struct Layer {
     /// Query, key and value in one: [3 * hidden, hidden]. The query's part is divided by the square root of the head's
     /// size, which attention would otherwise do to every score.
-    qkv: Tensor,
-    qkv_bias: Tensor,
-    output: Tensor,
+    qkv: Linear,
+    output: Linear,
     /// [3, hidden]: the output's bias, the norm's scale and shift.
     output_norm: Tensor,
-    up: Tensor,
+    up: Linear,
     up_bias: Tensor,
-    down: Tensor,
+    down: Linear,
     /// [3, hidden]: the down projection's bias, the norm's scale and shift.
     down_norm: Tensor,
     num_heads: usize,
@@ -283,15 +283,17 @@ impl Layer {
             }
             Ok(Tensor::from_vec(values, (3, hidden), device)?)
         };
-        let tensor = |part: &str, shape: &[usize]| weights.tensor(&name(part), shape, device);
+        let linear = |part: &str, shape: [usize; 2]| -> Result<Linear, EmbeddingError> {
+            let weight = weights.values(&name(part), &shape)?;
+            Ok(Linear::new(weight, shape, None, device)?)
+        };
         Ok(Layer {
-            qkv: Tensor::from_vec(qkv, (3 * hidden, hidden), device)?,
-            qkv_bias: Tensor::from_vec(qkv_bias, 3 * hidden, device)?,
-            output: tensor("attention.output.dense.weight", &[hidden, hidden])?,
+            qkv: Linear::new(qkv, [3 * hidden, hidden], Some(qkv_bias), device)?,
+            output: linear("attention.output.dense.weight", [hidden, hidden])?,
             output_norm: bias_and_norm("attention.output")?,
-            up: tensor("intermediate.dense.weight", &[intermediate, hidden])?,
-            up_bias: tensor("intermediate.dense.bias", &[intermediate])?,
-            down: tensor("output.dense.weight", &[hidden, intermediate])?,
+            up: linear("intermediate.dense.weight", [intermediate, hidden])?,
+            up_bias: weights.tensor(&name("intermediate.dense.bias"), &[intermediate], device)?,
+            down: linear("output.dense.weight", [hidden, intermediate])?,
             down_norm: bias_and_norm("output")?,
             num_heads: architecture.num_heads,
             activation: architecture.activation,
@@ -301,39 +303,41 @@ impl Layer {
 
     /// [num_tokens, hidden] to the same.
     fn forward(&self, x: Tensor, lengths: &[usize]) -> candle_core::Result<Tensor> {
-        let qkv = fused::add_bias(x.matmul(&self.qkv.t()?)?, &self.qkv_bias)?;
-        let attended = self.attend(&qkv, lengths)?.matmul(&self.output.t()?)?;
+        let qkv = self.qkv.forward(&x)?;
+        let attended = self.output.forward(&self.attend(&qkv, lengths)?)?;
         let x = fused::add_and_norm(attended, &x, &self.output_norm, self.epsilon)?;
-        let up = x.matmul(&self.up.t()?)?;
+        let up = self.up.forward(&x)?;
         let up = fused::add_bias_activate(up, &self.up_bias, self.activation)?;
-        let down = up.matmul(&self.down.t()?)?;
+        let down = self.down.forward(&up)?;
         fused::add_and_norm(down, &x, &self.down_norm, self.epsilon)
     }
 
     /// Attention of each text to itself: [num_tokens, 3 * hidden] to [num_tokens, hidden].
     fn attend(&self, qkv: &Tensor, lengths: &[usize]) -> candle_core::Result<Tensor> {
+        let (num_tokens, width) = qkv.dims2()?;
+        let hidden = width / 3;
+        if qkv.device().is_cpu() {
+            let attended = numbers(qkv, |qkv| attend(qkv, lengths, hidden, self.num_heads))?;
+            return Tensor::from_vec(attended, (num_tokens, hidden), qkv.device());
+        }
         let attended = starts(lengths)
-            .par_iter()
+            .iter()
             .zip(lengths)
             .map(|(start, length)| self.attend_one(&qkv.narrow(0, *start, *length)?))
             .collect::<candle_core::Result<Vec<_>>>()?;
         Tensor::cat(&attended, 0)
     }
 
-    /// The same for one text, [length, 3 * hidden] to [length, hidden].
+    /// The same for one text in candle's operations, [length, 3 * hidden] to [length, hidden].
     fn attend_one(&self, qkv: &Tensor) -> candle_core::Result<Tensor> {
         let (length, width) = qkv.dims2()?;
         let hidden = width / 3;
         let parts = qkv
             .reshape((length, 3, self.num_heads, hidden / self.num_heads))?
-            .permute((1, 2, 0, 3))?;
-        // The CPU multiplies strided matrices as they lie; CUDA wants them in order.
-        let parts = match qkv.device().is_cpu() {
-            true => parts,
-            false => parts.contiguous()?,
-        };
+            .permute((1, 2, 0, 3))?
+            .contiguous()?;
         let (query, key, value) = (parts.get(0)?, parts.get(1)?, parts.get(2)?);
-        let weights = fused::softmax(query.matmul(&key.t()?)?)?;
+        let weights = candle_nn::ops::softmax_last_dim(&query.matmul(&key.t()?)?)?;
         weights
             .matmul(&value)?
             .transpose(0, 1)?

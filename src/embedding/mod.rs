@@ -11,6 +11,7 @@ mod config;
 mod cross_encoder;
 mod embedder;
 mod fused;
+mod linear;
 mod load;
 mod reranker;
 #[doc(hidden)]
