@@ -46,7 +46,10 @@ impl Model {
         });
         let sequences = sequences.collect();
         let start = Instant::now();
-        self.decoder.forward(&Batch { sequences })?;
+        self.decoder.forward(&Batch {
+            copies: Vec::new(),
+            sequences,
+        })?;
         Ok(start.elapsed().as_secs_f64())
     }
 }
