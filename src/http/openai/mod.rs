@@ -6,11 +6,13 @@ pub mod completions;
 pub mod embeddings;
 pub mod files;
 pub mod filters;
+pub mod format;
 pub mod models;
 pub mod page;
 pub mod parameters;
 pub mod quote;
 pub mod responses;
+pub mod tools;
 pub mod vector_store_files;
 pub mod vector_stores;
 
