@@ -1,9 +1,13 @@
 //! Joins the parts: chooses the device, loads models, opens the store, starts ingestion, and ends all of it in order.
 
+mod kv_cache;
+mod library;
+
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,25 +15,20 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Settings;
 use crate::device::{ComputeDevice, DeviceChoice};
-use crate::embedding::{Embedder, EmbedderOptions};
+use crate::embedding::{Embedder, EmbedderOptions, Reranker, RerankerOptions};
 use crate::engine::{Engine, EngineConfig};
 use crate::http::{self, Context, HttpOptions, NO_CHAT_MODEL, NO_EMBEDDING_MODEL};
-use crate::hub::{ModelCache, ModelKind, ModelSource, ResolvedModel};
+use crate::hub::{ChosenModel, ModelCache, ModelKind, ResolvedModel};
 use crate::llm::gguf::GgufFile;
-use crate::llm::{CacheSize, Decoder, LanguageModel, LoadOptions};
+use crate::llm::{Decoder, LanguageModel};
 use crate::rag::extract::ExtractLimits;
 use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
-use crate::rag::{Answerer, Workspace, default_min_similarity, quote};
+use crate::rag::models::{ModelLibrary, ModelStatus, Models, ModelsOptions};
+use crate::rag::{Workspace, default_min_similarity, quote};
 use crate::store::{EmbedderId, Store, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
-
-/// Longest context by default: longer ones cost memory that few questions need.
-const DEFAULT_MAX_CONTEXT: usize = 32_768;
-/// Sequences of full length that the cache holds at most by default.
-const DEFAULT_FULL_SEQUENCES: usize = 4;
-/// Share of the free memory that the cache takes at most by default.
-const CACHE_SHARE: u64 = 4;
+use library::{Library, size_on_disk};
 
 /// Age at which uploads of another process are taken for abandoned.
 const ABANDONED_AFTER: Duration = Duration::from_secs(2 * 24 * 3600);
@@ -40,18 +39,11 @@ pub struct App {
     device: ComputeDevice,
     workspace: Workspace,
     ingestion: Option<Ingestion>,
-    loaded: Vec<LoadedModel>,
+    /// Where the default models come from, by name.
+    sources: Vec<(String, String)>,
     notices: Vec<String>,
-    /// Loaded models that came with the program.
+    /// Default models that came with the program.
     demonstrations: Vec<(ModelKind, String)>,
-}
-
-/// What the banner says of a model.
-struct LoadedModel {
-    kind: &'static str,
-    id: String,
-    source: String,
-    details: String,
 }
 
 /// Which parts a command needs.
@@ -117,57 +109,65 @@ impl App {
         let device = ComputeDevice::select(choice)?;
 
         let cache = ModelCache::new(settings.model_cache.clone());
-        let mut loaded = Vec::new();
         let mut notices = Vec::new();
-
-        let mut demonstrations = Vec::new();
-
         create_private_dir(&settings.data_dir)?;
-        let named = settings.embedding_model.as_deref();
-        let embedder = match cache.choose(named, ModelKind::Embedding)? {
-            Some(chosen) => {
-                let found = chosen.ready(&settings.data_dir)?;
-                let (embedder, model) = load_embedder(&found, &device)?;
-                if found.source == ModelSource::Bundled {
-                    demonstrations.push((ModelKind::Embedding, model.id.clone()));
-                }
-                loaded.push(model);
-                Some(embedder)
-            }
-            None => {
-                notices.push(NO_EMBEDDING_MODEL.to_string());
-                None
-            }
-        };
-        let mut default_answerer = Answerer::Quote;
+        let embedding = cache.choose(settings.embedding_model.as_deref(), ModelKind::Embedding)?;
+        if embedding.is_none() {
+            notices.push(NO_EMBEDDING_MODEL.to_string());
+        }
         let named = settings.chat_model.as_deref();
-        let chosen = match parts.chat {
+        let chat = match parts.chat {
             true => cache.choose(named, ModelKind::Chat)?,
             false => None,
         };
-        let chat = match chosen {
-            Some(chosen) => {
-                let found = chosen.ready(&settings.data_dir)?;
-                let (chat, model) = load_chat(&found, &device, &settings)?;
-                match found.source {
-                    ModelSource::Bundled => {
-                        demonstrations.push((ModelKind::Chat, model.id.clone()))
-                    }
-                    // A model that somebody chose is to write the answers.
-                    ModelSource::Path | ModelSource::Cache => {
-                        default_answerer = Answerer::Chat(chat.clone())
-                    }
-                }
-                loaded.push(model);
-                Some(chat)
-            }
-            // Whoever wants none need not be told.
-            None if !parts.chat || named == Some("none") => None,
-            None => {
-                notices.push(NO_CHAT_MODEL.to_string());
-                None
-            }
+        // Whoever wants none need not be told.
+        if parts.chat && chat.is_none() && named != Some("none") {
+            notices.push(NO_CHAT_MODEL.to_string());
+        }
+        // A model that somebody chose is to write the answers.
+        let writes_answers = matches!(chat, Some(ChosenModel::Found(_)));
+        let defaults = [(ModelKind::Embedding, embedding), (ModelKind::Chat, chat)];
+        let defaults = defaults
+            .into_iter()
+            .filter_map(|(kind, it)| Some((kind, it?)));
+        let defaults: Vec<(ModelKind, ChosenModel)> = defaults.collect();
+        let name_of = |wanted: ModelKind| {
+            let model = defaults.iter().find(|(kind, _)| *kind == wanted)?;
+            Some(model.1.name().to_owned())
         };
+        let options = ModelsOptions {
+            aliases: settings.aliases.clone(),
+            keep_alive: u64::try_from(settings.keep_alive)
+                .ok()
+                .map(Duration::from_secs),
+            max_loaded: settings.max_loaded_models,
+            default_chat: name_of(ModelKind::Chat),
+            documents_embedder: name_of(ModelKind::Embedding),
+        };
+        let bundled = defaults.iter().filter_map(|(kind, model)| match model {
+            ChosenModel::Bundled(model) => Some((*kind, model.name.to_owned())),
+            ChosenModel::Found(_) => None,
+        });
+        let demonstrations: Vec<(ModelKind, String)> = bundled.collect();
+        let sources = defaults
+            .iter()
+            .map(|(_, model)| (model.name().to_owned(), source(model)));
+        let sources = sources.collect();
+        let library: Arc<dyn ModelLibrary> = Arc::new(Library {
+            settings: settings.clone(),
+            device: device.clone(),
+            cache,
+            defaults,
+        });
+        let models = Models::start(library, options.clone());
+        // Loaded before anything is served, so that a mistake in the settings is known at once.
+        let embedder = match &options.documents_embedder {
+            Some(name) => Some(Embedder::clone(&*models.embedder(name).await?)),
+            None => None,
+        };
+        if let Some(name) = &options.default_chat {
+            models.chat(name).await?;
+        }
         notices.extend(demonstration_notice(&demonstrations));
         let store = Store::open(&settings.data_dir, embedder_id(embedder.as_ref())).await?;
         if embedder.is_some() {
@@ -196,8 +196,8 @@ impl App {
         let workspace = Workspace {
             store,
             embedder,
-            chat,
-            default_answerer,
+            models,
+            writes_answers,
             min_similarity,
             min_quote_confidence: settings
                 .min_quote_confidence
@@ -209,7 +209,7 @@ impl App {
             device,
             workspace,
             ingestion,
-            loaded,
+            sources,
             notices,
             demonstrations,
         })
@@ -243,9 +243,13 @@ impl App {
     /// Says what is served, where it runs, what it takes, and which address to open.
     pub fn print_banner(&self, out: &mut impl Write, address: SocketAddr) -> std::io::Result<()> {
         writeln!(out, "Inglenook {}", env!("CARGO_PKG_VERSION"))?;
-        for model in &self.loaded {
-            writeln!(out, "  {}: {} ({})", model.kind, model.id, model.details)?;
-            writeln!(out, "    from {}", model.source)?;
+        for model in self.workspace.models.loaded() {
+            let (kind, details) = (model.kind.name(), details(&model));
+            writeln!(out, "  {kind} model: {} ({details})", model.id)?;
+            let source = self.sources.iter().find(|(name, _)| *name == model.id);
+            if let Some((_, source)) = source {
+                writeln!(out, "    {source}")?;
+            }
         }
         writeln!(out, "  device: {}", self.device.description())?;
         if let Some(memory) = crate::device::machine_memory() {
@@ -281,11 +285,6 @@ impl App {
             device: self.device.name().to_string(),
             ingestion: self.ingestion.as_ref().map(Ingestion::watch),
             notices: self.notices.clone(),
-            demonstrations: self
-                .demonstrations
-                .iter()
-                .map(|(_, name)| name.clone())
-                .collect(),
         };
         let server = http::serve(context, listener)?;
         let handle = server.handle();
@@ -320,16 +319,24 @@ impl App {
         if let Some(ingestion) = self.ingestion {
             ingestion.stop().await;
         }
-        if let Some(chat) = &self.workspace.chat {
-            chat.engine().shutdown(Duration::ZERO).await;
-        }
-        if let Some(embedder) = &self.workspace.embedder {
-            embedder.shutdown().await;
-        }
+        self.workspace.models.close().await;
         if let Err(error) = self.workspace.store.flush().await {
             tracing::warn!(%error, "the vector index could not be saved; it is rebuilt at the next start");
         }
     }
+}
+
+/// One chat model by itself, and where it runs.
+pub fn load_chat_model(settings: &Settings, name: &str) -> anyhow::Result<(ChatModel, String)> {
+    let device = ComputeDevice::select(settings.device.parse()?)?;
+    let cache = ModelCache::new(settings.model_cache.clone());
+    let chosen = cache.choose(Some(name), ModelKind::Chat)?;
+    let chosen = chosen.context("none is no model; name one of: inglenook models")?;
+    let found = chosen.ready(&settings.data_dir)?;
+    Ok((
+        load_chat(&found, &device, settings)?,
+        device.name().to_owned(),
+    ))
 }
 
 /// What to say of models that only show what the program does.
@@ -338,6 +345,7 @@ fn demonstration_notice(models: &[(ModelKind, String)]) -> Option<String> {
     let pulls = models.iter().map(|(kind, _)| match kind {
         ModelKind::Embedding => "inglenook models pull bge-small-en-v1.5 (finds passages)",
         ModelKind::Chat => "inglenook models pull qwen3-1.7b (writes answers)",
+        ModelKind::Rerank => "inglenook models pull bge-reranker-base (orders passages)",
     });
     let pulls = pulls.collect::<Vec<_>>().join(" and: ");
     let names = names.join(" and ");
@@ -372,10 +380,7 @@ fn prepare_uploads(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load_embedder(
-    found: &ResolvedModel,
-    device: &ComputeDevice,
-) -> anyhow::Result<(Embedder, LoadedModel)> {
+fn load_embedder(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Result<Embedder> {
     let dir = &found.path;
     let entry = found.catalog;
     let options = EmbedderOptions {
@@ -387,36 +392,43 @@ fn load_embedder(
     };
     let embedder = Embedder::load(dir, options)
         .with_context(|| format!("cannot load the embedding model from {}", dir.display()))?;
-    let spec = embedder.spec();
-    let details = format!(
-        "{} dimensions, {} tokens, {}",
-        spec.dimensions,
-        spec.max_tokens,
-        gib(spec.memory_bytes as u64)
+    tracing::info!(
+        model = found.name,
+        path = full_path(dir),
+        weights = gib(embedder.spec().memory_bytes as u64),
+        "loaded an embedding model"
     );
-    let model = LoadedModel {
-        kind: "embedding model",
-        id: spec.name.clone(),
-        source: source(dir),
-        details,
+    Ok(embedder)
+}
+
+fn load_reranker(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Result<Reranker> {
+    let dir = &found.path;
+    let options = RerankerOptions {
+        name: Some(found.name.clone()),
+        device: Some(device.candle().clone()),
     };
-    Ok((embedder, model))
+    let reranker = Reranker::load(dir, options)
+        .with_context(|| format!("cannot load the rerank model from {}", dir.display()))?;
+    tracing::info!(
+        model = found.name,
+        path = full_path(dir),
+        weights = gib(reranker.spec().memory_bytes as u64),
+        "loaded a rerank model"
+    );
+    Ok(reranker)
 }
 
 fn load_chat(
     found: &ResolvedModel,
     device: &ComputeDevice,
     settings: &Settings,
-) -> anyhow::Result<(ChatModel, LoadedModel)> {
+) -> anyhow::Result<ChatModel> {
     let path = &found.path;
     let what = || format!("cannot load the chat model from {}", path.display());
-    let max_context = settings.max_context.unwrap_or(DEFAULT_MAX_CONTEXT);
-    let options = LoadOptions {
-        cache_size: cache_size(settings),
-        kv_dtype: settings.kv_cache_type.parse()?,
-        max_context: Some(max_context),
-        ..LoadOptions::default()
-    };
+    let weights_bytes = size_on_disk(path).with_context(what)?;
+    let least = kv_cache::least_options(settings)?;
+    let least_bytes = Decoder::cache_bytes(path, &least).with_context(what)?;
+    let options = kv_cache::load_options(settings, weights_bytes, least_bytes)?;
     let (tokenizer, decoder) = if path.is_dir() {
         let tokenizer = Tokenizer::from_dir(path).with_context(what)?;
         let decoder = Decoder::open(path, device, &options).with_context(what)?;
@@ -435,31 +447,29 @@ fn load_chat(
     };
     let engine = Engine::start(Box::new(decoder), config);
     let chat = ChatModel::new(found.name.clone(), engine, tokenizer).with_context(what)?;
-    let details = format!(
-        "{}, {} weights, {} cache for {} tokens, context {}",
-        spec.architecture,
-        gib(spec.weights_bytes),
-        gib(spec.cache_bytes),
-        spec.num_blocks * spec.block_size,
-        chat.context_length(),
+    tracing::info!(
+        model = found.name,
+        path = full_path(path),
+        architecture = spec.architecture,
+        weights = gib(spec.weights_bytes),
+        cache = gib(spec.cache_bytes),
+        cache_tokens = spec.num_blocks * spec.block_size,
+        context = chat.context_length(),
+        "loaded a chat model"
     );
-    let model = LoadedModel {
-        kind: "chat model",
-        id: chat.id().to_string(),
-        source: source(path),
-        details,
-    };
-    Ok((chat, model))
+    Ok(chat)
 }
 
-fn cache_size(settings: &Settings) -> CacheSize {
-    if let Some(tokens) = settings.kv_cache_tokens {
-        return CacheSize::Tokens(tokens);
-    }
-    let free = crate::device::machine_memory().map(|memory| memory.available_bytes / CACHE_SHARE);
-    CacheSize::Within {
-        sequences: DEFAULT_FULL_SEQUENCES,
-        bytes: free.unwrap_or(1 << 30),
+/// What the banner says of a loaded model.
+fn details(model: &ModelStatus) -> String {
+    let weights = gib(model.weights_bytes);
+    let context = model.context_length;
+    match model.cache_tokens {
+        Some(tokens) => {
+            let cache = gib(model.cache_bytes);
+            format!("{weights} weights, {cache} cache for {tokens} tokens, context {context}")
+        }
+        None => format!("{weights} weights, reads {context} tokens"),
     }
 }
 
@@ -477,7 +487,14 @@ fn embedder_id(embedder: Option<&Embedder>) -> EmbedderId {
     }
 }
 
-fn source(path: &Path) -> String {
+fn source(model: &ChosenModel) -> String {
+    match model {
+        ChosenModel::Found(found) => format!("from {}", full_path(&found.path)),
+        ChosenModel::Bundled(_) => "comes with the program".into(),
+    }
+}
+
+fn full_path(path: &Path) -> String {
     let full: PathBuf = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     full.display().to_string()
 }

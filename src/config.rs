@@ -1,6 +1,8 @@
 //! Every setting, from flags, environment, `inglenook.toml` and defaults, in that order of precedence. The only reader
 //! of the environment; checked once, at start.
 
+mod byte_size;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+
+pub use byte_size::ByteSize;
 
 /// The prefix of environment variables: `INGLENOOK_PORT` sets `port`.
 const ENV_PREFIX: &str = "INGLENOOK_";
@@ -22,6 +26,7 @@ const TEXT_KEYS: &[&str] = &[
     "embedding_model",
     "api_key",
     "device",
+    "kv_cache_memory",
     "kv_cache_type",
     "speculation",
     "hub_endpoint",
@@ -46,6 +51,12 @@ pub struct Settings {
     /// A folder with safetensors, a name from the catalog or `none`; without it the first embedding model that was pulled,
     /// else the bundled one.
     pub embedding_model: Option<String>,
+    /// Other names of models, as clients that know only some names ask for them: `"gpt-4o" = "qwen3-1.7b"`.
+    pub aliases: BTreeMap<String, String>,
+    /// Seconds that a model which was loaded on demand stays without requests; -1 keeps it while there is room.
+    pub keep_alive: i64,
+    /// Models that may be loaded at the same time, besides the one that embeds the documents; without it as many as fit.
+    pub max_loaded_models: Option<usize>,
     /// Key that every request must carry; required off loopback.
     pub api_key: Option<String>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -56,6 +67,8 @@ pub struct Settings {
     pub max_upload_mb: u64,
     /// Tokens that the KV cache holds in all; without it, enough for four sequences of full length up to 32,768.
     pub kv_cache_tokens: Option<usize>,
+    /// Memory of each chat model's KV cache, such as `2GiB` or a number of bytes; without it a share of what is free.
+    pub kv_cache_memory: Option<ByteSize>,
     /// Type of the KV cache: `f16`, `bf16`, `f32`, or `q8`, which takes about half of f16.
     pub kv_cache_type: String,
     /// Whether tokens are guessed from the prompt and checked several at a time: `where-faster`, `always` or `off`. The
@@ -95,11 +108,15 @@ impl Default for Settings {
             data_dir: PathBuf::new(),
             chat_model: None,
             embedding_model: None,
+            aliases: BTreeMap::new(),
+            keep_alive: 300,
+            max_loaded_models: None,
             api_key: None,
             device: "auto".into(),
             threads: 0,
             max_upload_mb: 512,
             kv_cache_tokens: None,
+            kv_cache_memory: None,
             kv_cache_type: "f16".into(),
             speculation: "where-faster".into(),
             max_context: None,
@@ -130,6 +147,13 @@ pub enum ConfigError {
         name: &'static str,
         value: String,
         must: &'static str,
+    },
+    #[error(
+        "{first} and {second} are both set, but they say the same in two ways; keep one of them"
+    )]
+    Contradiction {
+        first: &'static str,
+        second: &'static str,
     },
     #[error(
         "refusing to listen on {host} without authentication: anyone who reaches this address could read your \
@@ -185,6 +209,19 @@ impl Settings {
         }
         if self.max_waiting == 0 {
             return out_of_range("max_waiting", "0".into(), "at least 1");
+        }
+        if self.max_loaded_models == Some(0) {
+            return out_of_range("max_loaded_models", "0".into(), "at least 1");
+        }
+        if self.keep_alive < -1 {
+            let must = "a number of seconds, or -1 for no limit";
+            return out_of_range("keep_alive", self.keep_alive.to_string(), must);
+        }
+        if self.kv_cache_tokens.is_some() && self.kv_cache_memory.is_some() {
+            return Err(ConfigError::Contradiction {
+                first: "kv_cache_tokens",
+                second: "kv_cache_memory",
+            });
         }
         if !(1..=50).contains(&self.top_k) {
             return out_of_range("top_k", self.top_k.to_string(), "between 1 and 50");
@@ -265,6 +302,25 @@ mod tests {
         assert_eq!((settings.port, settings.top_k), (9100, 4));
         assert_eq!(settings.data_dir, PathBuf::from("kept"));
         assert_eq!(settings.device, "auto");
+    }
+
+    #[test]
+    fn models_have_other_names_and_caches_a_size_in_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("inglenook.toml");
+        let text = "data_dir = \"kept\"\nkv_cache_memory = \"1.5 GiB\"\n[aliases]\n\"gpt-4o\" = \"qwen3-1.7b\"\n";
+        std::fs::write(&file, text).unwrap();
+        let settings = Settings::load(Some(&file), &json!({})).unwrap();
+        assert_eq!(settings.aliases["gpt-4o"], "qwen3-1.7b");
+        assert_eq!(settings.kv_cache_memory, Some(ByteSize(3 << 29)));
+        let settings = Settings::load(Some(&file), &json!({ "kv_cache_memory": "2048" })).unwrap();
+        assert_eq!(settings.kv_cache_memory, Some(ByteSize(2048)));
+        let both = json!({ "kv_cache_tokens": 4096 });
+        let error = Settings::load(Some(&file), &both).unwrap_err().to_string();
+        assert!(
+            error.contains("kv_cache_tokens and kv_cache_memory"),
+            "{error}"
+        );
     }
 
     #[test]

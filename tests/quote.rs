@@ -200,10 +200,14 @@ fn a_named_chat_model_still_leaves_quoting_to_be_asked_for() {
         .iter()
         .map(|model| model["id"].as_str().unwrap())
         .collect();
-    assert_eq!(
-        ids,
-        ["scripted", "inglenook-quote", "inglenook-demo-embedder"]
-    );
+    // What is taken when nobody chooses comes first.
+    let expected = [
+        "scripted",
+        "inglenook-quote",
+        "inglenook-demo-embedder",
+        "inglenook-demo-chat",
+    ];
+    assert_eq!(ids, expected);
     let store = server.collection();
     server.ingest(&store, "travel.txt", POLICY.as_bytes());
     let tool = json!({ "type": "file_search", "vector_store_ids": [store] });

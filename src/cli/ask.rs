@@ -72,9 +72,9 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
         instructions: None,
         options,
     };
-    let mut answer = match &workspace.default_answerer {
+    let mut answer = match workspace.default_answerer().await? {
         Answerer::Quote => Answer::quote(workspace, &question.text, &retrieved).await?,
-        Answerer::Chat(chat) => Answer::begin(workspace, chat, question, &retrieved)?,
+        Answerer::Chat(chat) => Answer::begin(workspace, &chat, question, &retrieved)?,
     };
     let mut citations: Vec<Citation> = Vec::new();
     let mut out = std::io::stdout();

@@ -1,7 +1,9 @@
 //! The command line: one file a command. Parses, runs, and says in plain words what went wrong.
 
 mod ask;
+mod bench;
 mod ingest;
+mod loaded_models;
 mod models;
 mod reembed;
 mod serve;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::config::Settings;
+use crate::config::{ByteSize, Settings};
 
 /// Private answers from your team's documents, with citations that can be checked, and an OpenAI-compatible API.
 #[derive(Debug, Parser)]
@@ -35,8 +37,10 @@ enum Command {
     Ask(ask::AskArgs),
     /// Embed documents anew whose vectors another embedding model made
     Reembed,
-    /// List models, or download one
+    /// List models, download one, or see which are loaded
     Models(models::ModelsArgs),
+    /// Measure how fast a chat model reads and writes on this machine
+    Bench(bench::BenchArgs),
     /// Read one PDF from standard input (used by Inglenook itself)
     #[command(hide = true)]
     ExtractWorker,
@@ -70,6 +74,23 @@ struct Flags {
     #[arg(long, global = true, value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding_model: Option<String>,
+    /// Seconds that a model loaded on demand stays without requests; -1 keeps it while there is room [default: 300]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_alive: Option<i64>,
+    /// Models loaded at the same time, besides the one that embeds the documents [default: as many as fit]
+    #[arg(long, global = true, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_loaded_models: Option<usize>,
+    /// Memory of each chat model's KV cache, such as 2GiB, or bytes [default: a share of what is free]
+    #[arg(long, global = true, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_cache_memory: Option<ByteSize>,
     /// Key that every request must carry; needed to listen on other than loopback addresses
     #[arg(long, global = true, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +138,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ingest(args) => block_on(ingest::run(settings, args)),
         Command::Ask(args) => block_on(ask::run(settings, args)),
         Command::Reembed => block_on(reembed::run(settings)),
+        Command::Bench(args) => block_on(bench::run(settings, args)),
         Command::Models(args) => models::run(&settings, &args),
         Command::ExtractWorker => unreachable!("handled before the settings are read"),
     }

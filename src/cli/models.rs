@@ -1,10 +1,11 @@
-//! `inglenook models`: what is here and what can be pulled, and pulling it.
+//! `inglenook models`: what is here, what can be pulled and what is loaded, and pulling and unloading.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::loaded_models::{self, ServerArgs};
 use crate::config::Settings;
 use crate::hub::{self, ChosenModel, HubOptions, ModelCache, ModelKind, Progress};
 
@@ -23,6 +24,15 @@ enum ModelsCommand {
         /// Name from the list
         name: String,
     },
+    /// List the models that the running server has loaded
+    Ps(ServerArgs),
+    /// Unload a model of the running server that answers nothing now; it is loaded again when asked for
+    Unload {
+        /// Name from `models ps`
+        name: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
 }
 
 pub fn run(settings: &Settings, args: &ModelsArgs) -> anyhow::Result<ExitCode> {
@@ -30,6 +40,10 @@ pub fn run(settings: &Settings, args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         None | Some(ModelsCommand::List) => list(settings, &cache),
         Some(ModelsCommand::Pull { name }) => pull(settings, &cache, name),
+        Some(ModelsCommand::Ps(server)) => loaded_models::list(settings, server),
+        Some(ModelsCommand::Unload { name, server }) => {
+            loaded_models::unload(settings, server, name)
+        }
     }
 }
 
@@ -38,6 +52,7 @@ fn list(settings: &Settings, cache: &ModelCache) -> anyhow::Result<ExitCode> {
     for (kind, heading) in [
         (ModelKind::Embedding, "Embedding models"),
         (ModelKind::Chat, "Chat models"),
+        (ModelKind::Rerank, "Rerank models"),
     ] {
         println!("{heading}");
         for model in hub::bundled().filter(|model| model.kind == kind) {

@@ -3,17 +3,26 @@
 //! depend on the others, and no work is done for padding.
 
 use candle_core::{Device, Tensor};
-use rayon::prelude::*;
 
 use super::config::Architecture;
 use super::fused::{self, Activation};
+use super::linear::{Linear, numbers};
 use super::weights::Weights;
 use super::{EmbeddingError, EmbeddingModel, Pooling};
+use crate::kernels::self_attention::attend;
 
+/// The encoder with what makes one vector of a text.
 pub(super) struct BertModel {
+    encoder: BertEncoder,
+    pooling: Pooling,
+    normalize: bool,
+}
+
+pub(super) struct BertEncoder {
     /// [vocabulary, hidden]
     words: Tensor,
-    /// [positions, hidden]: position embeddings with the embedding of token type 0 added.
+    /// [types * positions, hidden]: position embeddings with the embedding of token type 0 added, then, where two texts
+    /// are told apart, the same with type 1.
     positions: Tensor,
     /// [3, hidden]: zeros, scale and shift, as [`fused::add_and_norm`] takes them.
     norm: Tensor,
@@ -21,23 +30,40 @@ pub(super) struct BertModel {
     vocab_size: usize,
     first_position: usize,
     max_tokens: usize,
+    /// Rows of `positions` for one token type.
+    num_positions: usize,
+    num_types: usize,
     epsilon: f32,
-    pooling: Pooling,
-    normalize: bool,
     device: Device,
+}
+
+/// The tokens of one text, or of two that are read together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tokens {
+    pub ids: Vec<u32>,
+    /// Tokens from this one on are of type 1.
+    pub num_first: usize,
+}
+
+impl Tokens {
+    fn single(ids: &[u32]) -> Tokens {
+        Tokens {
+            ids: ids.to_vec(),
+            num_first: ids.len(),
+        }
+    }
 }
 
 struct Layer {
     /// Query, key and value in one: [3 * hidden, hidden]. The query's part is divided by the square root of the head's
     /// size, which attention would otherwise do to every score.
-    qkv: Tensor,
-    qkv_bias: Tensor,
-    output: Tensor,
+    qkv: Linear,
+    output: Linear,
     /// [3, hidden]: the output's bias, the norm's scale and shift.
     output_norm: Tensor,
-    up: Tensor,
+    up: Linear,
     up_bias: Tensor,
-    down: Tensor,
+    down: Linear,
     /// [3, hidden]: the down projection's bias, the norm's scale and shift.
     down_norm: Tensor,
     num_heads: usize,
@@ -53,6 +79,45 @@ impl BertModel {
         normalize: bool,
         device: &Device,
     ) -> Result<BertModel, EmbeddingError> {
+        Ok(BertModel {
+            encoder: BertEncoder::load(weights, architecture, 1, device)?,
+            pooling,
+            normalize,
+        })
+    }
+
+    /// One vector a text, from the encoder's output.
+    fn pool(&self, x: &Tensor, lengths: &[usize]) -> candle_core::Result<Vec<Vec<f32>>> {
+        match self.pooling {
+            Pooling::Cls => self.encoder.first_tokens(x, lengths)?.to_vec2(),
+            Pooling::Mean => {
+                let starts = starts(lengths);
+                let hidden = x.dim(1)?;
+                let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
+                let mean = |(start, length): (&usize, &usize)| {
+                    let mut sum = vec![0.0; hidden];
+                    for row in
+                        values[start * hidden..(start + length) * hidden].chunks_exact(hidden)
+                    {
+                        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                    }
+                    sum.iter_mut().for_each(|x| *x /= *length as f32);
+                    sum
+                };
+                Ok(starts.iter().zip(lengths).map(mean).collect())
+            }
+        }
+    }
+}
+
+impl BertEncoder {
+    /// Reads the weights; `num_types` kinds of tokens are told apart, 1 or 2.
+    pub(super) fn load(
+        weights: &Weights<'_>,
+        architecture: &Architecture,
+        num_types: usize,
+        device: &Device,
+    ) -> Result<BertEncoder, EmbeddingError> {
         let Architecture {
             vocab_size,
             hidden_size,
@@ -65,7 +130,7 @@ impl BertModel {
             &[vocab_size, hidden_size],
             device,
         )?;
-        let mut positions = weights.values(
+        let plain = weights.values(
             "embeddings.position_embeddings.weight",
             &[num_positions, hidden_size],
         )?;
@@ -73,8 +138,11 @@ impl BertModel {
             "embeddings.token_type_embeddings.weight",
             &[num_token_types, hidden_size],
         )?;
-        for row in positions.chunks_exact_mut(hidden_size) {
-            row.iter_mut().zip(&types).for_each(|(p, t)| *p += t);
+        let mut positions = Vec::with_capacity(num_types * plain.len());
+        for of_type in types.chunks_exact(hidden_size).take(num_types) {
+            for row in plain.chunks_exact(hidden_size) {
+                positions.extend(row.iter().zip(of_type).map(|(p, t)| p + t));
+            }
         }
         let mut norm = vec![0.0; hidden_size];
         norm.extend(weights.values("embeddings.LayerNorm.weight", &[hidden_size])?);
@@ -82,23 +150,24 @@ impl BertModel {
         let layers = (0..architecture.num_layers)
             .map(|index| Layer::load(weights, index, architecture, device))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(BertModel {
+        let num_rows = num_types * num_positions;
+        Ok(BertEncoder {
             words,
-            positions: Tensor::from_vec(positions, (num_positions, hidden_size), device)?,
+            positions: Tensor::from_vec(positions, (num_rows, hidden_size), device)?,
             norm: Tensor::from_vec(norm, (3, hidden_size), device)?,
             layers,
             vocab_size,
             first_position: architecture.first_position,
             max_tokens: num_positions - architecture.first_position,
+            num_positions,
+            num_types,
             epsilon: architecture.layer_norm_epsilon,
-            pooling,
-            normalize,
             device: device.clone(),
         })
     }
 
-    fn check(&self, token_ids: &[Vec<u32>]) -> Result<(), EmbeddingError> {
-        for (index, ids) in token_ids.iter().enumerate() {
+    fn check(&self, texts: &[Tokens]) -> Result<(), EmbeddingError> {
+        for (index, Tokens { ids, .. }) in texts.iter().enumerate() {
             if ids.len() > self.max_tokens {
                 return Err(EmbeddingError::InputTooLong {
                     index,
@@ -121,12 +190,23 @@ impl BertModel {
         Ok(())
     }
 
-    /// The last layer's output [num_tokens, hidden], texts side by side.
-    fn encode(&self, token_ids: &[Vec<u32>], lengths: &[usize]) -> candle_core::Result<Tensor> {
-        let ids = Tensor::new(token_ids.concat(), &self.device)?;
-        let positions: Vec<u32> = lengths
+    /// The last layer's output [num_tokens, hidden], texts side by side, and the length of each.
+    pub(super) fn encode(&self, texts: &[Tokens]) -> Result<(Tensor, Vec<usize>), EmbeddingError> {
+        self.check(texts)?;
+        let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+        Ok((self.forward(texts, &lengths)?, lengths))
+    }
+
+    fn forward(&self, texts: &[Tokens], lengths: &[usize]) -> candle_core::Result<Tensor> {
+        let ids: Vec<u32> = texts.iter().flat_map(|text| &text.ids).copied().collect();
+        let ids = Tensor::new(ids, &self.device)?;
+        let row = |text: &Tokens, i: usize| {
+            let kind = usize::from(i >= text.num_first).min(self.num_types - 1);
+            (kind * self.num_positions + self.first_position + i) as u32
+        };
+        let positions: Vec<u32> = texts
             .iter()
-            .flat_map(|length| (0..*length).map(|i| (self.first_position + i) as u32))
+            .flat_map(|text| (0..text.ids.len()).map(move |i| row(text, i)))
             .collect();
         let words = self.words.index_select(&ids, 0)?;
         let positions = self
@@ -139,31 +219,14 @@ impl BertModel {
         Ok(x)
     }
 
-    /// One vector a text, from the encoder's output.
-    fn pool(&self, x: &Tensor, lengths: &[usize]) -> candle_core::Result<Vec<Vec<f32>>> {
-        let starts = starts(lengths);
-        match self.pooling {
-            Pooling::Cls => {
-                let first: Vec<u32> = starts.iter().map(|start| *start as u32).collect();
-                x.index_select(&Tensor::new(first, &self.device)?, 0)?
-                    .to_vec2()
-            }
-            Pooling::Mean => {
-                let hidden = x.dim(1)?;
-                let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
-                let mean = |(start, length): (&usize, &usize)| {
-                    let mut sum = vec![0.0; hidden];
-                    for row in
-                        values[start * hidden..(start + length) * hidden].chunks_exact(hidden)
-                    {
-                        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-                    }
-                    sum.iter_mut().for_each(|x| *x /= *length as f32);
-                    sum
-                };
-                Ok(starts.iter().zip(lengths).map(mean).collect())
-            }
-        }
+    /// The rows of each text's first token: [num_texts, hidden].
+    pub(super) fn first_tokens(
+        &self,
+        x: &Tensor,
+        lengths: &[usize],
+    ) -> candle_core::Result<Tensor> {
+        let first: Vec<u32> = starts(lengths).iter().map(|start| *start as u32).collect();
+        x.index_select(&Tensor::new(first, &self.device)?, 0)
     }
 }
 
@@ -172,9 +235,8 @@ impl EmbeddingModel for BertModel {
         if token_ids.is_empty() {
             return Ok(Vec::new());
         }
-        self.check(token_ids)?;
-        let lengths: Vec<usize> = token_ids.iter().map(Vec::len).collect();
-        let x = self.encode(token_ids, &lengths)?;
+        let texts: Vec<Tokens> = token_ids.iter().map(|ids| Tokens::single(ids)).collect();
+        let (x, lengths) = self.encoder.encode(&texts)?;
         let mut vectors = self.pool(&x, &lengths)?;
         for vector in &mut vectors {
             let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -221,15 +283,17 @@ impl Layer {
             }
             Ok(Tensor::from_vec(values, (3, hidden), device)?)
         };
-        let tensor = |part: &str, shape: &[usize]| weights.tensor(&name(part), shape, device);
+        let linear = |part: &str, shape: [usize; 2]| -> Result<Linear, EmbeddingError> {
+            let weight = weights.values(&name(part), &shape)?;
+            Ok(Linear::new(weight, shape, None, device)?)
+        };
         Ok(Layer {
-            qkv: Tensor::from_vec(qkv, (3 * hidden, hidden), device)?,
-            qkv_bias: Tensor::from_vec(qkv_bias, 3 * hidden, device)?,
-            output: tensor("attention.output.dense.weight", &[hidden, hidden])?,
+            qkv: Linear::new(qkv, [3 * hidden, hidden], Some(qkv_bias), device)?,
+            output: linear("attention.output.dense.weight", [hidden, hidden])?,
             output_norm: bias_and_norm("attention.output")?,
-            up: tensor("intermediate.dense.weight", &[intermediate, hidden])?,
-            up_bias: tensor("intermediate.dense.bias", &[intermediate])?,
-            down: tensor("output.dense.weight", &[hidden, intermediate])?,
+            up: linear("intermediate.dense.weight", [intermediate, hidden])?,
+            up_bias: weights.tensor(&name("intermediate.dense.bias"), &[intermediate], device)?,
+            down: linear("output.dense.weight", [hidden, intermediate])?,
             down_norm: bias_and_norm("output")?,
             num_heads: architecture.num_heads,
             activation: architecture.activation,
@@ -239,39 +303,41 @@ impl Layer {
 
     /// [num_tokens, hidden] to the same.
     fn forward(&self, x: Tensor, lengths: &[usize]) -> candle_core::Result<Tensor> {
-        let qkv = fused::add_bias(x.matmul(&self.qkv.t()?)?, &self.qkv_bias)?;
-        let attended = self.attend(&qkv, lengths)?.matmul(&self.output.t()?)?;
+        let qkv = self.qkv.forward(&x)?;
+        let attended = self.output.forward(&self.attend(&qkv, lengths)?)?;
         let x = fused::add_and_norm(attended, &x, &self.output_norm, self.epsilon)?;
-        let up = x.matmul(&self.up.t()?)?;
+        let up = self.up.forward(&x)?;
         let up = fused::add_bias_activate(up, &self.up_bias, self.activation)?;
-        let down = up.matmul(&self.down.t()?)?;
+        let down = self.down.forward(&up)?;
         fused::add_and_norm(down, &x, &self.down_norm, self.epsilon)
     }
 
     /// Attention of each text to itself: [num_tokens, 3 * hidden] to [num_tokens, hidden].
     fn attend(&self, qkv: &Tensor, lengths: &[usize]) -> candle_core::Result<Tensor> {
+        let (num_tokens, width) = qkv.dims2()?;
+        let hidden = width / 3;
+        if qkv.device().is_cpu() {
+            let attended = numbers(qkv, |qkv| attend(qkv, lengths, hidden, self.num_heads))?;
+            return Tensor::from_vec(attended, (num_tokens, hidden), qkv.device());
+        }
         let attended = starts(lengths)
-            .par_iter()
+            .iter()
             .zip(lengths)
             .map(|(start, length)| self.attend_one(&qkv.narrow(0, *start, *length)?))
             .collect::<candle_core::Result<Vec<_>>>()?;
         Tensor::cat(&attended, 0)
     }
 
-    /// The same for one text, [length, 3 * hidden] to [length, hidden].
+    /// The same for one text in candle's operations, [length, 3 * hidden] to [length, hidden].
     fn attend_one(&self, qkv: &Tensor) -> candle_core::Result<Tensor> {
         let (length, width) = qkv.dims2()?;
         let hidden = width / 3;
         let parts = qkv
             .reshape((length, 3, self.num_heads, hidden / self.num_heads))?
-            .permute((1, 2, 0, 3))?;
-        // The CPU multiplies strided matrices as they lie; CUDA wants them in order.
-        let parts = match qkv.device().is_cpu() {
-            true => parts,
-            false => parts.contiguous()?,
-        };
+            .permute((1, 2, 0, 3))?
+            .contiguous()?;
         let (query, key, value) = (parts.get(0)?, parts.get(1)?, parts.get(2)?);
-        let weights = fused::softmax(query.matmul(&key.t()?)?)?;
+        let weights = candle_nn::ops::softmax_last_dim(&query.matmul(&key.t()?)?)?;
         weights
             .matmul(&value)?
             .transpose(0, 1)?

@@ -141,6 +141,49 @@ impl Architecture {
     }
 }
 
+/// What follows the encoder of a cross-encoder: the layers between the first token's vector and the score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScoreHead {
+    /// The pooler of BERT, then a linear map.
+    Pooler,
+    /// The two linear maps of the RoBERTa family.
+    DenseAndProjection,
+}
+
+impl ScoreHead {
+    pub(super) fn read(dir: &Path) -> Result<ScoreHead, EmbeddingError> {
+        #[derive(Deserialize)]
+        struct File {
+            #[serde(default)]
+            architectures: Vec<String>,
+            id2label: Option<HashMap<String, serde_json::Value>>,
+        }
+        let path = dir.join("config.json");
+        let file: File = parse(&path, &read(&path)?)?;
+        let unsupported = |reason: String| Err(EmbeddingError::Unsupported { reason });
+        let architecture = file.architectures.first().map_or("", String::as_str);
+        let head = match architecture {
+            "BertForSequenceClassification" => ScoreHead::Pooler,
+            "RobertaForSequenceClassification" | "XLMRobertaForSequenceClassification" => {
+                ScoreHead::DenseAndProjection
+            }
+            other => {
+                return unsupported(format!(
+                    "it is {other:?}, but a rerank model is a BertForSequenceClassification, \
+                     RobertaForSequenceClassification or XLMRobertaForSequenceClassification"
+                ));
+            }
+        };
+        // Without the list there are two, as in the library that writes these files.
+        match file.id2label.map_or(2, |labels| labels.len()) {
+            1 => Ok(head),
+            num_labels => unsupported(format!(
+                "it tells {num_labels} labels apart, but a rerank model has one, the score"
+            )),
+        }
+    }
+}
+
 impl SentenceSettings {
     pub(super) fn read(dir: &Path) -> Result<SentenceSettings, EmbeddingError> {
         let modules = Modules::read(dir)?;
@@ -244,7 +287,8 @@ fn read_pooling(path: &Path) -> Result<Option<Pooling>, EmbeddingError> {
     }
 }
 
-fn read_max_tokens(dir: &Path) -> Result<Option<usize>, EmbeddingError> {
+/// The longest input that the files around the model name.
+pub(super) fn read_max_tokens(dir: &Path) -> Result<Option<usize>, EmbeddingError> {
     #[derive(Deserialize)]
     struct SentenceBert {
         max_seq_length: Option<usize>,

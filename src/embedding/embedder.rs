@@ -2,19 +2,14 @@
 //! never holds a lock while waiting.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
-
-use super::worker::{self, Request, Worker};
+use super::thread::ModelThread;
+use super::worker::Computation;
 use super::{
     EmbedderOptions, EmbedderSpec, EmbeddingError, EmbeddingModel, EmbeddingTokenizer, Embeddings,
     InputKind, Priority, load,
 };
-
-/// Requests of one priority that may wait for the worker; a further caller waits to be let in.
-const QUEUE_CAPACITY: usize = 64;
 
 /// A handle to a running embedding model. The model stops when the last clone is dropped.
 #[derive(Clone)]
@@ -26,15 +21,40 @@ struct Shared {
     spec: EmbedderSpec,
     tokenizer: Arc<dyn EmbeddingTokenizer>,
     max_passage_tokens: usize,
-    interactive: mpsc::Sender<Request>,
-    background: mpsc::Sender<Request>,
-    thread: Mutex<Option<RunningThread>>,
+    thread: ModelThread<Embedding>,
 }
 
-struct RunningThread {
-    /// Dropping it tells the worker to stop.
-    stop: oneshot::Sender<()>,
-    handle: JoinHandle<()>,
+/// Texts to vectors.
+struct Embedding {
+    model: Box<dyn EmbeddingModel>,
+    tokenizer: Arc<dyn EmbeddingTokenizer>,
+    max_tokens: usize,
+}
+
+impl Computation for Embedding {
+    type Input = String;
+    type Tokens = Vec<u32>;
+    type Output = Vec<f32>;
+
+    fn encode(&self, text: &String, index: usize) -> Result<Vec<u32>, EmbeddingError> {
+        let ids = self.tokenizer.encode(text)?;
+        if ids.len() > self.max_tokens {
+            return Err(EmbeddingError::InputTooLong {
+                index,
+                num_tokens: ids.len(),
+                num_max_tokens: self.max_tokens,
+            });
+        }
+        Ok(ids)
+    }
+
+    fn num_tokens(ids: &Vec<u32>) -> usize {
+        ids.len()
+    }
+
+    fn compute(&mut self, batch: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        self.model.embed(batch)
+    }
 }
 
 impl Embedder {
@@ -55,39 +75,21 @@ impl Embedder {
         tokenizer: Arc<dyn EmbeddingTokenizer>,
         spec: EmbedderSpec,
     ) -> Result<Embedder, EmbeddingError> {
-        let cannot_start = |error: std::io::Error| EmbeddingError::Compute {
-            reason: format!("its thread cannot be started: {error}"),
-        };
         let instruction = spec.passage_instruction.as_deref().unwrap_or("");
         let max_passage_tokens = spec
             .max_tokens
             .saturating_sub(tokenizer.encode(instruction)?.len());
-        let (interactive, interactive_queue) = mpsc::channel(QUEUE_CAPACITY);
-        let (background, background_queue) = mpsc::channel(QUEUE_CAPACITY);
-        let (stop, stopped) = oneshot::channel();
-        let worker = Worker::new(
+        let computation = Embedding {
             model,
-            tokenizer.clone(),
-            spec.clone(),
-            [interactive_queue, background_queue],
-            stopped,
-        );
-        // The worker only waits on channels, so its runtime needs neither timers nor sockets.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .map_err(cannot_start)?;
-        let handle = std::thread::Builder::new()
-            .name("embedder".into())
-            .spawn(move || runtime.block_on(worker.run()))
-            .map_err(cannot_start)?;
+            tokenizer: tokenizer.clone(),
+            max_tokens: spec.max_tokens,
+        };
         Ok(Embedder {
             shared: Arc::new(Shared {
                 spec,
                 tokenizer,
                 max_passage_tokens,
-                interactive,
-                background,
-                thread: Mutex::new(Some(RunningThread { stop, handle })),
+                thread: ModelThread::start("embedder", computation)?,
             }),
         })
     }
@@ -102,27 +104,30 @@ impl Embedder {
     /// [`EmbeddingError::InputTooLong`] for the first text that does not fit; nothing is ever cut.
     pub async fn embed(
         &self,
-        texts: Vec<String>,
+        mut texts: Vec<String>,
         kind: InputKind,
         priority: Priority,
     ) -> Result<Embeddings, EmbeddingError> {
-        if texts.is_empty() {
-            return Ok(Embeddings {
-                vectors: Vec::new(),
-                num_tokens: Vec::new(),
-            });
+        if let Some(instruction) = self.instruction(kind) {
+            texts
+                .iter_mut()
+                .for_each(|it| it.insert_str(0, instruction));
         }
-        let queue = match priority {
-            Priority::Interactive => &self.shared.interactive,
-            Priority::Background => &self.shared.background,
-        };
-        let instruction = worker::instruction(&self.shared.spec, kind).map(str::to_owned);
-        let (reply, answer) = oneshot::channel();
-        queue
-            .send(Request::new(texts, instruction, reply))
-            .await
-            .map_err(|_| EmbeddingError::Stopped)?;
-        answer.await.map_err(|_| EmbeddingError::Stopped)?
+        let outputs = self.shared.thread.compute(texts, priority).await?;
+        Ok(Embeddings {
+            vectors: outputs.values,
+            num_tokens: outputs.num_tokens,
+        })
+    }
+
+    /// The text put before an input of this kind.
+    fn instruction(&self, kind: InputKind) -> Option<&str> {
+        let spec = &self.shared.spec;
+        match kind {
+            InputKind::Query => spec.query_instruction.as_deref(),
+            InputKind::Passage => spec.passage_instruction.as_deref(),
+            InputKind::Raw => None,
+        }
     }
 
     /// Tokens of `text` as this model counts them, without special tokens and instructions. A text that the tokenizer
@@ -164,33 +169,13 @@ impl Embedder {
 
     /// Whether the thread still runs; once false, every request fails with [`EmbeddingError::Stopped`].
     pub fn is_alive(&self) -> bool {
-        let thread = self
-            .shared
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        thread
-            .as_ref()
-            .is_some_and(|thread| !thread.handle.is_finished())
+        self.shared.thread.is_alive()
     }
 
     /// Stops the thread after the batch it is computing and waits for its end. Requests that are not finished by then
     /// fail with [`EmbeddingError::Stopped`].
     pub async fn shutdown(&self) {
-        let thread = self
-            .shared
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(RunningThread { stop, handle }) = thread else {
-            return;
-        };
-        drop(stop);
-        let joined = tokio::task::spawn_blocking(move || handle.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            tracing::error!("the embedder's thread had panicked before it was asked to stop");
-        }
+        self.shared.thread.shutdown().await;
     }
 }
 

@@ -93,7 +93,7 @@ fn assumed_pooling(name: &str) -> Pooling {
     pooling
 }
 
-fn folder_name(dir: &Path) -> String {
+pub(super) fn folder_name(dir: &Path) -> String {
     let full = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     full.file_name().map_or_else(
         || "embedder".into(),

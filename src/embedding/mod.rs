@@ -1,5 +1,6 @@
 //! Text to vectors, on a thread of its own: a BERT encoder behind a cloneable handle. Nothing is ever cut to fit: a text
-//! that is too long is an error with both counts. Vectors do not depend on which other texts share a batch.
+//! that is too long is an error with both counts. Vectors do not depend on which other texts share a batch. Beside it the
+//! [`Reranker`], which reads a query and a document together and gives a score.
 //!
 //! A text's way: [`Embedder::embed`] queues the request; the worker takes waiting texts in turn, interactive requests
 //! first, turns each into token ids and fills one batch up to a token budget; the model gives one vector a text; when a
@@ -7,13 +8,17 @@
 
 mod bert;
 mod config;
+mod cross_encoder;
 mod embedder;
 mod fused;
+mod linear;
 mod load;
+mod reranker;
 #[doc(hidden)]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod thread;
 mod tokenizer;
 mod weights;
 mod worker;
@@ -22,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use embedder::Embedder;
+pub use reranker::{RerankPair, Reranker, RerankerOptions, RerankerSpec, Score, TooLong};
 
 /// Token ids to vectors: what the worker thread owns. A fake and [`bert`] implement it.
 pub trait EmbeddingModel: Send {
@@ -131,6 +137,24 @@ pub enum EmbeddingError {
     InputTooLong {
         /// Which text of the request.
         index: usize,
+        num_tokens: usize,
+        num_max_tokens: usize,
+    },
+    #[error(
+        "document {index} has {num_tokens} tokens together with the query, but the rerank model reads at most \
+         {num_max_tokens}; shorten it, or let its end be cut with 'truncate'"
+    )]
+    PairTooLong {
+        /// Which document of the request.
+        index: usize,
+        num_tokens: usize,
+        num_max_tokens: usize,
+    },
+    #[error(
+        "the query leaves no room for a document: it takes {num_tokens} of the {num_max_tokens} tokens that the \
+         rerank model reads; shorten the query"
+    )]
+    QueryTooLong {
         num_tokens: usize,
         num_max_tokens: usize,
     },

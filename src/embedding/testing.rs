@@ -1,6 +1,8 @@
 //! Embedding models for tests: one without files, in which texts with common words are similar, and a tiny real BERT
 //! folder made from a seed. Nothing in the product uses them.
 
+mod cross_encoder;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use safetensors::tensor::TensorView;
 use serde_json::json;
 
 use super::{Embedder, EmbedderSpec, EmbeddingError, EmbeddingModel, EmbeddingTokenizer, Pooling};
+
+pub use cross_encoder::write_tiny_cross_encoder;
 
 /// Length of the fake's vectors.
 pub const FAKE_DIMENSIONS: usize = 64;

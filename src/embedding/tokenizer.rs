@@ -1,5 +1,6 @@
 //! The embedding model's tokenizer, from its tokenizer.json. It never truncates or pads, whatever the file says.
 
+use std::ops::Range;
 use std::path::Path;
 
 use tokenizers::Tokenizer;
@@ -49,6 +50,42 @@ impl FileTokenizer {
             .map_err(|error| invalid(error.to_string()))?
             .len();
         Ok(tokenizer)
+    }
+}
+
+/// Two texts as one input.
+pub(super) struct EncodedPair {
+    pub ids: Vec<u32>,
+    /// Where the second text's own tokens lie among them.
+    pub second: Range<usize>,
+    /// Tokens before the first of type 1.
+    pub num_first: usize,
+}
+
+impl FileTokenizer {
+    /// The ids of two texts with the special tokens that the model expects around and between them.
+    pub(super) fn encode_pair(
+        &self,
+        first: &str,
+        second: &str,
+    ) -> Result<EncodedPair, EmbeddingError> {
+        let encoding = self
+            .tokenizer
+            .encode_fast((first, second), true)
+            .map_err(|error| EmbeddingError::Tokenize {
+                reason: error.to_string(),
+            })?;
+        let types = encoding.get_type_ids();
+        let sequences = encoding.get_sequence_ids();
+        let is_second = |it: &Option<usize>| *it == Some(1);
+        let start = sequences.iter().position(is_second);
+        let end = sequences.iter().rposition(is_second);
+        let num_first = types.iter().position(|it| *it != 0).unwrap_or(types.len());
+        Ok(EncodedPair {
+            ids: encoding.get_ids().to_vec(),
+            second: start.zip(end).map_or(0..0, |(start, end)| start..end + 1),
+            num_first,
+        })
     }
 }
 

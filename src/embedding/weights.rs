@@ -43,14 +43,26 @@ impl<'a> Weights<'a> {
 
     /// The values of a tensor in row-major order.
     pub(super) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, EmbeddingError> {
-        let name = format!("{}{name}", self.prefix);
+        self.read(&format!("{}{name}", self.prefix), shape)
+    }
+
+    /// The same of a tensor beside the encoder, whose name has no prefix.
+    pub(super) fn head_values(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Vec<f32>, EmbeddingError> {
+        self.read(name, shape)
+    }
+
+    fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, EmbeddingError> {
         let invalid = |reason: String| EmbeddingError::InvalidFile {
             path: self.path.to_owned(),
             reason,
         };
         let tensor = self
             .file
-            .tensor(&name)
+            .tensor(name)
             .map_err(|_| invalid(format!("tensor {name:?} is missing")))?;
         if tensor.shape() != shape {
             return Err(invalid(format!(

@@ -1,54 +1,59 @@
-//! The embedder's thread: takes texts from waiting requests in turn, batches them by token count and runs the model. It
-//! never works for a request whose caller has gone, and one bad text fails only its own request.
+//! A model's thread: takes inputs from waiting requests in turn, batches them by token count and runs the model. It never
+//! works for a request whose caller has gone, and one bad input fails only its own request.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    EmbedderSpec, EmbeddingError, EmbeddingModel, EmbeddingTokenizer, Embeddings, InputKind,
-};
+use super::EmbeddingError;
 
-/// Tokens in one batch, one text at least. Sequences are not padded, so a larger batch saves nothing: on two cores, MiniLM
+/// Tokens in one batch, one input at least. Sequences are not padded, so a larger batch saves nothing: on two cores, MiniLM
 /// does about twice as many tokens a second in batches of 512 as in batches of 4096, whose intermediate results leave the
 /// caches and are allocated anew at every step. And an interactive request waits for the batch before it.
 const BATCH_TOKENS: usize = 512;
 /// Requests of one priority that take turns; further ones wait in the queue.
 const MAX_ACTIVE_REQUESTS: usize = 64;
 
-/// The text put before an input of this kind.
-pub(super) fn instruction(spec: &EmbedderSpec, kind: InputKind) -> Option<&str> {
-    match kind {
-        InputKind::Query => spec.query_instruction.as_deref(),
-        InputKind::Passage => spec.passage_instruction.as_deref(),
-        InputKind::Raw => None,
-    }
+/// What the thread computes: each input becomes tokens, and a batch of those one output each.
+pub(super) trait Computation: Send + 'static {
+    type Input: Send;
+    type Tokens: Send;
+    type Output: Send;
+
+    /// The tokens of the input, which is number `index` of its request.
+    fn encode(&self, input: &Self::Input, index: usize) -> Result<Self::Tokens, EmbeddingError>;
+
+    fn num_tokens(tokens: &Self::Tokens) -> usize;
+
+    fn compute(&mut self, batch: &[Self::Tokens]) -> Result<Vec<Self::Output>, EmbeddingError>;
 }
 
-/// Texts of one caller, with the answers so far.
-pub(super) struct Request {
-    texts: Vec<String>,
-    instruction: Option<String>,
-    /// The first text that is in no batch yet.
+/// The outputs of a request, in the order of its inputs.
+pub(super) struct Outputs<T> {
+    pub values: Vec<T>,
+    /// Tokens of each input.
+    pub num_tokens: Vec<usize>,
+}
+
+type Reply<C> = oneshot::Sender<Result<Outputs<<C as Computation>::Output>, EmbeddingError>>;
+
+/// Inputs of one caller, with the outputs so far.
+pub(super) struct Request<C: Computation> {
+    inputs: Vec<C::Input>,
+    /// The first input that is in no batch yet.
     next: usize,
-    done: Embeddings,
-    reply: oneshot::Sender<Result<Embeddings, EmbeddingError>>,
+    done: Outputs<C::Output>,
+    reply: Reply<C>,
 }
 
-impl Request {
-    pub(super) fn new(
-        texts: Vec<String>,
-        instruction: Option<String>,
-        reply: oneshot::Sender<Result<Embeddings, EmbeddingError>>,
-    ) -> Request {
-        let done = Embeddings {
-            vectors: Vec::with_capacity(texts.len()),
-            num_tokens: Vec::with_capacity(texts.len()),
+impl<C: Computation> Request<C> {
+    pub(super) fn new(inputs: Vec<C::Input>, reply: Reply<C>) -> Self {
+        let done = Outputs {
+            values: Vec::with_capacity(inputs.len()),
+            num_tokens: Vec::with_capacity(inputs.len()),
         };
         Request {
-            texts,
-            instruction,
+            inputs,
             next: 0,
             done,
             reply,
@@ -56,47 +61,40 @@ impl Request {
     }
 }
 
-pub(super) struct Worker {
-    model: Box<dyn EmbeddingModel>,
-    tokenizer: Arc<dyn EmbeddingTokenizer>,
-    spec: EmbedderSpec,
+pub(super) struct Worker<C: Computation> {
+    computation: C,
     /// Every request that was taken from a queue and not answered yet.
-    requests: HashMap<RequestId, Request>,
+    requests: HashMap<RequestId, Request<C>>,
     next_id: RequestId,
     /// By falling priority.
-    lanes: [Lane; 2],
+    lanes: [Lane<C>; 2],
     stopped: oneshot::Receiver<()>,
 }
 
 type RequestId = u64;
 
 /// Requests of one priority.
-struct Lane {
-    queue: mpsc::Receiver<Request>,
-    /// Requests with texts left, in the order of their turns.
+struct Lane<C: Computation> {
+    queue: mpsc::Receiver<Request<C>>,
+    /// Requests with inputs left, in the order of their turns.
     turns: VecDeque<RequestId>,
 }
 
-/// The texts of one forward pass and the request that each belongs to.
-#[derive(Default)]
-struct Batch {
-    token_ids: Vec<Vec<u32>>,
+/// The inputs of one forward pass and the request that each belongs to.
+struct Batch<T> {
+    tokens: Vec<T>,
     owners: Vec<RequestId>,
     num_tokens: usize,
 }
 
-impl Worker {
+impl<C: Computation> Worker<C> {
     pub(super) fn new(
-        model: Box<dyn EmbeddingModel>,
-        tokenizer: Arc<dyn EmbeddingTokenizer>,
-        spec: EmbedderSpec,
-        queues: [mpsc::Receiver<Request>; 2],
+        computation: C,
+        queues: [mpsc::Receiver<Request<C>>; 2],
         stopped: oneshot::Receiver<()>,
-    ) -> Worker {
+    ) -> Self {
         Worker {
-            model,
-            tokenizer,
-            spec,
+            computation,
             requests: HashMap::new(),
             next_id: 0,
             lanes: queues.map(|queue| Lane {
@@ -111,8 +109,8 @@ impl Worker {
     pub(super) async fn run(mut self) {
         while self.wait_for_work().await {
             let batch = self.gather();
-            if !batch.token_ids.is_empty() {
-                let result = self.model.embed(&batch.token_ids);
+            if !batch.tokens.is_empty() {
+                let result = self.computation.compute(&batch.tokens);
                 self.deliver(batch, result);
             }
         }
@@ -147,69 +145,75 @@ impl Worker {
         true
     }
 
-    fn admit(&mut self, lane: usize, request: Request) {
+    fn admit(&mut self, lane: usize, request: Request<C>) {
         let id = self.next_id;
         self.next_id += 1;
         self.requests.insert(id, request);
         self.lanes[lane].turns.push_back(id);
     }
 
-    /// Fills a batch: by falling priority, and one text at a time from each request in turn, so that a short request
-    /// does not wait behind a long one.
-    fn gather(&mut self) -> Batch {
+    /// Fills a batch: by falling priority, and one input at a time from each request in turn, so that a short
+    /// request does not wait behind a long one.
+    fn gather(&mut self) -> Batch<C::Tokens> {
         self.requests
             .retain(|_, request| !request.reply.is_closed());
-        let mut batch = Batch::default();
+        let mut batch = Batch {
+            tokens: Vec::new(),
+            owners: Vec::new(),
+            num_tokens: 0,
+        };
         for lane in 0..self.lanes.len() {
             while let Some(id) = self.lanes[lane].turns.pop_front() {
                 let Some(request) = self.requests.get_mut(&id) else {
                     continue;
                 };
-                let ids = match encode(&*self.tokenizer, request, self.spec.max_tokens) {
-                    Ok(ids) => ids,
+                let input = &request.inputs[request.next];
+                let tokens = match self.computation.encode(input, request.next) {
+                    Ok(tokens) => tokens,
                     Err(error) => {
                         self.fail(id, error);
                         continue;
                     }
                 };
-                if !batch.token_ids.is_empty() && batch.num_tokens + ids.len() > BATCH_TOKENS {
+                let num_tokens = C::num_tokens(&tokens);
+                if !batch.tokens.is_empty() && batch.num_tokens + num_tokens > BATCH_TOKENS {
                     self.lanes[lane].turns.push_front(id);
                     break;
                 }
                 request.next += 1;
-                if request.next < request.texts.len() {
+                if request.next < request.inputs.len() {
                     self.lanes[lane].turns.push_back(id);
                 }
-                batch.num_tokens += ids.len();
-                batch.token_ids.push(ids);
+                batch.num_tokens += num_tokens;
+                batch.tokens.push(tokens);
                 batch.owners.push(id);
             }
         }
         batch
     }
 
-    /// Gives each vector to its request, in the order of the request's texts, and answers those that are complete.
-    fn deliver(&mut self, batch: Batch, result: Result<Vec<Vec<f32>>, EmbeddingError>) {
-        let vectors = match result {
-            Ok(vectors) if vectors.len() == batch.owners.len() => vectors,
-            Ok(vectors) => {
+    /// Gives each output to its request, in the order of the request's inputs, and answers those that are complete.
+    fn deliver(&mut self, batch: Batch<C::Tokens>, result: Result<Vec<C::Output>, EmbeddingError>) {
+        let outputs = match result {
+            Ok(outputs) if outputs.len() == batch.owners.len() => outputs,
+            Ok(outputs) => {
                 let reason = format!(
-                    "it gave {} vectors for {} texts",
-                    vectors.len(),
+                    "it gave {} outputs for {} inputs",
+                    outputs.len(),
                     batch.owners.len()
                 );
-                return self.fail_all(batch, EmbeddingError::Compute { reason });
+                return self.fail_all(&batch.owners, &EmbeddingError::Compute { reason });
             }
-            Err(error) => return self.fail_all(batch, error),
+            Err(error) => return self.fail_all(&batch.owners, &error),
         };
-        for ((vector, ids), id) in vectors.into_iter().zip(&batch.token_ids).zip(batch.owners) {
-            // Gone where a later text of the same request was refused.
+        for ((output, tokens), id) in outputs.into_iter().zip(&batch.tokens).zip(batch.owners) {
+            // Gone where a later input of the same request was refused.
             let Some(request) = self.requests.get_mut(&id) else {
                 continue;
             };
-            request.done.vectors.push(vector);
-            request.done.num_tokens.push(ids.len());
-            if request.done.vectors.len() == request.texts.len()
+            request.done.values.push(output);
+            request.done.num_tokens.push(C::num_tokens(tokens));
+            if request.done.values.len() == request.inputs.len()
                 && let Some(request) = self.requests.remove(&id)
             {
                 // A caller that has gone does not need the answer.
@@ -218,9 +222,9 @@ impl Worker {
         }
     }
 
-    fn fail_all(&mut self, batch: Batch, error: EmbeddingError) {
-        for id in batch.owners {
-            self.fail(id, error.clone());
+    fn fail_all(&mut self, owners: &[RequestId], error: &EmbeddingError) {
+        for id in owners {
+            self.fail(*id, error.clone());
         }
     }
 
@@ -230,25 +234,4 @@ impl Worker {
             let _ = request.reply.send(Err(error));
         }
     }
-}
-
-/// The token ids of the request's next text.
-fn encode(
-    tokenizer: &dyn EmbeddingTokenizer,
-    request: &Request,
-    max_tokens: usize,
-) -> Result<Vec<u32>, EmbeddingError> {
-    let text = &request.texts[request.next];
-    let ids = match &request.instruction {
-        Some(instruction) => tokenizer.encode(&format!("{instruction}{text}"))?,
-        None => tokenizer.encode(text)?,
-    };
-    if ids.len() > max_tokens {
-        return Err(EmbeddingError::InputTooLong {
-            index: request.next,
-            num_tokens: ids.len(),
-            num_max_tokens: max_tokens,
-        });
-    }
-    Ok(ids)
 }

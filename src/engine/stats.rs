@@ -33,6 +33,25 @@ pub(super) struct Totals {
     pub num_accepted_tokens: u64,
 }
 
+impl EngineStats {
+    /// What two engines together are doing.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            num_waiting: self.num_waiting + other.num_waiting,
+            num_running: self.num_running + other.num_running,
+            num_free_blocks: self.num_free_blocks + other.num_free_blocks,
+            num_blocks: self.num_blocks + other.num_blocks,
+            num_generated_tokens: self.num_generated_tokens + other.num_generated_tokens,
+            num_computed_prompt_tokens: self.num_computed_prompt_tokens
+                + other.num_computed_prompt_tokens,
+            num_cached_tokens: self.num_cached_tokens + other.num_cached_tokens,
+            num_preemptions: self.num_preemptions + other.num_preemptions,
+            num_drafted_tokens: self.num_drafted_tokens + other.num_drafted_tokens,
+            num_accepted_tokens: self.num_accepted_tokens + other.num_accepted_tokens,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     num_running: AtomicUsize,

@@ -10,6 +10,7 @@ use crate::engine::{EngineError, SubmitError};
 use crate::rag::answer::AnswerError;
 use crate::rag::constrain::ConstrainError;
 use crate::rag::generate::GenerateError;
+use crate::rag::models::{LoadError, UnloadError};
 use crate::rag::prompt::PromptError;
 use crate::rag::retrieve::RetrieveError;
 use crate::store::StoreError;
@@ -22,6 +23,8 @@ pub struct ApiError {
     code: Option<&'static str>,
     param: Option<String>,
     message: String,
+    /// For failures that pass: when to come again, in seconds.
+    retry_after: Option<u32>,
 }
 
 impl ApiError {
@@ -32,6 +35,7 @@ impl ApiError {
             code: None,
             param: None,
             message: message.into(),
+            retry_after: None,
         }
     }
 
@@ -182,8 +186,8 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status).json(self.body());
         let headers = response.headers_mut();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         } else if self.status.is_server_error() {
             // Our own failures repeat themselves; a retry would only cost the same again.
             headers.insert(
@@ -204,12 +208,46 @@ impl From<SubmitError> for ApiError {
         match error {
             SubmitError::QueueFull { .. } => Self {
                 code: Some("rate_limit_exceeded"),
+                retry_after: Some(2),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
             },
             SubmitError::PromptTooLong { .. } => Self::context_length("messages", message),
             SubmitError::EmptyPrompt => Self::invalid("messages", message),
             SubmitError::InvalidParameter { name, .. } => Self::invalid(name, message),
             SubmitError::Stopped => Self::not_available(message),
+        }
+    }
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> Self {
+        let message = error.to_string();
+        match error {
+            LoadError::Unknown { .. } => Self {
+                code: Some("model_not_found"),
+                param: Some("model".into()),
+                ..Self::new(StatusCode::NOT_FOUND, INVALID, message)
+            },
+            LoadError::WrongKind { .. } => Self::invalid("model", message),
+            LoadError::NoRoom { no_room, .. } => Self {
+                code: Some("not_enough_memory"),
+                retry_after: no_room.may_pass().then_some(5),
+                ..Self::not_available(message)
+            },
+            LoadError::Failed { .. } => Self::internal(message),
+            LoadError::Stopped => Self::not_available(message),
+        }
+    }
+}
+
+impl From<UnloadError> for ApiError {
+    fn from(error: UnloadError) -> Self {
+        let message = error.to_string();
+        match error {
+            UnloadError::NotLoaded { .. } => Self::new(StatusCode::NOT_FOUND, INVALID, message),
+            UnloadError::InUse { .. } | UnloadError::Stays { .. } => {
+                Self::invalid("model", message)
+            }
         }
     }
 }
@@ -264,6 +302,8 @@ impl From<EmbeddingError> for ApiError {
         let message = error.to_string();
         match error {
             EmbeddingError::InputTooLong { .. } => Self::context_length("input", message),
+            EmbeddingError::PairTooLong { .. } => Self::context_length("documents", message),
+            EmbeddingError::QueryTooLong { .. } => Self::context_length("query", message),
             EmbeddingError::Stopped => Self::not_available(message),
             EmbeddingError::Tokenize { .. } => Self::invalid("input", message),
             EmbeddingError::Read { .. }

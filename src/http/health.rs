@@ -8,31 +8,15 @@ use crate::http::Context;
 pub async fn get(context: web::Data<Context>) -> HttpResponse {
     let workspace = &context.workspace;
     let ingestion = context.ingestion.as_ref();
-    let dead = [
-        (
-            "chat model",
-            workspace
-                .chat
-                .as_ref()
-                .is_some_and(|chat| !chat.engine().is_alive()),
-        ),
-        (
-            "embedding model",
-            workspace
-                .embedder
-                .as_ref()
-                .is_some_and(|embedder| !embedder.is_alive()),
-        ),
-        (
-            "ingestion",
-            ingestion.is_some_and(|task| task.is_finished()),
-        ),
-    ];
-    let dead: Vec<&str> = dead
-        .into_iter()
-        .filter(|(_, dead)| *dead)
-        .map(|(name, _)| name)
+    let loaded = workspace.models.loaded();
+    let mut dead: Vec<String> = loaded
+        .iter()
+        .filter(|model| !model.is_alive)
+        .map(|model| format!("{} model {}", model.kind.name(), model.id))
         .collect();
+    if ingestion.is_some_and(|task| task.is_finished()) {
+        dead.push("ingestion".into());
+    }
     let version = env!("CARGO_PKG_VERSION");
     if !dead.is_empty() {
         let message = format!("stopped working: {}; restart the server", dead.join(", "));
@@ -45,23 +29,20 @@ pub async fn get(context: web::Data<Context>) -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "status": "ok",
         "version": version,
-        "chat_model": workspace.chat.as_ref().map(|chat| chat.id()),
+        "chat_model": workspace.models.default_chat(),
         "embedding_model": workspace.embedder.as_ref().map(|embedder| &embedder.spec().name),
         "device": context.device,
-        "engine": workspace.chat.as_ref().map(|chat| {
-            let stats = chat.engine().stats();
-            json!({
-                "num_running": stats.num_running,
-                "num_waiting": stats.num_waiting,
-                "num_free_blocks": stats.num_free_blocks,
-                "num_blocks": stats.num_blocks,
-                "num_generated_tokens": stats.num_generated_tokens,
-                "num_computed_prompt_tokens": stats.num_computed_prompt_tokens,
-                "num_cached_tokens": stats.num_cached_tokens,
-                "num_preemptions": stats.num_preemptions,
-                "num_drafted_tokens": stats.num_drafted_tokens,
-                "num_accepted_tokens": stats.num_accepted_tokens,
-            })
-        }),
+        "engine": workspace.models.engine_stats().map(|stats| json!({
+            "num_running": stats.num_running,
+            "num_waiting": stats.num_waiting,
+            "num_free_blocks": stats.num_free_blocks,
+            "num_blocks": stats.num_blocks,
+            "num_generated_tokens": stats.num_generated_tokens,
+            "num_computed_prompt_tokens": stats.num_computed_prompt_tokens,
+            "num_cached_tokens": stats.num_cached_tokens,
+            "num_preemptions": stats.num_preemptions,
+            "num_drafted_tokens": stats.num_drafted_tokens,
+            "num_accepted_tokens": stats.num_accepted_tokens,
+        })),
     }))
 }

@@ -22,8 +22,9 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 
 use tokio::task::AbortHandle;
 
-use crate::embedding::Embedder;
+use crate::embedding::{Embedder, Reranker};
 use crate::rag::generate::ChatModel;
+use crate::rag::models::{Leased, LoadError, ModelKind};
 use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
 use error::ApiError;
 
@@ -39,8 +40,6 @@ pub struct Context {
     pub ingestion: Option<AbortHandle>,
     /// What the reader should know about this server, such as that a model is missing.
     pub notices: Vec<String>,
-    /// Models that came with the program, to show what it does until others are pulled.
-    pub demonstrations: Vec<String>,
 }
 
 /// How the server behaves.
@@ -58,46 +57,83 @@ pub struct HttpOptions {
 }
 
 impl Context {
-    /// The chat model of that name, or the one there is when none is named.
-    pub fn chat_model(&self, name: Option<&str>) -> Result<ChatModel, ApiError> {
-        match (&self.workspace.chat, name) {
-            (Some(chat), None | Some("")) => Ok(chat.clone()),
-            (Some(chat), Some(name)) if name == chat.id() => Ok(chat.clone()),
-            (None, None | Some("")) => Err(ApiError::not_available(NO_CHAT_MODEL)),
-            (_, Some(name)) => Err(ApiError::unknown_model(name, &self.served_models())),
+    /// The chat model of that name, or the default when none is named. Waits while it is loaded.
+    pub async fn chat_model(&self, name: Option<&str>) -> Result<ChatModel, ApiError> {
+        let models = &self.workspace.models;
+        let default = models.default_chat();
+        let Some(name) = name.filter(|name| !name.is_empty()).or(default) else {
+            return Err(ApiError::not_available(NO_CHAT_MODEL));
+        };
+        match models.chat(name).await {
+            Ok(chat) => Ok(chat),
+            Err(error) => Err(self.not_loaded(error).await),
         }
     }
 
     /// Who answers from documents: the model of that name, or the default when none is named.
-    pub fn answerer(&self, name: Option<&str>) -> Result<Answerer, ApiError> {
+    pub async fn answerer(&self, name: Option<&str>) -> Result<Answerer, ApiError> {
         match name {
-            None | Some("") => Ok(self.workspace.default_answerer.clone()),
+            None | Some("") => match self.workspace.default_answerer().await {
+                Ok(answerer) => Ok(answerer),
+                Err(error) => Err(self.not_loaded(error).await),
+            },
             Some(QUOTE_MODEL) => Ok(Answerer::Quote),
-            Some(_) => Ok(Answerer::Chat(self.chat_model(name)?)),
+            Some(_) => Ok(Answerer::Chat(self.chat_model(name).await?)),
         }
     }
 
-    /// The embedding model of that name, or the one there is when none is named.
-    pub fn embedding_model(&self, name: Option<&str>) -> Result<Embedder, ApiError> {
-        match (&self.workspace.embedder, name) {
-            (Some(embedder), None | Some("")) => Ok(embedder.clone()),
-            (Some(embedder), Some(name)) if name == embedder.spec().name => Ok(embedder.clone()),
-            (None, None | Some("")) => Err(ApiError::not_available(NO_EMBEDDING_MODEL)),
-            (_, Some(name)) => Err(ApiError::unknown_model(name, &self.served_models())),
+    /// The model that embeds the documents.
+    pub fn documents_embedder(&self) -> Result<&Embedder, ApiError> {
+        let embedder = self.workspace.embedder.as_ref();
+        embedder.ok_or_else(|| ApiError::not_available(NO_EMBEDDING_MODEL))
+    }
+
+    /// The embedding model of that name, or the documents' when none is named. Waits while it is loaded.
+    pub async fn embedding_model(&self, name: Option<&str>) -> Result<Leased<Embedder>, ApiError> {
+        let name = match name.filter(|name| !name.is_empty()) {
+            Some(name) => name,
+            None => &self.documents_embedder()?.spec().name,
+        };
+        match self.workspace.models.embedder(name).await {
+            Ok(embedder) => Ok(embedder),
+            Err(error) => Err(self.not_loaded(error).await),
         }
     }
 
-    pub fn served_models(&self) -> Vec<String> {
-        let workspace = &self.workspace;
-        let chat = workspace.chat.iter().map(|chat| chat.id().to_string());
-        let quote = workspace.embedder.iter().map(|_| QUOTE_MODEL.to_string());
-        let embedder = workspace.embedder.iter();
-        let embedder = embedder.map(|embedder| embedder.spec().name.clone());
-        chat.chain(quote).chain(embedder).collect()
+    /// The rerank model of that name, or the first there is when none is named. Waits while it is loaded.
+    pub async fn rerank_model(&self, name: Option<&str>) -> Result<Leased<Reranker>, ApiError> {
+        let models = &self.workspace.models;
+        let name = match name.filter(|name| !name.is_empty()) {
+            Some(name) => name.to_owned(),
+            None => {
+                let entries = models.list().await.into_iter();
+                let mut rerankers = entries.filter(|entry| entry.kind == ModelKind::Rerank);
+                let first = rerankers.next();
+                first
+                    .ok_or_else(|| ApiError::not_available(NO_RERANK_MODEL))?
+                    .id
+            }
+        };
+        match models.reranker(&name).await {
+            Ok(reranker) => Ok(reranker),
+            Err(error) => Err(self.not_loaded(error).await),
+        }
     }
 
-    pub fn is_demonstration(&self, model: &str) -> bool {
-        self.demonstrations.iter().any(|name| name == model)
+    /// Why a model cannot be used; one that is not here is answered with those that are.
+    async fn not_loaded(&self, error: LoadError) -> ApiError {
+        match error {
+            LoadError::Unknown { name, hint: None } => {
+                ApiError::unknown_model(&name, &self.served_models().await)
+            }
+            error => error.into(),
+        }
+    }
+
+    pub async fn served_models(&self) -> Vec<String> {
+        let models = openai::models::served(self).await;
+        let ids = models.iter().filter_map(|model| model["id"].as_str());
+        ids.map(str::to_owned).collect()
     }
 
     pub fn generation_timeout(&self) -> Duration {
@@ -119,6 +155,10 @@ pub const NO_CHAT_MODEL: &str =
     "no chat model is loaded; pull one with: inglenook models pull qwen3-1.7b, then restart";
 /// What to do when there is no embedding model.
 pub const NO_EMBEDDING_MODEL: &str = "no embedding model is loaded; pull one with: inglenook models pull bge-small-en-v1.5, then restart";
+
+/// What to do when there is no rerank model.
+pub const NO_RERANK_MODEL: &str =
+    "there is no rerank model; pull one with: inglenook models pull bge-reranker-base";
 
 /// Binds the address, so that a port in use is an error before anything is served.
 pub fn bind(options: &HttpOptions) -> std::io::Result<(TcpListener, SocketAddr)> {

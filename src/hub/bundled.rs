@@ -84,7 +84,7 @@ impl BundledModel {
             remove_others(dir, self.name, &home);
         }
         let path = match self.kind {
-            ModelKind::Embedding => home,
+            ModelKind::Embedding | ModelKind::Rerank => home,
             ModelKind::Chat => {
                 let gguf = files.iter().find(|(name, _)| name.ends_with(".gguf"));
                 home.join(gguf.map_or("", |(name, _)| name))

@@ -19,6 +19,7 @@ static CATALOG: LazyLock<Vec<CatalogEntry>> = LazyLock::new(|| {
 pub enum ModelKind {
     Chat,
     Embedding,
+    Rerank,
 }
 
 impl fmt::Display for ModelKind {
@@ -26,6 +27,7 @@ impl fmt::Display for ModelKind {
         f.write_str(match self {
             ModelKind::Chat => "chat",
             ModelKind::Embedding => "embedding",
+            ModelKind::Rerank => "rerank",
         })
     }
 }
@@ -40,7 +42,7 @@ pub struct CatalogEntry {
     pub repo: String,
     #[serde(default = "main_revision")]
     pub revision: String,
-    /// What the model needs: the GGUF file of a chat model, the files of an embedding model.
+    /// What the model needs: the GGUF file of a chat model, the files of an embedding or rerank model.
     pub files: Vec<String>,
     /// Pulled where they exist.
     #[serde(default)]
@@ -139,15 +141,19 @@ fn check(entry: &CatalogEntry) -> Result<(), &'static str> {
         ModelKind::Chat if entry.files.len() != 1 || !entry.files[0].ends_with(".gguf") => {
             Err("a chat model is one GGUF file")
         }
-        ModelKind::Chat if entry.pooling.is_some() => Err("pooling is for embedding models"),
+        ModelKind::Chat | ModelKind::Rerank if entry.pooling.is_some() => {
+            Err("pooling is for embedding models")
+        }
         ModelKind::Embedding if entry.unsupported.is_some() => Ok(()),
         ModelKind::Embedding if entry.pooling.is_none() => Err("pooling is missing"),
         // The first file decides which folder is the model's.
-        ModelKind::Embedding if entry.files[0] != "config.json" => {
+        ModelKind::Embedding | ModelKind::Rerank if entry.files[0] != "config.json" => {
             Err("config.json must be the first file")
         }
-        ModelKind::Embedding if !has("tokenizer.json") || !has("model.safetensors") => {
-            Err("an embedding model needs tokenizer.json and model.safetensors")
+        ModelKind::Embedding | ModelKind::Rerank
+            if !has("tokenizer.json") || !has("model.safetensors") =>
+        {
+            Err("an embedding or rerank model needs tokenizer.json and model.safetensors")
         }
         _ => Ok(()),
     }
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn the_built_in_catalog_is_valid() {
         let entries = parse(include_str!("../../models/catalog.toml")).unwrap();
-        for kind in [ModelKind::Chat, ModelKind::Embedding] {
+        for kind in [ModelKind::Chat, ModelKind::Embedding, ModelKind::Rerank] {
             assert!(
                 entries
                     .iter()
@@ -189,6 +195,7 @@ mod tests {
             ("name = \"a\"", "name = \"a b\""),
             ("MIT", ""),
             ("\"chat\"", "\"embedding\""),
+            ("\"chat\"", "\"rerank\""),
             ("\"chat\"", "\"speech\""),
             ("license", "licence"),
         ] {

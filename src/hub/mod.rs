@@ -29,7 +29,7 @@ pub struct ResolvedModel {
     /// What users call it: the catalog's name, else the name of the file or folder.
     pub name: String,
     pub source: ModelSource,
-    /// What a loader takes: the GGUF file or the folder of a chat model, the folder of an embedding model.
+    /// What a loader takes: the GGUF file or the folder of a chat model, the folder of an embedding or rerank model.
     pub path: PathBuf,
     pub catalog: Option<&'static CatalogEntry>,
 }
@@ -42,6 +42,20 @@ pub enum ChosenModel {
 }
 
 impl ChosenModel {
+    pub fn name(&self) -> &str {
+        match self {
+            ChosenModel::Found(model) => &model.name,
+            ChosenModel::Bundled(model) => model.name,
+        }
+    }
+
+    pub fn catalog(&self) -> Option<&'static CatalogEntry> {
+        match self {
+            ChosenModel::Found(model) => model.catalog,
+            ChosenModel::Bundled(_) => None,
+        }
+    }
+
     /// The model as a loader takes it; a bundled one is unpacked into `data_dir` first.
     pub fn ready(self, data_dir: &Path) -> Result<ResolvedModel, HubError> {
         match self {
@@ -148,6 +162,7 @@ fn article(kind: ModelKind) -> &'static str {
     match kind {
         ModelKind::Chat => "a chat",
         ModelKind::Embedding => "an embedding",
+        ModelKind::Rerank => "a rerank",
     }
 }
 
@@ -168,7 +183,7 @@ impl ModelCache {
     }
 
     /// Finds the model that `spec` names: a name of the catalog whose files are in the cache, a GGUF file (chat), or a
-    /// folder with safetensors (either kind). A name of the catalog goes before a file of that name here; write `./name`.
+    /// folder with safetensors (any kind). A name of the catalog goes before a file of that name here; write `./name`.
     pub fn resolve(&self, spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> {
         let Some(entry) = find(spec) else {
             return resolve_path(spec, kind);
@@ -231,7 +246,7 @@ impl ModelCache {
         let first = files.into_iter().next()?;
         let path = match entry.kind {
             ModelKind::Chat => first,
-            ModelKind::Embedding => first.parent()?.to_owned(),
+            ModelKind::Embedding | ModelKind::Rerank => first.parent()?.to_owned(),
         };
         Some(ResolvedModel {
             name: entry.name.clone(),
@@ -264,7 +279,7 @@ fn resolve_path(spec: &str, kind: ModelKind) -> Result<ResolvedModel, HubError> 
             "it is neither a GGUF file nor a folder with a causal language model as config.json, tokenizer.json and \
              safetensors",
         ),
-        ModelKind::Embedding if !path.join("model.safetensors").is_file() => {
+        ModelKind::Embedding | ModelKind::Rerank if !path.join("model.safetensors").is_file() => {
             Some("it is not a folder with model.safetensors, config.json and tokenizer.json")
         }
         _ => None,

@@ -31,6 +31,30 @@ impl MappedFile {
         let map = unsafe { memmap2::Mmap::map(&file)? };
         Ok(Self { map })
     }
+
+    /// Says that these bytes will hardly be read again; bytes that are not of this file are passed over. Reading them
+    /// stays possible: the system fetches them anew.
+    pub fn release(&self, bytes: &[u8]) {
+        let (own, others) = (self.map.as_ptr_range(), bytes.as_ptr_range());
+        if others.start < own.start || own.end < others.end {
+            return;
+        }
+        #[cfg(unix)]
+        {
+            let first = others.start.addr() - own.start.addr();
+            // SAFETY: the map is of a file and is never written, so what is dropped from memory comes back from the
+            // file as it was. The range lies inside it.
+            let advice = unsafe {
+                self.map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    first,
+                    bytes.len(),
+                )
+            };
+            // It is only advice: a system that cannot take it keeps the bytes.
+            drop(advice);
+        }
+    }
 }
 
 impl Deref for MappedFile {
@@ -51,6 +75,19 @@ mod tests {
         let path = dir.path().join("data");
         std::fs::write(&path, b"some bytes").unwrap();
         assert_eq!(&*MappedFile::open(&path).unwrap(), b"some bytes");
+    }
+
+    #[test]
+    fn released_bytes_can_be_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let content: Vec<u8> = (0..50_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let file = MappedFile::open(&path).unwrap();
+        assert_eq!(&*file, content);
+        file.release(&file[5000..45_000]);
+        file.release(&content);
+        assert_eq!(&*file, content);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 pub mod activation;
 /// Read-only memory maps of files.
 pub mod mapped_file;
+pub mod matrix;
+pub mod norm;
 pub mod paged_attention;
 pub mod parallel;
+pub mod self_attention;
 pub mod threads;
-mod vector;
+pub mod vector;

@@ -1,6 +1,7 @@
 //! Spreads work over the threads that candle computes with, so that its kernels and ours never compete for the cores.
 //! What is computed must never depend on which thread does it or on how the work is cut.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// Calls `work` on every item, on several threads when there are several items; returns when all is done.
@@ -21,6 +22,15 @@ pub fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
     });
 }
 
+/// Calls `work` with ranges that together are `0..num_items`, on several threads.
+pub fn for_each_range(num_items: usize, work: impl Fn(Range<usize>) + Sync) {
+    match num_items {
+        0 => {}
+        1 => work(0..1),
+        _ => candle_core::utils::barrier_pool().execute_chunked(num_items, work),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,6 +43,18 @@ mod tests {
                 *slot += i + 1
             });
             assert!(done.iter().enumerate().all(|(i, &n)| n == i + 1));
+        }
+    }
+
+    #[test]
+    fn ranges_cover_every_item_once() {
+        for len in [0, 1, 2, 7, 1000] {
+            let done = Mutex::new(vec![0; len]);
+            for_each_range(len, |range| {
+                let mut done = done.lock().unwrap();
+                range.for_each(|i| done[i] += 1);
+            });
+            assert!(done.into_inner().unwrap().iter().all(|&n| n == 1));
         }
     }
 }

@@ -5,6 +5,38 @@ use std::f32::consts::LOG2_E;
 
 const LANES: usize = 16;
 
+/// Runs `work` compiled for the widest vectors that the processor has. Multiplications and additions stay apart, so
+/// its results are the same on all of them.
+#[inline]
+pub fn widest<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") {
+            // SAFETY: the processor has these instructions; it was asked.
+            return unsafe { x86::avx512(work) };
+        }
+        if has!("avx2") {
+            // SAFETY: as above.
+            return unsafe { x86::avx2(work) };
+        }
+    }
+    work()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    pub fn avx512<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn avx2<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+}
+
 /// `a * b + c`, in one rounding where `FMA` says that the processor has an instruction for it.
 #[inline(always)]
 pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {

@@ -13,6 +13,9 @@ pub(crate) trait Checkpoint {
     /// The names of all tensors; of one that GGUF has no name for, its name in the file.
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
 
+    /// Says that bytes of a tensor of this checkpoint will hardly be read again, so that they need not stay in memory.
+    fn release(&self, bytes: &[u8]);
+
     /// What the file calls a tensor, whether it has it or not.
     fn name_in_file(&self, name: &str) -> String {
         name.to_owned()
@@ -41,5 +44,9 @@ impl Checkpoint for GgufFile {
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.tensors().map(|entry| entry.name.as_str()))
+    }
+
+    fn release(&self, bytes: &[u8]) {
+        self.release_bytes(bytes);
     }
 }

@@ -5,18 +5,19 @@ use std::path::Path;
 use std::str::FromStr;
 
 use candle_core::{Device, Tensor};
-use candle_nn::ops::rms_norm;
 
-use super::attention::{Attention, CacheLayout};
+use super::attention::{Attention, CacheLayout, numbers};
 use super::checkpoint::Checkpoint;
 use super::folder::ModelFolder;
 use super::gguf::GgufFile;
 use super::hyperparameters::{Hyperparameters, LayerSettings};
+use super::linear::Linear;
 use super::rope::Rope;
 use super::step::Step;
 use super::weights::Weights;
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
 use crate::device::{ComputeDevice, machine_memory};
+use crate::kernels::norm::rms_norm;
 use crate::kernels::paged_attention::{AttentionShape, CacheElement, Q8Block};
 
 /// Choices made when a model is loaded.
@@ -128,6 +129,16 @@ impl Decoder {
         Self::build(model, gguf, device, options, Attention::new)
     }
 
+    /// Memory that the cache of the model at `path` would take, in bytes.
+    pub fn cache_bytes(path: &Path, options: &LoadOptions) -> Result<u64, LlmError> {
+        let model = match path.is_dir() {
+            true => ModelFolder::open(path)?.hyperparameters.clone(),
+            false => Hyperparameters::from_gguf(GgufFile::open(path)?.metadata())?,
+        };
+        let layout = cache_layout(&model, options)?;
+        Ok(layout.num_bytes().unwrap_or(u64::MAX))
+    }
+
     fn build(
         model: Hyperparameters,
         checkpoint: &dyn Checkpoint,
@@ -166,16 +177,22 @@ impl Decoder {
     }
 
     fn norm(&self, input: &Tensor, weight: &Tensor) -> Result<Tensor, LlmError> {
-        Ok(rms_norm(input, weight, self.model.norm_epsilon)?)
+        let epsilon = self.model.norm_epsilon;
+        if !self.device.is_cpu() {
+            return Ok(candle_nn::ops::rms_norm(input, weight, epsilon)?);
+        }
+        let normed = numbers(input, |input| {
+            numbers(weight, |weight| rms_norm(input, weight, epsilon))
+        })??;
+        Ok(Tensor::from_vec(normed, input.shape(), &self.device)?)
     }
 
     /// Attention of one layer, before its output matrix.
     fn attend(&mut self, index: usize, input: &Tensor, step: &Step) -> Result<Tensor, LlmError> {
         let layer = &self.weights.layers[index];
         let normed = self.norm(input, &layer.attention_norm)?;
-        let query = layer.query.forward(&normed)?;
-        let key = layer.key.forward(&normed)?;
-        let value = layer.value.forward(&normed)?;
+        let [query, key, value] =
+            Linear::forward_all([&layer.query, &layer.key, &layer.value], &normed)?;
         let query = self.norm_heads(query, layer.query_norm.as_ref())?;
         let key = self.norm_heads(key, layer.key_norm.as_ref())?;
         let rope = self.model.layers[index].rope;

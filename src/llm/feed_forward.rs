@@ -47,8 +47,7 @@ impl FeedForward {
 
 impl GatedNetwork {
     fn forward(&self, input: &Tensor, activation: Activation) -> Result<Tensor, LlmError> {
-        let gate = self.gate.forward(input)?;
-        let up = self.up.forward(input)?;
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], input)?;
         self.down.forward(&gated(&gate, &up, activation)?)
     }
 }

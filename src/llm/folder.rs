@@ -148,6 +148,10 @@ impl Checkpoint for ModelFolder {
         Box::new(names.map(String::as_str))
     }
 
+    fn release(&self, bytes: &[u8]) {
+        self.files.iter().for_each(|file| file.release(bytes));
+    }
+
     fn name_in_file(&self, name: &str) -> String {
         let original = names::original(name, self.hyperparameters.architecture);
         original.unwrap_or_else(|| name.to_owned())

@@ -91,6 +91,11 @@ impl GgufFile {
     pub fn tensor_bytes(&self, tensor: &TensorEntry) -> &[u8] {
         &self.file[tensor.range.clone()]
     }
+
+    /// Says that bytes of a tensor will hardly be read again, so that they need not stay in memory.
+    pub fn release_bytes(&self, bytes: &[u8]) {
+        self.file.release(bytes);
+    }
 }
 
 /// Why a GGUF file was refused.

@@ -79,14 +79,15 @@ impl Loader<'_> {
             [rows, _] => rows,
             _ => 0,
         };
-        let embedding = tensors.matrix(EMBEDDING, &[vocab_size, hidden], &Device::Cpu)?;
+        let embedding = tensors.embedding(EMBEDDING, vocab_size, hidden)?;
         let output = if tensors.has("output.weight") {
             tensors.linear("output", vocab_size, hidden)?
         } else if device.is_cpu() {
-            Linear::new(embedding.clone(), None, device)?
+            Linear::tied(&embedding)
         } else {
-            let table = tensors.matrix(EMBEDDING, &[vocab_size, hidden], device)?;
-            Linear::new(table, None, device)?
+            tensors.matrix(EMBEDDING, vocab_size, hidden, |table, device| {
+                Linear::new(table, None, device)
+            })?
         };
         let output_norm = tensors.norm("output_norm.weight", hidden, model)?;
         let mut layers = Vec::new();
@@ -94,7 +95,7 @@ impl Loader<'_> {
             layers.push(self.layer(index)?);
         }
         Ok(Weights {
-            embedding: TokenEmbedding::new(embedding, device),
+            embedding,
             layers,
             output_norm,
             output,

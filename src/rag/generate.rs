@@ -13,7 +13,7 @@ use crate::engine::{
 };
 use crate::rag::constrain::{ConstrainError, Constrainer};
 use crate::rag::conversation::Dialect;
-use crate::store::unix_now;
+use crate::rag::models::Lease;
 use crate::tokenizer::{ChatTemplate, SpecialTokens, StreamDecoder, TemplateError, Tokenizer};
 
 /// For a model whose file has no chat template, as base models have none.
@@ -26,11 +26,12 @@ const PLAIN_TEMPLATE: &str = "{% for message in messages %}{% if message.role ==
 #[derive(Clone)]
 pub struct ChatModel {
     inner: Arc<Inner>,
+    /// Keeps the model loaded; whoever owns it needs none.
+    lease: Option<Lease>,
 }
 
 struct Inner {
     id: String,
-    created: i64,
     engine: Engine,
     tokenizer: Tokenizer,
     template: ChatTemplate,
@@ -116,23 +117,26 @@ impl ChatModel {
         Ok(Self {
             inner: Arc::new(Inner {
                 id,
-                created: unix_now(),
                 engine,
                 constrainer: Constrainer::new(tokenizer.clone()),
                 tokenizer,
                 dialect: Dialect::of(&template),
                 template,
             }),
+            lease: None,
         })
+    }
+
+    /// The same model, which stays loaded while this handle or a generation of it lives.
+    pub fn leased(self, lease: Lease) -> Self {
+        Self {
+            lease: Some(lease),
+            ..self
+        }
     }
 
     pub fn id(&self) -> &str {
         &self.inner.id
-    }
-
-    /// When it was loaded, in Unix seconds.
-    pub fn created(&self) -> i64 {
-        self.inner.created
     }
 
     pub fn engine(&self) -> &Engine {
@@ -288,6 +292,7 @@ impl ChatModel {
                 ..Usage::default()
             },
             finished: None,
+            _lease: self.lease.clone(),
         };
         let streams = self.inner.engine.submit_choices(request, num_choices)?;
         Ok(streams.into_iter().map(generation).collect())
@@ -307,6 +312,7 @@ pub struct Generation {
     usage: Usage,
     /// Set when the text has ended and only the last event is still to be given.
     finished: Option<EndReason>,
+    _lease: Option<Lease>,
 }
 
 impl Generation {

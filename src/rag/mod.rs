@@ -10,6 +10,7 @@ pub mod document;
 pub mod extract;
 pub mod generate;
 pub mod ingest;
+pub mod models;
 pub mod output;
 pub mod prompt;
 pub mod quote;
@@ -21,21 +22,33 @@ pub mod tools;
 use crate::embedding::{Embedder, Pooling};
 use crate::store::Store;
 use generate::ChatModel;
+use models::{LoadError, Models};
 
 /// Everything that answering needs, joined at start and then only read. Cheap to clone.
 #[derive(Clone)]
 pub struct Workspace {
     pub store: Store,
     pub embedder: Option<Embedder>,
-    pub chat: Option<ChatModel>,
-    /// Who answers from documents when a request names nobody.
-    pub default_answerer: Answerer,
+    /// Every model that can be asked for; the embedder above is one of them.
+    pub models: Models,
+    /// Whether the default chat model answers from documents when a request names nobody; otherwise they are quoted.
+    pub writes_answers: bool,
     /// Cosine similarity below which a passage alone makes nothing relevant.
     pub min_similarity: f32,
     /// Confidence from 0 to 1 below which nothing is quoted.
     pub min_quote_confidence: f32,
     /// Passages given to the chat model for one question, unless a request says otherwise.
     pub top_k: usize,
+}
+
+impl Workspace {
+    /// Who answers from documents when nobody is named.
+    pub async fn default_answerer(&self) -> Result<Answerer, LoadError> {
+        match self.models.default_chat() {
+            Some(chat) if self.writes_answers => Ok(Answerer::Chat(self.models.chat(chat).await?)),
+            _ => Ok(Answerer::Quote),
+        }
+    }
 }
 
 /// The model id that answers by quoting.

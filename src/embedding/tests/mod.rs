@@ -4,6 +4,7 @@
 mod files;
 mod model;
 mod queue;
+mod rerank;
 
 use std::path::Path;
 

@@ -170,7 +170,7 @@ pub async fn create(
         return quote::create(&context, request).await;
     }
     let held_by = shape.as_ref().map_or("tools", |(_, field)| *field);
-    let chat = context.chat_model(request.model.as_deref())?;
+    let chat = context.chat_model(request.model.as_deref()).await?;
     let mut extra = request.chat_template_kwargs.unwrap_or_default();
     let thinks = is_thinking(request.reasoning_effort.as_deref());
     extra.entry("enable_thinking").or_insert(json!(thinks));

@@ -56,7 +56,7 @@ pub async fn create(
             ));
         }
     }
-    let chat = context.chat_model(request.model.as_deref())?;
+    let chat = context.chat_model(request.model.as_deref()).await?;
     let max_tokens = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
     let mut options = sampling.options(Some(max_tokens), None, context.generation_timeout())?;
     // A continuation begins where the prompt ended.

@@ -29,7 +29,7 @@ pub async fn create(
     body: JsonBody<EmbeddingsRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.0;
-    let embedder = context.embedding_model(request.model.as_deref())?;
+    let embedder = context.embedding_model(request.model.as_deref()).await?;
     let texts = texts(request.input)?;
     let dimensions = embedder.spec().dimensions;
     if let Some(wanted) = request.dimensions.filter(|wanted| *wanted != dimensions) {

@@ -11,6 +11,7 @@ pub mod models;
 pub mod page;
 pub mod parameters;
 pub mod quote;
+pub mod rerank;
 pub mod responses;
 pub mod tools;
 pub mod vector_store_files;
@@ -26,6 +27,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .route("/chat/completions", web::post().to(chat::create))
         .route("/completions", web::post().to(completions::create))
         .route("/embeddings", web::post().to(embeddings::create))
+        .route("/rerank", web::post().to(rerank::create))
         .route("/responses", web::post().to(responses::create))
         .route("/responses/{id}", web::get().to(responses::get))
         .route("/responses/{id}", web::delete().to(responses::delete))

@@ -99,10 +99,10 @@ pub async fn attach_one(
     store_id: &str,
     request: AttachRequest,
 ) -> Result<Document, ApiError> {
-    let embedder = context.embedding_model(None)?;
+    let embedder = context.documents_embedder()?;
     let attributes = attributes::checked(request.attributes.unwrap_or_default())?;
     let chunking = ChunkingStrategy::chunking(request.chunking_strategy.as_ref())?;
-    let chunking = allowed_chunking(chunking, &embedder);
+    let chunking = allowed_chunking(chunking, embedder);
     Ok(context
         .workspace
         .store

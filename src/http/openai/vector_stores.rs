@@ -40,7 +40,7 @@ pub async fn create(
     refuse("expires_after", &request.expires_after, NO_EXPIRY)?;
     let file_ids = request.file_ids.unwrap_or_default();
     if !file_ids.is_empty() {
-        context.embedding_model(None)?;
+        context.documents_embedder()?;
     }
     if file_ids.len() > MAX_FILES {
         let message = format!(

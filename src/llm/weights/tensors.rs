@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
@@ -10,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::llm::LlmError;
 use crate::llm::checkpoint::{Checkpoint, StoredTensor};
 use crate::llm::hyperparameters::Hyperparameters;
-use crate::llm::linear::Linear;
+use crate::llm::linear::{Linear, StoredMatrix, TokenEmbedding};
 
 pub(super) struct Tensors<'a> {
     checkpoint: &'a dyn Checkpoint,
@@ -41,13 +40,15 @@ impl<'a> Tensors<'a> {
         outputs: usize,
         inputs: usize,
     ) -> Result<Linear, LlmError> {
-        let weight = self.matrix(&format!("{stem}.weight"), &[outputs, inputs], self.device)?;
         let bias = format!("{stem}.bias");
         let bias = match self.has(&bias) {
             true => Some(self.vector(&bias, outputs)?),
             false => None,
         };
-        Linear::new(weight, bias, self.device)
+        let weight = format!("{stem}.weight");
+        self.matrix(&weight, outputs, inputs, |weight, device| {
+            Linear::new(weight, bias, device)
+        })
     }
 
     /// Some rows of a tensor of several matrices, as a matrix of their own.
@@ -60,16 +61,58 @@ impl<'a> Tensors<'a> {
         let stored = self.checked(name, whole)?;
         let row_bytes = stored.bytes.len() / (whole.iter().product::<usize>() / last(whole));
         let bytes = &stored.bytes[rows.start * row_bytes..rows.end * row_bytes];
-        let shape = [rows.len(), last(whole)];
-        let weight = self.held(
-            StoredTensor {
+        self.take(
+            StoredMatrix {
+                dtype: stored.dtype,
                 bytes,
-                shape: &shape,
-                ..stored
+                outputs: rows.len(),
+                inputs: last(whole),
             },
-            self.device,
-        )?;
-        Linear::new(weight, None, self.device)
+            |weight, device| Linear::new(weight, None, device),
+        )
+    }
+
+    /// The vectors of all tokens.
+    pub fn embedding(
+        &mut self,
+        name: &str,
+        vocab_size: usize,
+        hidden_size: usize,
+    ) -> Result<TokenEmbedding, LlmError> {
+        self.matrix(name, vocab_size, hidden_size, |table, device| {
+            Ok(TokenEmbedding::new(table, device))
+        })
+    }
+
+    /// What `make` makes of a matrix.
+    pub fn matrix<T>(
+        &mut self,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+        make: impl FnOnce(StoredMatrix, &Device) -> Result<T, LlmError>,
+    ) -> Result<T, LlmError> {
+        let stored = self.checked(name, &[outputs, inputs])?;
+        let matrix = StoredMatrix {
+            dtype: stored.dtype,
+            bytes: stored.bytes,
+            outputs,
+            inputs,
+        };
+        self.take(matrix, make)
+    }
+
+    /// What `make` makes of a matrix. Its pages are given back afterwards, so that memory never holds both the whole file
+    /// and what was made of it.
+    fn take<T>(
+        &mut self,
+        matrix: StoredMatrix,
+        make: impl FnOnce(StoredMatrix, &Device) -> Result<T, LlmError>,
+    ) -> Result<T, LlmError> {
+        self.num_bytes += matrix.bytes.len() as u64;
+        let made = make(matrix, self.device);
+        self.checkpoint.release(matrix.bytes);
+        made
     }
 
     /// The weights of a norm, as they are multiplied by.
@@ -88,18 +131,25 @@ impl<'a> Tensors<'a> {
 
     /// A vector, expanded to f32.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Tensor, LlmError> {
-        let tensor = self.matrix(name, &[len], &Device::Cpu)?;
-        Ok(tensor.dequantize(self.device)?)
-    }
-
-    pub fn matrix(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-        device: &Device,
-    ) -> Result<Arc<QTensor>, LlmError> {
-        let stored = self.checked(name, shape)?;
-        self.held(stored, device)
+        let stored = self.checked(name, &[len])?;
+        self.num_bytes += stored.bytes.len() as u64;
+        let plain = match stored.dtype {
+            GgmlDType::F32 => Some(DType::F32),
+            GgmlDType::F16 => Some(DType::F16),
+            GgmlDType::BF16 => Some(DType::BF16),
+            _ => None,
+        };
+        let numbers = match plain {
+            // They may lie between the addresses that candle reads them at.
+            Some(plain) => Tensor::from_raw_buffer(stored.bytes, plain, &[len], &Device::Cpu)?
+                .to_dtype(DType::F32)?,
+            None => {
+                let bytes = stored.bytes.into();
+                let storage = QStorage::from_data(bytes, &Device::Cpu, stored.dtype)?;
+                QTensor::new(storage, len)?.dequantize(&Device::Cpu)?
+            }
+        };
+        Ok(numbers.to_device(self.device)?)
     }
 
     /// A tensor of this shape.
@@ -124,31 +174,6 @@ impl<'a> Tensors<'a> {
             });
         }
         Ok(stored)
-    }
-
-    /// Copies a tensor out of its file.
-    fn held(&mut self, stored: StoredTensor, device: &Device) -> Result<Arc<QTensor>, LlmError> {
-        let StoredTensor {
-            shape,
-            dtype,
-            bytes,
-        } = stored;
-        self.num_bytes += bytes.len() as u64;
-        let plain = match dtype {
-            GgmlDType::F32 => Some(DType::F32),
-            GgmlDType::F16 => Some(DType::F16),
-            GgmlDType::BF16 => Some(DType::BF16),
-            _ => None,
-        };
-        if let Some(plain) = plain
-            && !bytes.as_ptr().addr().is_multiple_of(plain.size_in_bytes())
-        {
-            // Numbers between the addresses that they are read at. This loses nothing: the type stays the same.
-            let tensor = Tensor::from_raw_buffer(bytes, plain, shape, device)?;
-            return Ok(Arc::new(QTensor::quantize(&tensor, dtype)?));
-        }
-        let storage = QStorage::from_data(bytes.into(), device, dtype)?;
-        Ok(Arc::new(QTensor::new(storage, shape)?))
     }
 
     /// A tensor that the model cannot do without.
@@ -208,6 +233,8 @@ mod tests {
         fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
             Box::new(["stacked"].into_iter())
         }
+
+        fn release(&self, _: &[u8]) {}
     }
 
     fn noise(shape: (usize, usize)) -> Tensor {
@@ -225,13 +252,19 @@ mod tests {
             GgmlDType::Q4_0,
             GgmlDType::Q6K,
         ] {
-            let whole = Arc::new(QTensor::quantize(&noise((12, 256)), dtype).unwrap());
+            let whole = QTensor::quantize(&noise((12, 256)), dtype).unwrap();
             let stacked = Stacked {
                 dtype,
                 bytes: whole.data().unwrap().to_vec(),
             };
             let input = noise((2, 256));
-            let linear = Linear::new(whole, None, &Device::Cpu).unwrap();
+            let matrix = StoredMatrix {
+                dtype,
+                bytes: &stacked.bytes,
+                outputs: 12,
+                inputs: 256,
+            };
+            let linear = Linear::new(matrix, None, &Device::Cpu).unwrap();
             let expected = linear.forward(&input).unwrap();
             let mut tensors = Tensors::new(&stacked, &Device::Cpu);
             for (first, len) in [(0, 4), (4, 4), (8, 4), (3, 7)] {

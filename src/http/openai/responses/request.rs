@@ -191,8 +191,8 @@ impl Checked {
             return Err(ApiError::unsupported(param, message));
         }
         let task = match file_search {
-            Some(search) => Task::Documents(context.answerer(model)?, search),
-            None => Task::Chat(context.chat_model(model)?),
+            Some(search) => Task::Documents(context.answerer(model).await?, search),
+            None => Task::Chat(context.chat_model(model).await?),
         };
         if let Task::Documents(..) = task {
             // What documents say is not to be varied, unless the caller wants it so.

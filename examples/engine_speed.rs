@@ -1,0 +1,106 @@
+//! Measures how fast a GGUF file is computed with, and prints JSON; benches/peers compares it with llama.cpp:
+//! `cargo run --release --example engine_speed -- FILE [THREADS]`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use inglenook::device::{ComputeDevice, DeviceChoice};
+use inglenook::kernels::threads;
+use inglenook::llm::{
+    Batch, CacheSize, Decoder, LanguageModel, LoadOptions, LogitsFor, SequenceInput,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const PROMPT: usize = 512;
+const DECODED: usize = 64;
+const SEQUENCES: usize = 8;
+const SHORT_PROMPT: usize = 64;
+const REPEATS: usize = 2;
+const CONTEXT: usize = 8192;
+
+struct Model {
+    decoder: Decoder,
+}
+
+impl Model {
+    /// Runs the tokens of one sequence from a position on, and returns the seconds it took.
+    fn step(&mut self, inputs: impl IntoIterator<Item = (usize, usize, usize)>) -> Result<f64> {
+        let spec = self.decoder.spec();
+        let blocks_per_sequence = spec.num_blocks / SEQUENCES;
+        let sequences = inputs.into_iter().map(|(sequence, start, len)| {
+            let tokens = (start..start + len).map(|i| ((i * 7919 + 13) % spec.vocab_size) as u32);
+            let first_block = sequence * blocks_per_sequence;
+            let num_blocks = (start + len).div_ceil(spec.block_size);
+            SequenceInput {
+                tokens: tokens.collect(),
+                start,
+                block_table: (first_block..first_block + num_blocks)
+                    .map(|block| block as u32)
+                    .collect(),
+                logits: LogitsFor::Last,
+            }
+        });
+        let sequences = sequences.collect();
+        let start = Instant::now();
+        self.decoder.forward(&Batch { sequences })?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+fn resident_mib(key: &str) -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.ok_or("no such line")?.parse::<f64>()? / 1024.0)
+}
+
+/// What a step takes while nothing else wants the processor.
+fn fastest(seconds: Vec<f64>) -> f64 {
+    seconds.into_iter().fold(f64::INFINITY, f64::min)
+}
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let Some(file) = args.next() else {
+        eprintln!("usage: engine_speed FILE [THREADS]");
+        std::process::exit(2);
+    };
+    threads::limit(args.next().map_or(Ok(2), |threads| threads.parse())?);
+    let device = ComputeDevice::select(DeviceChoice::Cpu)?;
+    let before = resident_mib("VmRSS:")?;
+    let start = Instant::now();
+    let options = LoadOptions {
+        cache_size: CacheSize::Tokens(CONTEXT),
+        ..LoadOptions::default()
+    };
+    let decoder = Decoder::open(Path::new(&file), &device, &options)?;
+    let load = start.elapsed().as_secs_f64();
+    let mut model = Model { decoder };
+    let (mut prefill, mut decode, mut together) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..REPEATS {
+        prefill.push(model.step([(0, 0, PROMPT)])?);
+        for i in 0..DECODED {
+            decode.push(model.step([(0, PROMPT + i, 1)])?);
+        }
+        for sequence in 0..SEQUENCES {
+            model.step([(sequence, 0, SHORT_PROMPT)])?;
+        }
+        for i in 0..DECODED {
+            together.push(model.step((0..SEQUENCES).map(|s| (s, SHORT_PROMPT + i, 1)))?);
+        }
+    }
+    let figures = serde_json::json!({
+        "prefill_tokens_per_s": PROMPT as f64 / fastest(prefill),
+        "decode_tokens_per_s": 1.0 / fastest(decode),
+        "together_tokens_per_s": SEQUENCES as f64 / fastest(together),
+        "resident_mib": resident_mib("VmRSS:")? - before,
+        "peak_mib": resident_mib("VmHWM:")? - before,
+        "load_s": load,
+    });
+    println!("{figures}");
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! How large a chat model's KV cache is to be: as the settings say, else by what is free.
+
+use crate::config::Settings;
+use crate::device::machine_memory;
+use crate::llm::{CacheSize, LlmError, LoadOptions};
+
+/// Longest context by default: longer ones cost memory that few questions need.
+const DEFAULT_MAX_CONTEXT: usize = 32_768;
+/// Sequences of full length that the cache holds at most by default.
+const DEFAULT_FULL_SEQUENCES: usize = 4;
+/// Share of the free memory that the cache takes at most by default.
+const CACHE_SHARE: u64 = 4;
+/// Tokens that the cache holds at least by default: a question with its sources and an answer.
+const LEAST_TOKENS: usize = 4096;
+
+/// Longest sequence that is served, in tokens, whatever the model.
+pub fn max_context(settings: &Settings) -> usize {
+    settings.max_context.unwrap_or(DEFAULT_MAX_CONTEXT)
+}
+
+/// With the least cache that is worth loading a model for.
+pub fn least_options(settings: &Settings) -> Result<LoadOptions, LlmError> {
+    let least = CacheSize::Tokens(LEAST_TOKENS.min(max_context(settings)));
+    options(settings, fixed_size(settings).unwrap_or(least))
+}
+
+/// With the cache that a model is to get whose weights take `weights_bytes`, and whose least cache `least_bytes`.
+pub fn load_options(
+    settings: &Settings,
+    weights_bytes: u64,
+    least_bytes: u64,
+) -> Result<LoadOptions, LlmError> {
+    let size = fixed_size(settings).unwrap_or_else(|| {
+        let free = machine_memory().map_or(1 << 30, |memory| memory.available_bytes);
+        let share = (free / CACHE_SHARE).min(free.saturating_sub(weights_bytes));
+        CacheSize::Within {
+            sequences: DEFAULT_FULL_SEQUENCES,
+            bytes: share.max(least_bytes),
+        }
+    });
+    options(settings, size)
+}
+
+fn fixed_size(settings: &Settings) -> Option<CacheSize> {
+    let tokens = settings.kv_cache_tokens.map(CacheSize::Tokens);
+    let bytes = settings.kv_cache_memory;
+    tokens.or(bytes.map(|bytes| CacheSize::Bytes(bytes.0)))
+}
+
+fn options(settings: &Settings, cache_size: CacheSize) -> Result<LoadOptions, LlmError> {
+    Ok(LoadOptions {
+        cache_size,
+        kv_dtype: settings.kv_cache_type.parse()?,
+        max_context: Some(max_context(settings)),
+        ..LoadOptions::default()
+    })
+}

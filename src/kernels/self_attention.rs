@@ -1,0 +1,253 @@
+//! Attention of every text to itself, for texts of different lengths side by side, in f32 on the CPU. A text's result
+//! depends on that text alone.
+
+use super::matrix::float::{CHUNK, Instructions, Line, Output, PANEL, Rows};
+use super::parallel;
+use super::vector::{exp, widest};
+
+/// Softmax of the products of queries and keys, times the values, by head.
+///
+/// `qkv` is `[num_tokens, 3 * width]`: query, key and value of all heads of a token. The texts, `lengths` tokens each,
+/// follow each other. The result is `[num_tokens, width]`. Scores are not scaled.
+pub fn attend(qkv: &[f32], lengths: &[usize], width: usize, num_heads: usize) -> Vec<f32> {
+    let num_tokens: usize = lengths.iter().sum();
+    assert_eq!(qkv.len(), num_tokens * 3 * width);
+    assert!(width.is_multiple_of(num_heads));
+    let dim = width / num_heads;
+    let mut output = vec![0f32; num_tokens * width];
+    let mut heads = Vec::with_capacity(lengths.len() * num_heads);
+    let mut first_token = 0;
+    for &length in lengths {
+        heads.extend((0..num_heads).map(|head| Head {
+            qkv: &qkv[first_token * 3 * width..][..length * 3 * width],
+            width,
+            first: head * dim,
+            dim,
+            output: output[first_token * width + head * dim..].as_mut_ptr(),
+        }));
+        first_token += length;
+    }
+    // The longest first, so that no thread starts on a long one when the others have ended.
+    heads.sort_by_key(|head| std::cmp::Reverse(head.qkv.len()));
+    parallel::for_each(heads, |head| head.attend());
+    output
+}
+
+/// One head of one text.
+struct Head<'a> {
+    qkv: &'a [f32],
+    width: usize,
+    /// Where the head's numbers begin within a query, a key and a value.
+    first: usize,
+    dim: usize,
+    /// The head's part of the text's first row of results; rows are `width` numbers apart.
+    output: *mut f32,
+}
+
+// SAFETY: every head writes other numbers of the output than all the others, which nobody reads meanwhile.
+unsafe impl Send for Head<'_> {}
+
+impl Head<'_> {
+    fn attend(self) {
+        let Head {
+            qkv,
+            width,
+            first,
+            dim,
+            output,
+        } = self;
+        let length = qkv.len() / (3 * width);
+        let instructions = Instructions::best();
+        let keys = transposed(qkv, 3 * width, width + first, dim);
+        let padded = length.next_multiple_of(PANEL);
+        let mut scores = vec![0f32; TILE.min(length) * padded];
+        let mut sums = vec![0f32; TILE.min(length) * dim.next_multiple_of(PANEL)];
+        let values = columns(qkv, 3 * width, 2 * width + first, dim);
+        for first_row in (0..length).step_by(TILE) {
+            let num_rows = TILE.min(length - first_row);
+            let scores = &mut scores[..num_rows * padded];
+            scores.fill(0.0);
+            let queries = Rows {
+                numbers: &qkv[first_row * 3 * width..][..num_rows * 3 * width],
+                len: 3 * width,
+                first,
+            };
+            multiply(instructions, &keys, dim, queries, scores, padded);
+            widest(|| {
+                for row in scores.chunks_exact_mut(padded) {
+                    softmax(&mut row[..length]);
+                }
+            });
+            let weights = Rows {
+                numbers: scores,
+                len: padded,
+                first: 0,
+            };
+            let stride = dim.next_multiple_of(PANEL);
+            let sums = &mut sums[..num_rows * stride];
+            sums.fill(0.0);
+            multiply(instructions, &values, length, weights, sums, stride);
+            for (row, sums) in sums.chunks_exact(stride).enumerate() {
+                // SAFETY: the row is one of the text's, and this part of it is this head's.
+                let output = unsafe {
+                    let start = output.add((first_row + row) * width);
+                    std::slice::from_raw_parts_mut(start, dim)
+                };
+                output.copy_from_slice(&sums[..dim]);
+            }
+        }
+    }
+}
+
+/// Queries whose scores stay in the second-level cache, even for long texts.
+const TILE: usize = 96;
+
+/// Adds the products of `rows` with all panels of `lines`, `num_inputs` lines each, to `output`.
+fn multiply(
+    instructions: Instructions,
+    lines: &[Line],
+    num_inputs: usize,
+    rows: Rows,
+    output: &mut [f32],
+    stride: usize,
+) {
+    for (panel, lines) in lines.chunks_exact(num_inputs).enumerate() {
+        for (chunk, lines) in lines.chunks(CHUNK).enumerate() {
+            let rows = Rows {
+                first: rows.first + chunk * CHUNK,
+                ..rows
+            };
+            let output = Output {
+                first: output[panel * PANEL..].as_mut_ptr(),
+                stride,
+            };
+            // SAFETY: the output has a row of `stride` numbers for every row, a whole number of panels.
+            unsafe { instructions.dot(lines, rows, output) };
+        }
+    }
+}
+
+/// Panels of 32 rows side by side: `[panel, dim]` lines, for products over `dim`. Missing rows are zeros.
+fn transposed(rows: &[f32], stride: usize, first: usize, dim: usize) -> Vec<Line> {
+    let num_rows = rows.len() / stride;
+    let mut lines = vec![[0f32; PANEL]; num_rows.div_ceil(PANEL) * dim];
+    for (index, row) in rows.chunks_exact(stride).enumerate() {
+        let panel = &mut lines[index / PANEL * dim..][..dim];
+        for (line, x) in panel.iter_mut().zip(&row[first..][..dim]) {
+            line[index % PANEL] = *x;
+        }
+    }
+    lines
+}
+
+/// Panels of 32 columns side by side: `[panel, row]` lines, for products over the rows. Missing columns are zeros.
+fn columns(rows: &[f32], stride: usize, first: usize, dim: usize) -> Vec<Line> {
+    let num_rows = rows.len() / stride;
+    let mut lines = vec![[0f32; PANEL]; dim.div_ceil(PANEL) * num_rows];
+    for (panel, lines) in lines.chunks_exact_mut(num_rows).enumerate() {
+        let width = PANEL.min(dim - panel * PANEL);
+        for (line, row) in lines.iter_mut().zip(rows.chunks_exact(stride)) {
+            line[..width].copy_from_slice(&row[first + panel * PANEL..][..width]);
+        }
+    }
+    lines
+}
+
+#[inline(always)]
+fn softmax(scores: &mut [f32]) {
+    const LANES: usize = 16;
+    let mut max = [f32::NEG_INFINITY; LANES];
+    let (runs, rest) = scores.as_chunks::<LANES>();
+    for run in runs {
+        for (max, x) in max.iter_mut().zip(run) {
+            *max = if *x > *max { *x } else { *max };
+        }
+    }
+    let max = max
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let mut sums = [0f32; LANES];
+    let (runs, rest) = scores.as_chunks_mut::<LANES>();
+    for run in runs {
+        for (sum, x) in sums.iter_mut().zip(run) {
+            *x = exp::<false>(*x - max);
+            *sum += *x;
+        }
+    }
+    let mut sum: f32 = sums.iter().sum();
+    for x in rest {
+        *x = exp::<false>(*x - max);
+        sum += *x;
+    }
+    let inverse = 1.0 / sum;
+    for x in scores {
+        *x *= inverse;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<f32> {
+        (0..len).map(|i| (i as f32 * 0.739).sin() * 2.0).collect()
+    }
+
+    /// The definition, in f64.
+    fn expected(qkv: &[f32], width: usize, num_heads: usize) -> Vec<f64> {
+        let dim = width / num_heads;
+        let rows: Vec<&[f32]> = qkv.chunks_exact(3 * width).collect();
+        let mut output = vec![0f64; rows.len() * width];
+        for (row, output) in rows.iter().zip(output.chunks_exact_mut(width)) {
+            for head in 0..num_heads {
+                let part = |row: &[f32], which: usize| -> Vec<f64> {
+                    let first = which * width + head * dim;
+                    row[first..][..dim].iter().map(|&x| f64::from(x)).collect()
+                };
+                let query = part(row, 0);
+                let weights: Vec<f64> = rows
+                    .iter()
+                    .map(|row| {
+                        let key = part(row, 1);
+                        query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>().exp()
+                    })
+                    .collect();
+                let sum: f64 = weights.iter().sum();
+                for (weight, row) in weights.iter().zip(&rows) {
+                    for (at, value) in part(row, 2).into_iter().enumerate() {
+                        output[head * dim + at] += weight / sum * value;
+                    }
+                }
+            }
+        }
+        output
+    }
+
+    #[test]
+    fn attention_agrees_with_its_definition() {
+        for (width, num_heads) in [(64, 2), (40, 2), (128, 2), (24, 3)] {
+            let lengths = [1, 33, 150];
+            let qkv = noise(184 * 3 * width);
+            let found = attend(&qkv, &lengths, width, num_heads);
+            let mut first = 0;
+            for length in lengths {
+                let text = &qkv[first * 3 * width..][..length * 3 * width];
+                let expected = expected(text, width, num_heads);
+                for (found, expected) in found[first * width..].iter().zip(expected) {
+                    assert!((f64::from(*found) - expected).abs() < 1e-4);
+                }
+                first += length;
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_has_the_same_bits_alone() {
+        let width = 64;
+        let qkv = noise(300 * 3 * width);
+        let all = attend(&qkv, &[100, 70, 130], width, 2);
+        let alone = attend(&qkv[100 * 3 * width..170 * 3 * width], &[70], width, 2);
+        assert!(all[100 * width..170 * width] == alone);
+    }
+}
