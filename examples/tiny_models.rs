@@ -4,7 +4,13 @@
 use std::path::PathBuf;
 
 use inglenook::embedding::testing::write_tiny_bert;
-use inglenook::llm::testing::{Script, write_scripted_gguf};
+use inglenook::llm::testing::{Script, write_babbling_gguf, write_scripted_gguf};
+
+/// Of a family that frames calls and thoughts.
+const TEMPLATE: &str = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}{# arguments #}\
+     {% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}{% for call in message.tool_calls %}\
+     <tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n\
+     {% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}";
 
 fn main() -> std::io::Result<()> {
     let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -16,5 +22,13 @@ fn main() -> std::io::Result<()> {
     write_tiny_bert(&embedder)?;
     let script =
         "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] is not shown.";
-    write_scripted_gguf(&dir.join("scripted.gguf"), &Script::once(script))
+    write_scripted_gguf(&dir.join("scripted.gguf"), &Script::once(script))?;
+    let calling = "I will look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\", \"days\": 2}}\n\
+         </tool_call>";
+    let calling = Script::once(calling).with_template(TEMPLATE).cut_every(3);
+    write_scripted_gguf(&dir.join("calling.gguf"), &calling)?;
+    let thinking = Script::once("<think>\nIt is so.\n</think>\n\nYes, indeed.");
+    let thinking = thinking.with_template(TEMPLATE).cut_every(4);
+    write_scripted_gguf(&dir.join("thinking.gguf"), &thinking)?;
+    write_babbling_gguf(&dir.join("babbling.gguf"), TEMPLATE)
 }

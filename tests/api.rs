@@ -404,12 +404,12 @@ fn unreadable_requests_are_refused_by_name() {
             "top_logprobs",
         ),
         (
-            json!({ "messages": message, "response_format": { "type": "json_object" } }),
+            json!({ "messages": message, "response_format": { "type": "xml" } }),
             "response_format",
         ),
         (
             json!({ "messages": message, "tools": [{ "type": "function" }] }),
-            "tools",
+            "tools[0].function",
         ),
     ];
     for (body, param) in cases {

@@ -60,6 +60,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("candle_", &["llm", "embedding", "kernels", "device"]),
     ("rusqlite", &["store", "telemetry"]),
     ("usearch", &["store"]),
+    ("llguidance", &["engine", "rag"]),
     ("env::var", &["config", "test_data"]),
     ("unsafe ", &["kernels"]),
     ("anyhow", &["app", "cli", "telemetry", "main"]),

@@ -54,6 +54,7 @@ fn request(prompt: Vec<u32>) -> GenerationRequest {
         end_tokens: Vec::new(),
         sampling: SamplingParams::greedy(),
         logprobs: None,
+        constraint: None,
         user: None,
         num_public_tokens: 0,
     }

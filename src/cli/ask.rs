@@ -58,6 +58,8 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
         },
         stops: Vec::new(),
         logprobs: None,
+        constraint: None,
+        shown: Vec::new(),
         user: None,
         num_public_tokens: 0,
         trims_start: true,

@@ -2,6 +2,7 @@
 //! and never waits for a client.
 
 mod block_cache;
+mod constraint;
 mod pace;
 mod request;
 mod sampler;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
+pub use constraint::Constraint;
 pub use request::{GenerationRequest, MAX_ALTERNATIVES, SamplingParams};
 pub use stats::EngineStats;
 pub use stream::{
@@ -125,6 +127,9 @@ pub enum EngineError {
         "the model's output is not a distribution (NaN, or no finite number); its file may be damaged"
     )]
     InvalidLogits,
+    /// The grammar became too complex, or left the model nothing to say.
+    #[error("the output cannot go on within the asked-for grammar or schema: {0}")]
+    ConstraintFailed(String),
     #[error("the server is shutting down, try again later")]
     ShuttingDown,
     #[error("the engine stopped unexpectedly, restart the server")]

@@ -1,7 +1,7 @@
 //! What the engine can be asked for, and the checks that make a request safe to run. Never alters a request silently,
 //! except that `max_tokens` is cut to what fits.
 
-use super::SubmitError;
+use super::{Constraint, SubmitError};
 use crate::llm::ModelSpec;
 
 /// Most alternatives that `GenerationRequest::logprobs` may ask for.
@@ -20,6 +20,8 @@ pub struct GenerationRequest {
     /// With each token, send its log-probability and those of this many most probable tokens (0 to
     /// [`MAX_ALTERNATIVES`]). They are the model's own: before bias, penalties and temperature.
     pub logprobs: Option<usize>,
+    /// What the output must look like. Generation ends, with `FinishReason::EndToken`, when nothing more may come.
+    pub constraint: Option<Constraint>,
     /// Whose request this is: users are served in turn, and what is cached of one's prompts is not used for another's.
     /// Requests that name nobody count as one user's.
     pub user: Option<String>,
@@ -182,6 +184,7 @@ mod tests {
             end_tokens: vec![],
             sampling: SamplingParams::default(),
             logprobs: None,
+            constraint: None,
             user: None,
             num_public_tokens: 0,
         }

@@ -56,7 +56,7 @@ pub struct Alternative {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model generated one of the request's end tokens.
+    /// The model generated one of the request's end tokens, or its constraint allows nothing more.
     EndToken,
     /// `max_tokens`, or the context length, was reached.
     MaxTokens,

@@ -5,6 +5,7 @@ use futures_util::StreamExt;
 use super::testing::{FakeModel, FakeModelOptions, Probe, greedy_reference};
 use super::*;
 
+mod constraint;
 mod lifecycle;
 mod output;
 
@@ -36,6 +37,7 @@ fn greedy(prompt: Vec<u32>, max_tokens: usize) -> GenerationRequest {
         end_tokens: vec![],
         sampling: SamplingParams::greedy(),
         logprobs: None,
+        constraint: None,
         user: None,
         num_public_tokens: 0,
     }

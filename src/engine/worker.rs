@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 
+use super::constraint::Constraints;
 use super::pace::{MAX_DRAFT, Pace};
 use super::sampler::{self, Sampler, Scratch};
 use super::scheduler::{Limits, Plan, Scheduler, Slice};
@@ -43,6 +44,7 @@ pub struct Worker {
     scheduler: Scheduler,
     /// Those of all sequences in the scheduler.
     requests: HashMap<SequenceId, Request>,
+    constraints: Constraints,
     commands: mpsc::Receiver<Command>,
     shutdown: Shutdown,
     scratch: Scratch,
@@ -117,6 +119,7 @@ impl Worker {
             model,
             scheduler,
             requests: HashMap::new(),
+            constraints: Constraints::default(),
             commands,
             shutdown: Shutdown::NotAsked,
             scratch: Scratch::default(),
@@ -196,6 +199,9 @@ impl Worker {
             return;
         };
         let id = self.new_id();
+        if let Some(constraint) = request.constraint {
+            self.constraints.add(id, constraint);
+        }
         let user = request.user.map(Into::into);
         let mut sequence = Sequence::new(id, user, request.prompt);
         sequence.num_public_tokens = request.num_public_tokens;
@@ -246,11 +252,12 @@ impl Worker {
 
     /// Forgets the sequences that nobody listens to any more, in whatever state they are.
     fn remove_cancelled(&mut self) {
-        let scheduler = &mut self.scheduler;
+        let (scheduler, constraints) = (&mut self.scheduler, &mut self.constraints);
         self.requests.retain(|id, request| {
             let is_wanted = request.is_wanted();
             if !is_wanted {
                 scheduler.remove(*id);
+                constraints.remove(*id);
             }
             is_wanted
         });
@@ -280,6 +287,10 @@ impl Worker {
             return Vec::new();
         }
         let id = slice.id;
+        // A mask is made for one token at a time.
+        if self.constraints.contains(id) {
+            return Vec::new();
+        }
         let Some(sequence) = self.scheduler.running(id) else {
             return Vec::new();
         };
@@ -315,6 +326,8 @@ impl Worker {
     fn compute(&mut self, step: &Step) -> Outbox {
         let batch = self.batch(step);
         let start = Instant::now();
+        let due = step.plan.slices.iter().filter(|slice| slice.reaches_end);
+        self.constraints.start(due.map(|slice| slice.id));
         let outbox = match self.model.forward(&batch) {
             Ok(logits) => match self.check_shape(step, &logits) {
                 Ok(()) => self.update(step, &logits),
@@ -398,6 +411,7 @@ impl Worker {
         for Sibling { output, sampler } in siblings {
             let sibling = self.new_id();
             self.scheduler.fork(id, sibling);
+            self.constraints.fork(id, sibling);
             let request = Request {
                 output: output.events,
                 num_cached_tokens: output.num_cached_tokens,
@@ -450,7 +464,15 @@ impl Worker {
         let Some(request) = self.requests.get_mut(&id) else {
             return false;
         };
-        let Ok(token) = request.sampler.sample(logits, &mut self.scratch) else {
+        let allowed = match self.constraints.apply(id, logits) {
+            Ok(allowed) => allowed,
+            Err(message) => {
+                self.scheduler.remove(id);
+                outbox.extend(self.end(id, Err(EngineError::ConstraintFailed(message))));
+                return false;
+            }
+        };
+        let Ok(token) = request.sampler.sample(allowed, &mut self.scratch) else {
             tracing::error!("the model gave logits that are no distribution");
             self.scheduler.discard(id);
             outbox.extend(self.end(id, Err(EngineError::InvalidLogits)));
@@ -474,6 +496,18 @@ impl Worker {
         let max_tokens = request.max_tokens;
         self.totals.num_generated_tokens += 1;
         self.scheduler.append(id, token);
+        match self.constraints.advance(id, token) {
+            Ok(false) => {}
+            Ok(true) => {
+                outbox.extend(self.finish(id, FinishReason::EndToken));
+                return false;
+            }
+            Err(message) => {
+                self.scheduler.remove(id);
+                outbox.extend(self.end(id, Err(EngineError::ConstraintFailed(message))));
+                return false;
+            }
+        }
         let num_generated = self.scheduler.sequence(id).map(Sequence::num_generated);
         if num_generated.is_some_and(|num| num >= max_tokens) {
             outbox.extend(self.finish(id, FinishReason::MaxTokens));
@@ -496,6 +530,7 @@ impl Worker {
 
     /// The last event for whoever waits for the sequence, and for its choices that have not begun.
     fn end(&mut self, id: SequenceId, event: Event) -> Vec<(Sender<Event>, Event)> {
+        self.constraints.remove(id);
         let Some(request) = self.requests.remove(&id) else {
             return Vec::new();
         };

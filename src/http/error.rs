@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::embedding::EmbeddingError;
 use crate::engine::{EngineError, SubmitError};
 use crate::rag::answer::AnswerError;
+use crate::rag::constrain::ConstrainError;
 use crate::rag::generate::GenerateError;
 use crate::rag::models::{LoadError, UnloadError};
 use crate::rag::prompt::PromptError;
@@ -253,7 +254,30 @@ impl From<UnloadError> for ApiError {
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
-        Self::internal(error.to_string())
+        let message = error.to_string();
+        match error {
+            EngineError::ConstraintFailed(_) => Self::malformed(message),
+            EngineError::ModelFailed(_)
+            | EngineError::InvalidLogits
+            | EngineError::ShuttingDown
+            | EngineError::Stopped => Self::internal(message),
+        }
+    }
+}
+
+impl From<ConstrainError> for ApiError {
+    fn from(error: ConstrainError) -> Self {
+        let message = error.to_string();
+        match error {
+            ConstrainError::Schema { .. }
+            | ConstrainError::TooLarge { .. }
+            | ConstrainError::TooSlow
+            | ConstrainError::Unavailable { .. } => Self::malformed(message),
+            ConstrainError::Busy => Self {
+                code: Some("rate_limit_exceeded"),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
+            },
+        }
     }
 }
 
@@ -263,6 +287,7 @@ impl From<GenerateError> for ApiError {
         match error {
             GenerateError::Submit(error) => error.into(),
             GenerateError::Engine(error) => error.into(),
+            GenerateError::Constrain(error) => error.into(),
             GenerateError::Template(_) => Self::invalid("messages", message),
             GenerateError::TimedOut { .. } => Self {
                 code: Some("timeout"),

@@ -8,9 +8,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::engine::{
-    Engine, EngineError, FinishReason, GeneratedToken, GenerationRequest, SamplingParams,
-    SubmitError, TokenEvent, TokenStream, Usage,
+    Constraint, Engine, EngineError, FinishReason, GeneratedToken, GenerationRequest,
+    SamplingParams, SubmitError, TokenEvent, TokenStream, Usage,
 };
+use crate::rag::constrain::{ConstrainError, Constrainer};
+use crate::rag::conversation::Dialect;
 use crate::rag::models::Lease;
 use crate::tokenizer::{ChatTemplate, SpecialTokens, StreamDecoder, TemplateError, Tokenizer};
 
@@ -33,6 +35,8 @@ struct Inner {
     engine: Engine,
     tokenizer: Tokenizer,
     template: ChatTemplate,
+    dialect: Dialect,
+    constrainer: Constrainer,
 }
 
 /// How one text is to be generated.
@@ -47,6 +51,10 @@ pub struct GenerationOptions {
     pub stops: Vec<String>,
     /// Log-probabilities with this many alternatives.
     pub logprobs: Option<usize>,
+    /// What the text is held to.
+    pub constraint: Option<Constraint>,
+    /// Control tokens that the text shows, with their spelling.
+    pub shown: Vec<(u32, &'static str)>,
     /// For fairness between callers, and so that none of them can tell from the time an answer takes what another asked.
     pub user: Option<String>,
     /// Leading tokens of the prompt that say nothing of the user.
@@ -85,6 +93,8 @@ pub enum GenerateError {
     Engine(#[from] EngineError),
     #[error("the messages do not fit this model's chat template: {0}")]
     Template(#[from] TemplateError),
+    #[error(transparent)]
+    Constrain(#[from] ConstrainError),
     #[error(
         "the answer was not finished within {seconds} s; ask for fewer tokens or raise generation_timeout"
     )]
@@ -108,7 +118,9 @@ impl ChatModel {
             inner: Arc::new(Inner {
                 id,
                 engine,
+                constrainer: Constrainer::new(tokenizer.clone()),
                 tokenizer,
+                dialect: Dialect::of(&template),
                 template,
             }),
             lease: None,
@@ -135,6 +147,16 @@ impl ChatModel {
         &self.inner.tokenizer
     }
 
+    /// What the model's chat template was written for.
+    pub fn dialect(&self) -> Dialect {
+        self.inner.dialect
+    }
+
+    /// Compiles what this model's answers are to be held to.
+    pub fn constrainer(&self) -> &Constrainer {
+        &self.inner.constrainer
+    }
+
     /// Longest prompt and answer together, in tokens.
     pub fn context_length(&self) -> usize {
         self.inner.engine.context_length()
@@ -146,9 +168,24 @@ impl ChatModel {
         messages: &[Value],
         extra: &serde_json::Map<String, Value>,
     ) -> Result<Vec<u32>, GenerateError> {
-        let messages = self.defused(messages);
-        let text = self.inner.template.render(&messages, None, true, extra)?;
+        let text = self.rendered(messages, None, extra)?;
         Ok(self.encode(&text, SpecialTokens::Parse))
+    }
+
+    /// The text of a conversation, ending where the assistant is to speak. What anybody wrote in it is defused.
+    pub(super) fn rendered(
+        &self,
+        messages: &[Value],
+        tools: Option<&Value>,
+        extra: &serde_json::Map<String, Value>,
+    ) -> Result<String, TemplateError> {
+        let messages = self.defused(messages);
+        let mut tools = tools.cloned();
+        if let Some(tools) = &mut tools {
+            self.defuse(tools);
+        }
+        let template = &self.inner.template;
+        template.render(&messages, tools.as_ref(), true, extra)
     }
 
     /// How many tokens a text has by itself.
@@ -184,7 +221,14 @@ impl ChatModel {
         match value {
             Value::String(text) => *text = self.inner.tokenizer.defuse(text),
             Value::Array(items) => items.iter_mut().for_each(|item| self.defuse(item)),
-            Value::Object(fields) => fields.values_mut().for_each(|field| self.defuse(field)),
+            // The names of arguments are somebody's words too.
+            Value::Object(fields) => {
+                let entries = std::mem::take(fields).into_iter();
+                fields.extend(entries.map(|(name, mut field)| {
+                    self.defuse(&mut field);
+                    (self.inner.tokenizer.defuse(&name), field)
+                }));
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
@@ -230,13 +274,15 @@ impl ChatModel {
             end_tokens: self.inner.tokenizer.end_tokens().to_vec(),
             sampling: options.sampling,
             logprobs: options.logprobs,
+            constraint: options.constraint,
             user: options.user,
             num_public_tokens: options.num_public_tokens,
         };
         let deadline = Instant::now() + options.timeout;
         let generation = |stream| Generation {
             stream: Some(stream),
-            decoder: StreamDecoder::new(&self.inner.tokenizer, options.stops.clone()),
+            decoder: StreamDecoder::new(&self.inner.tokenizer, options.stops.clone())
+                .showing(options.shown.clone()),
             deadline,
             timeout: options.timeout,
             pending: Vec::new(),
@@ -320,6 +366,16 @@ impl Generation {
                     return Some(Err(error.into()));
                 }
             }
+        }
+    }
+
+    /// Ends the text here, as if the model had ended it: nothing more is computed.
+    pub(super) fn stop(&mut self) {
+        if let Some(stream) = &self.stream
+            && self.finished.is_none()
+        {
+            self.usage.num_cached_tokens = stream.num_cached_tokens();
+            self.finished = Some(EndReason::Stop);
         }
     }
 

@@ -4,15 +4,20 @@
 pub mod answer;
 pub mod chunk;
 pub mod cite;
+pub mod constrain;
+pub mod conversation;
 pub mod document;
 pub mod extract;
 pub mod generate;
 pub mod ingest;
 pub mod models;
+pub mod output;
 pub mod prompt;
 pub mod quote;
+pub mod reply;
 pub mod retrieve;
 pub mod sentence;
+pub mod tools;
 
 use crate::embedding::{Embedder, Pooling};
 use crate::store::Store;

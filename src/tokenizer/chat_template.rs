@@ -18,6 +18,7 @@ const NAME: &str = "chat template";
 /// A compiled template. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
+    source: Arc<str>,
     environment: Arc<Environment<'static>>,
     bos: String,
     eos: String,
@@ -33,10 +34,16 @@ impl ChatTemplate {
             .add_template_owned(NAME, without_generation_tags(source))
             .map_err(|error| TemplateError::Syntax(describe(&error)))?;
         Ok(Self {
+            source: source.into(),
             environment: Arc::new(environment),
             bos: bos.into(),
             eos: eos.into(),
         })
+    }
+
+    /// Whether the template's own text contains this: what a model was trained to write is spelled there.
+    pub fn mentions(&self, text: &str) -> bool {
+        self.source.contains(text)
     }
 
     /// The prompt for a conversation. `messages` and `tools` are as in OpenAI's API; `extra` are further variables for

@@ -27,7 +27,7 @@ use defuse::Defuser;
 use huggingface::HuggingFace;
 use special::{Fragment, SpecialSplitter};
 use spm::Spm;
-use vocabulary::Vocabulary;
+use vocabulary::{TokenKind, Vocabulary};
 
 pub use chat_template::{ChatTemplate, TemplateError};
 pub use stream::{Piece, StreamDecoder};
@@ -125,6 +125,22 @@ impl Tokenizer {
     /// The bytes that a token adds to decoded text: none for control tokens, `None` for an id outside the vocabulary.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.0.vocabulary.bytes(id)
+    }
+
+    /// The bytes of a token that text is made of; `None` for one that steers the model or that text never has.
+    pub fn text_bytes(&self, id: u32) -> Option<&[u8]> {
+        let bytes = self.token_bytes(id)?;
+        let is_text = matches!(
+            self.0.vocabulary.kind(id),
+            TokenKind::Normal | TokenKind::UserDefined | TokenKind::Byte
+        );
+        (is_text && !bytes.is_empty()).then_some(bytes)
+    }
+
+    /// The control token that is spelled like this: one that decoded text does not show.
+    pub fn control_token(&self, spelling: &str) -> Option<u32> {
+        let id = self.id_of(spelling)?;
+        (self.0.vocabulary.kind(id) == TokenKind::Control).then_some(id)
     }
 
     /// The token that the vocabulary spells like this.

@@ -8,6 +8,8 @@ use super::Tokenizer;
 pub struct StreamDecoder {
     tokenizer: Tokenizer,
     stops: Vec<String>,
+    /// Control tokens that are part of the text, with their spelling.
+    shown: Vec<(u32, &'static str)>,
     /// Bytes that begin a character.
     partial: Vec<u8>,
     /// Text that is not shown yet, because a stop string may begin in it.
@@ -29,10 +31,17 @@ impl StreamDecoder {
         Self {
             tokenizer: tokenizer.clone(),
             stops,
+            shown: Vec::new(),
             partial: Vec::new(),
             held: String::new(),
             is_stopped: false,
         }
+    }
+
+    /// Makes these control tokens, which text does not show otherwise, part of it.
+    pub fn showing(mut self, shown: Vec<(u32, &'static str)>) -> Self {
+        self.shown = shown;
+        self
     }
 
     /// Takes the next token. The first stop string to be complete counts, of those complete at once the longest; it is
@@ -41,9 +50,12 @@ impl StreamDecoder {
         if self.is_stopped {
             return Piece::default();
         }
-        if let Some(bytes) = self.tokenizer.token_bytes(id) {
-            self.partial.extend_from_slice(bytes);
-        }
+        let shown = self.shown.iter().find(|(shown, _)| *shown == id);
+        let bytes = match shown {
+            Some((_, spelling)) => Some(spelling.as_bytes()),
+            None => self.tokenizer.token_bytes(id),
+        };
+        self.partial.extend_from_slice(bytes.unwrap_or_default());
         let fresh = self.take_characters();
         self.show(&fresh)
     }

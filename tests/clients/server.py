@@ -14,7 +14,7 @@ SHOWN = "The keeper of the lighthouse is Maren Holt [1]. An invented source is n
 class Server:
     """A running server; `base_url` is its address. Ended by `close`."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, chat_model="scripted"):
         self.dir = tempfile.TemporaryDirectory()
         folder = pathlib.Path(self.dir.name)
         models = folder / "models"
@@ -27,7 +27,7 @@ class Server:
         }
         command = [
             PROGRAM, "serve", "--port", "0", "--data-dir", folder / "data", "--log", "warn",
-            "--chat-model", models / "scripted.gguf", "--embedding-model", models / "tiny-bert", *args,
+            "--chat-model", models / f"{chat_model}.gguf", "--embedding-model", models / "tiny-bert", *args,
         ]
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment | {"HOME": str(folder)}, stdout=subprocess.PIPE, text=True

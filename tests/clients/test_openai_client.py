@@ -198,10 +198,9 @@ def test_errors_are_the_clients_own(client, server):
     with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(model="scripted", messages=message, temperature=9)
     assert error.value.param == "temperature"
-    with pytest.raises(openai.BadRequestError):
-        client.chat.completions.create(
-            model="scripted", messages=message, tools=[{"type": "function", "function": {"name": "f"}}]
-        )
+    with pytest.raises(openai.BadRequestError) as error:
+        client.chat.completions.create(model="scripted", messages=message, tools=[{"type": "custom", "custom": {}}])
+    assert error.value.param == "tools[0]"
     with pytest.raises(openai.NotFoundError):
         client.batches.list()
     stranger = openai.OpenAI(base_url=server.base_url + "/v1", api_key="wrong", max_retries=0)

@@ -63,6 +63,7 @@ pub async fn run_until(
         end_tokens: Vec::new(),
         sampling: SamplingParams::greedy(),
         logprobs: None,
+        constraint: None,
         user: None,
         num_public_tokens: 0,
     })?;

@@ -1,20 +1,28 @@
 //! `POST /v1/chat/completions`, streamed and not.
 
+mod messages;
+
 use actix_web::{HttpResponse, web};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::engine::{GeneratedToken, Usage};
+use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonParts;
+use crate::http::openai::format::{self, Guide, ResponseFormat};
 use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
-use crate::http::openai::quote;
+use crate::http::openai::{quote, tools};
 use crate::http::sse::{self, ClientGone, Frame, Frames};
-use crate::http::{Context, blocking};
 use crate::rag::QUOTE_MODEL;
-use crate::rag::generate::{ChatModel, EndReason, Generation, GenerationEvent};
+use crate::rag::conversation::{ChatMessage, PastCall};
+use crate::rag::generate::{ChatModel, EndReason, GenerateError};
+use crate::rag::reply::{Replied, Reply, ReplyEvent, ReplyPlan, ReplyRequest};
 use crate::store::{new_id, unix_now};
+use messages::Message;
+
+pub use messages::Content;
 
 /// Choices that one request may ask for.
 const MAX_CHOICES: u32 = 16;
@@ -32,12 +40,18 @@ pub struct ChatRequest {
     top_logprobs: Option<u32>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
-    tools: Option<Value>,
+    tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
+    parallel_tool_calls: Option<bool>,
     functions: Option<Value>,
     audio: Option<Value>,
     web_search_options: Option<Value>,
     response_format: Option<ResponseFormat>,
+    structured_outputs: Option<Guide>,
+    guided_json: Option<Value>,
+    guided_regex: Option<String>,
+    guided_grammar: Option<String>,
+    guided_choice: Option<Vec<String>>,
     chat_template_kwargs: Option<Map<String, Value>>,
     reasoning_effort: Option<String>,
 }
@@ -47,51 +61,19 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
-struct ResponseFormat {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct Message {
-    role: String,
-    content: Option<Content>,
-    tool_calls: Option<Value>,
-}
-
-/// Text, or parts of which only text is served.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Debug, Deserialize)]
-pub struct Part {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-    refusal: Option<String>,
-}
-
 impl ChatRequest {
     /// Takes the question that the conversation ends with.
     pub(super) fn take_question(&mut self) -> Result<String, ApiError> {
-        let messages = template_messages(std::mem::take(&mut self.messages))?;
-        let question = match messages.last() {
-            Some(last) if last["role"] == "user" => last["content"].as_str().unwrap_or_default(),
-            _ => {
-                let message = "the last message must be of role 'user'";
-                return Err(ApiError::invalid("messages", message));
-            }
+        let messages = messages::checked(std::mem::take(&mut self.messages))?;
+        let Some(ChatMessage::User(question)) = messages.last() else {
+            let message = "the last message must be of role 'user'";
+            return Err(ApiError::invalid("messages", message));
         };
         if question.trim().is_empty() {
             let message = "the last message is empty, but must be a question";
             return Err(ApiError::invalid("messages", message));
         }
-        Ok(question.to_string())
+        Ok(question.clone())
     }
 
     pub(super) fn is_streamed(&self) -> bool {
@@ -104,80 +86,6 @@ impl ChatRequest {
     }
 }
 
-impl Content {
-    /// The text of all parts together; `param` names the place in an error.
-    pub fn into_text(self, param: &str) -> Result<String, ApiError> {
-        let parts = match self {
-            Content::Text(text) => return Ok(text),
-            Content::Parts(parts) => parts,
-        };
-        let mut text = String::new();
-        for (at, part) in parts.into_iter().enumerate() {
-            let here = format!("{param}[{at}]");
-            match part.kind.as_str() {
-                "text" | "input_text" | "output_text" => {
-                    text.push_str(&part.text.ok_or_else(|| {
-                        ApiError::invalid(
-                            format!("{here}.text"),
-                            format!("{here} is of type '{}' but has no text", part.kind),
-                        )
-                    })?)
-                }
-                "refusal" => text.push_str(&part.refusal.unwrap_or_default()),
-                other => {
-                    let message =
-                        format!("{here} is of type '{other}', but this model takes only text");
-                    return Err(ApiError::unsupported(here, message));
-                }
-            }
-        }
-        Ok(text)
-    }
-}
-
-/// The messages as a chat template reads them.
-fn template_messages(messages: Vec<Message>) -> Result<Vec<Value>, ApiError> {
-    if messages.is_empty() {
-        return Err(ApiError::invalid(
-            "messages",
-            "messages is empty, but must have at least one message",
-        ));
-    }
-    let mut plain = Vec::with_capacity(messages.len());
-    for (at, message) in messages.into_iter().enumerate() {
-        let role = match message.role.as_str() {
-            "system" | "developer" => "system",
-            "user" => "user",
-            "assistant" => "assistant",
-            "tool" | "function" => "tool",
-            other => {
-                let param = format!("messages[{at}].role");
-                let message = format!(
-                    "{param} is '{other}', but must be one of system, developer, user, assistant, tool"
-                );
-                return Err(ApiError::invalid(param, message));
-            }
-        };
-        let param = format!("messages[{at}].content");
-        let content = match message.content {
-            Some(content) => content.into_text(&param)?,
-            None if role == "assistant" => String::new(),
-            None => {
-                return Err(ApiError::invalid(
-                    param.clone(),
-                    format!("missing required parameter: '{param}'"),
-                ));
-            }
-        };
-        let mut plain_message = json!({ "role": role, "content": content });
-        if let Some(calls) = message.tool_calls.filter(|calls| !calls.is_null()) {
-            plain_message["tool_calls"] = calls;
-        }
-        plain.push(plain_message);
-    }
-    Ok(plain)
-}
-
 /// What the answers carry besides the text.
 pub(super) struct Envelope {
     pub id: String,
@@ -188,7 +96,7 @@ pub(super) struct Envelope {
 }
 
 impl Envelope {
-    pub fn completion(&self, choices: &[Value], usage: &Usage) -> Value {
+    pub fn completion(&self, choices: &[Value], usage: Value) -> Value {
         json!({
             "id": self.id,
             "object": "chat.completion",
@@ -197,7 +105,7 @@ impl Envelope {
             "system_fingerprint": self.fingerprint,
             "service_tier": "default",
             "choices": choices,
-            "usage": usage_json(usage),
+            "usage": usage,
         })
     }
 
@@ -217,7 +125,7 @@ pub async fn create(
     context: web::Data<Context>,
     body: JsonParts<ChatRequest, SamplingFields>,
 ) -> Result<HttpResponse, ApiError> {
-    let JsonParts(request, sampling) = body;
+    let JsonParts(mut request, sampling) = body;
     refuse_unserved(&request)?;
     let (is_streamed, include_usage) = (request.is_streamed(), request.includes_usage());
     let num_choices = request.n.unwrap_or(1);
@@ -230,25 +138,58 @@ pub async fn create(
     let logprobs = wanted_logprobs(request.logprobs, request.top_logprobs)?;
     let max_tokens = request.max_completion_tokens.or(request.max_tokens);
     let options = sampling.options(max_tokens, logprobs, context.generation_timeout())?;
+    let tools = tools::checked(
+        request.tools.as_deref(),
+        request.tool_choice.as_ref(),
+        request.parallel_tool_calls,
+    )?;
+    let guide = Guide {
+        json: request.guided_json.take(),
+        regex: request.guided_regex.take(),
+        grammar: request.guided_grammar.take(),
+        choice: request.guided_choice.take(),
+    };
+    let shape = format::shape(
+        request.response_format.take(),
+        request.structured_outputs.take(),
+        guide,
+    )?;
     if request.model.as_deref() == Some(QUOTE_MODEL) {
-        if num_choices > 1 || logprobs.is_some() {
-            let param = if num_choices > 1 { "n" } else { "logprobs" };
+        let unserved = [
+            ("n", num_choices > 1),
+            ("logprobs", logprobs.is_some()),
+            ("tools", tools.is_wanted()),
+            ("response_format", shape.is_some()),
+        ];
+        if let Some((param, _)) = unserved.iter().find(|(_, is_asked)| *is_asked) {
             let message = format!(
-                "{param} is not served for '{QUOTE_MODEL}', which has one answer and no tokens"
+                "{param} is not served for '{QUOTE_MODEL}', which has one answer in the documents' own words"
             );
-            return Err(ApiError::unsupported(param, message));
+            return Err(ApiError::unsupported(*param, message));
         }
         return quote::create(&context, request).await;
     }
+    let held_by = shape.as_ref().map_or("tools", |(_, field)| *field);
     let chat = context.chat_model(request.model.as_deref()).await?;
     let mut extra = request.chat_template_kwargs.unwrap_or_default();
     let thinks = is_thinking(request.reasoning_effort.as_deref());
     extra.entry("enable_thinking").or_insert(json!(thinks));
-    let messages = template_messages(request.messages)?;
-    let templated = chat.clone();
-    let prompt = blocking(move || Ok(templated.prompt(&messages, &extra)?)).await?;
+    let plan = ReplyPlan::new(
+        &chat,
+        ReplyRequest {
+            messages: messages::checked(request.messages)?,
+            extra,
+            tools,
+            shape: shape.map(|(shape, _)| shape),
+            options,
+        },
+    );
+    let plan = plan.await.map_err(|error| match error {
+        GenerateError::Constrain(error) => ApiError::from(error).about(held_by),
+        error => error.into(),
+    })?;
 
-    let generations = chat.generate_choices(prompt, options, num_choices as usize)?;
+    let replies = plan.start(num_choices as usize)?;
     let envelope = Envelope {
         id: new_id("chatcmpl-"),
         created: unix_now(),
@@ -264,45 +205,24 @@ pub async fn create(
                 include_usage,
                 frames,
             };
-            stream.run(generations).await
+            stream.run(replies).await
         }));
     }
-    complete(&chat, envelope, generations).await
+    complete(&chat, envelope, replies).await
 }
 
 fn refuse_unserved(request: &ChatRequest) -> Result<(), ApiError> {
-    let no_tools = request
-        .tool_choice
-        .as_ref()
-        .is_some_and(|choice| choice == "none");
-    if !no_tools {
-        refuse(
-            "tools",
-            &request.tools,
-            "tools are not served yet; leave out 'tools'",
-        )?;
-    }
     refuse(
         "functions",
         &request.functions,
-        "functions are not served; leave out 'functions'",
+        "functions are not served; use 'tools'",
     )?;
     refuse("audio", &request.audio, "audio output is not served")?;
     refuse(
         "web_search_options",
         &request.web_search_options,
         "web search is not served: nothing leaves this machine",
-    )?;
-    match &request.response_format {
-        Some(format) if format.kind != "text" => Err(ApiError::unsupported(
-            "response_format",
-            format!(
-                "response_format '{}' is not served yet; use 'text'",
-                format.kind
-            ),
-        )),
-        _ => Ok(()),
-    }
+    )
 }
 
 fn wanted_logprobs(logprobs: Option<bool>, top: Option<u32>) -> Result<Option<usize>, ApiError> {
@@ -325,35 +245,71 @@ fn wanted_logprobs(logprobs: Option<bool>, top: Option<u32>) -> Result<Option<us
 async fn complete(
     chat: &ChatModel,
     envelope: Envelope,
-    generations: Vec<Generation>,
+    replies: Vec<Reply>,
 ) -> Result<HttpResponse, ApiError> {
     let finished =
-        futures_util::future::try_join_all(generations.into_iter().map(Generation::collect))
-            .await?;
-    let mut usage = Usage::default();
+        futures_util::future::try_join_all(replies.into_iter().map(Reply::collect)).await?;
+    let mut spent = Spent::default();
     let mut choices = Vec::new();
-    for (index, generated) in finished.into_iter().enumerate() {
-        add_usage(&mut usage, &generated.usage, index);
+    for (index, replied) in finished.into_iter().enumerate() {
+        spent.add(&replied.usage, replied.num_reasoning_tokens, index);
         let logprobs = envelope
             .with_logprobs
-            .then(|| logprobs_json(chat, &generated.tokens));
+            .then(|| logprobs_json(chat, &replied.tokens));
         choices.push(json!({
             "index": index,
-            "message": { "role": "assistant", "content": generated.text, "refusal": null },
             "logprobs": logprobs,
-            "finish_reason": finish_reason(generated.reason),
+            "finish_reason": reply_finish_reason(replied.reason, replied.calls.len()),
+            "message": message_json(replied),
         }));
     }
-    Ok(HttpResponse::Ok().json(envelope.completion(&choices, &usage)))
+    Ok(HttpResponse::Ok().json(envelope.completion(&choices, spent.json())))
 }
 
-/// The prompt is counted once, however many choices were made of it.
-fn add_usage(total: &mut Usage, one: &Usage, index: usize) {
-    if index == 0 {
-        total.num_prompt_tokens = one.num_prompt_tokens;
-        total.num_cached_tokens = one.num_cached_tokens;
+fn message_json(replied: Replied) -> Value {
+    // Nothing but calls is no content.
+    let is_said = !replied.text.is_empty() || replied.calls.is_empty();
+    let content = is_said.then_some(replied.text);
+    let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+    if !replied.reasoning.is_empty() {
+        message["reasoning_content"] = json!(replied.reasoning);
     }
-    total.num_completion_tokens += one.num_completion_tokens;
+    if !replied.calls.is_empty() {
+        let call = |call: PastCall| {
+            json!({
+                "id": call.id,
+                "type": "function",
+                "function": { "name": call.name, "arguments": call.arguments },
+            })
+        };
+        message["tool_calls"] = replied.calls.into_iter().map(call).collect();
+    }
+    message
+}
+
+/// What all choices together took.
+#[derive(Default)]
+struct Spent {
+    usage: Usage,
+    num_reasoning_tokens: usize,
+}
+
+impl Spent {
+    /// The prompt is counted once, however many choices were made of it.
+    fn add(&mut self, one: &Usage, num_reasoning_tokens: usize, index: usize) {
+        if index == 0 {
+            self.usage.num_prompt_tokens = one.num_prompt_tokens;
+            self.usage.num_cached_tokens = one.num_cached_tokens;
+        }
+        self.usage.num_completion_tokens += one.num_completion_tokens;
+        self.num_reasoning_tokens += num_reasoning_tokens;
+    }
+
+    fn json(&self) -> Value {
+        let mut usage = usage_json(&self.usage);
+        usage["completion_tokens_details"]["reasoning_tokens"] = json!(self.num_reasoning_tokens);
+        usage
+    }
 }
 
 struct ChunkStream {
@@ -364,61 +320,71 @@ struct ChunkStream {
 }
 
 impl ChunkStream {
-    async fn run(self, generations: Vec<Generation>) -> Result<(), ClientGone> {
-        let num_choices = generations.len();
-        for index in 0..num_choices {
-            self.send(
-                index,
-                json!({ "role": "assistant", "content": "" }),
-                None,
-                Value::Null,
-            )
-            .await?;
+    async fn run(self, replies: Vec<Reply>) -> Result<(), ClientGone> {
+        let mut num_calls = vec![0; replies.len()];
+        for index in 0..replies.len() {
+            let role = json!({ "role": "assistant", "content": "" });
+            self.send(index, role, None, Value::Null).await?;
         }
-        let mut events = stream::select_all(generations.into_iter().enumerate().map(
-            |(index, generation)| {
-                Box::pin(stream::unfold(
-                    generation,
-                    move |mut generation| async move {
-                        let event = generation.next().await?;
-                        Some(((index, event), generation))
-                    },
-                ))
-            },
-        ));
-        let mut usage = Usage::default();
+        let events = replies.into_iter().enumerate().map(|(index, reply)| {
+            Box::pin(stream::unfold(reply, move |mut reply| async move {
+                let event = reply.next().await?;
+                Some(((index, event), reply))
+            }))
+        });
+        let mut events = stream::select_all(events);
+        let mut spent = Spent::default();
         while let Some((index, event)) = events.next().await {
-            match event {
-                Ok(GenerationEvent::Text { text, tokens }) => {
-                    let logprobs = if self.envelope.with_logprobs {
-                        logprobs_json(&self.chat, &tokens)
-                    } else {
-                        Value::Null
-                    };
-                    self.send(index, json!({ "content": text }), None, logprobs)
-                        .await?;
-                }
-                Ok(GenerationEvent::Finished { reason, usage: one }) => {
-                    add_usage(&mut usage, &one, index);
-                    self.send(
-                        index,
-                        json!({}),
-                        Some(finish_reason(Some(reason))),
-                        Value::Null,
-                    )
-                    .await?;
-                }
+            let event = match event {
+                Ok(event) => event,
                 Err(error) => {
-                    return self
-                        .frames
-                        .send(Frame::Data(ApiError::from(error).body()))
-                        .await;
+                    let error = Frame::Data(ApiError::from(error).body());
+                    return self.frames.send(error).await;
                 }
-            }
+            };
+            let mut logprobs = Value::Null;
+            let mut finished = None;
+            let delta = match event {
+                ReplyEvent::Text { text, tokens } => {
+                    if self.envelope.with_logprobs {
+                        logprobs = logprobs_json(&self.chat, &tokens);
+                    }
+                    json!({ "content": text })
+                }
+                ReplyEvent::Reasoning(thought) => json!({ "reasoning_content": thought }),
+                ReplyEvent::ToolCall {
+                    index: at,
+                    id,
+                    name,
+                } => {
+                    num_calls[index] += 1;
+                    let function = json!({ "name": name, "arguments": "" });
+                    let call =
+                        json!({ "index": at, "id": id, "type": "function", "function": function });
+                    json!({ "tool_calls": [call] })
+                }
+                ReplyEvent::ToolArguments {
+                    index: at,
+                    fragment,
+                } => {
+                    let call = json!({ "index": at, "function": { "arguments": fragment } });
+                    json!({ "tool_calls": [call] })
+                }
+                ReplyEvent::Finished {
+                    reason,
+                    usage,
+                    num_reasoning_tokens,
+                } => {
+                    spent.add(&usage, num_reasoning_tokens, index);
+                    finished = Some(reply_finish_reason(Some(reason), num_calls[index]));
+                    json!({})
+                }
+            };
+            self.send(index, delta, finished, logprobs).await?;
         }
         if self.include_usage {
             let mut chunk = self.envelope.chunk(json!([]));
-            chunk["usage"] = usage_json(&usage);
+            chunk["usage"] = spent.json();
             self.frames.send(Frame::Data(chunk)).await?;
         }
         self.frames.send(Frame::Done).await
@@ -441,6 +407,13 @@ impl ChunkStream {
             chunk["usage"] = Value::Null;
         }
         self.frames.send(Frame::Data(chunk)).await
+    }
+}
+
+fn reply_finish_reason(reason: Option<EndReason>, num_calls: usize) -> &'static str {
+    match reason {
+        Some(EndReason::Stop) | None if num_calls > 0 => "tool_calls",
+        reason => finish_reason(reason),
     }
 }
 

@@ -6,12 +6,14 @@ pub mod completions;
 pub mod embeddings;
 pub mod files;
 pub mod filters;
+pub mod format;
 pub mod models;
 pub mod page;
 pub mod parameters;
 pub mod quote;
 pub mod rerank;
 pub mod responses;
+pub mod tools;
 pub mod vector_store_files;
 pub mod vector_stores;
 

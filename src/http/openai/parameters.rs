@@ -84,6 +84,8 @@ impl SamplingFields {
             },
             stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
             logprobs,
+            constraint: None,
+            shown: Vec::new(),
             trims_start: true,
             user: self.user,
             num_public_tokens: 0,
@@ -102,8 +104,8 @@ pub fn refuse(param: &str, value: &Option<Value>, why: &str) -> Result<(), ApiEr
     }
 }
 
-/// Whether a reasoning effort asks the model to think aloud. Nobody asks by saying nothing: the thoughts would be shown
-/// as part of the answer.
+/// Whether a reasoning effort asks the model to think aloud. Nobody asks by saying nothing: thoughts take their time
+/// before the first word of the answer.
 pub fn is_thinking(effort: Option<&str>) -> bool {
     !matches!(effort, None | Some("none" | "minimal"))
 }

@@ -57,7 +57,7 @@ pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpR
         "logprobs": null,
         "finish_reason": finish_reason(None),
     });
-    Ok(HttpResponse::Ok().json(envelope.completion(&[choice], &quoted.usage)))
+    Ok(HttpResponse::Ok().json(envelope.completion(&[choice], usage_json(&quoted.usage))))
 }
 
 #[derive(Default)]

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::gguf_file::{Tensor, write_gguf};
 use super::model_folder::write_weights;
+use super::{TinyModel, write_tiny_gguf};
 use crate::llm::gguf::{Array, Value};
 
 /// What the model says after the last token of a prompt.
@@ -16,6 +17,8 @@ use crate::llm::gguf::{Array, Value};
 pub struct Script {
     words: Vec<String>,
     is_endless: bool,
+    template: String,
+    controls: Vec<String>,
 }
 
 impl Script {
@@ -24,15 +27,47 @@ impl Script {
         Self {
             words: words(text),
             is_endless: false,
+            template: TEMPLATE.to_owned(),
+            controls: Vec::new(),
         }
     }
 
     /// Says `text` again and again.
     pub fn endless(text: &str) -> Self {
         Self {
-            words: words(&format!("{text} ")),
             is_endless: true,
+            ..Self::once(&format!("{text} "))
         }
+    }
+
+    /// With a chat template of its own.
+    pub fn with_template(mut self, template: &str) -> Self {
+        self.template = template.to_owned();
+        self
+    }
+
+    /// Says these parts of its text by control tokens, in a GGUF file. Each may stand in the text once.
+    pub fn with_controls(mut self, controls: &[&str]) -> Self {
+        for control in controls {
+            let split = |word: String| {
+                let Some((before, after)) = word.split_once(control) else {
+                    return vec![word];
+                };
+                let parts = [before, control, after].map(str::to_owned);
+                parts.into_iter().filter(|part| !part.is_empty()).collect()
+            };
+            self.words = self.words.into_iter().flat_map(split).collect();
+        }
+        self.controls = controls.iter().map(|it| it.to_string()).collect();
+        self
+    }
+
+    /// In tokens of this many letters instead of words.
+    pub fn cut_every(mut self, num_letters: usize) -> Self {
+        let letters: Vec<char> = self.words.concat().chars().collect();
+        let parts = letters.chunks(num_letters);
+        self.words = parts.map(|part| part.iter().collect()).collect();
+        self
     }
 }
 
@@ -61,6 +96,7 @@ struct Vocabulary {
     first_word: usize,
     last_word: usize,
     is_endless: bool,
+    template: String,
 }
 
 /// Writes the model as a GGUF file.
@@ -129,6 +165,11 @@ impl Vocabulary {
         kinds.push(NORMAL);
         let first_word = tokens.len();
         for word in &script.words {
+            if script.controls.contains(word) {
+                tokens.push(word.clone());
+                kinds.push(CONTROL);
+                continue;
+            }
             tokens.push(
                 word.bytes()
                     .map(|byte| alphabet[usize::from(byte)])
@@ -150,7 +191,33 @@ impl Vocabulary {
             first_word,
             last_word,
             is_endless: script.is_endless,
+            template: script.template.clone(),
         }
+    }
+
+    /// The pairs that describe it in a GGUF file.
+    fn metadata(&self) -> Vec<(String, Value)> {
+        let text = |text: &str| Value::String(text.to_owned());
+        let pairs = [
+            ("tokenizer.ggml.model", text("gpt2")),
+            ("tokenizer.ggml.pre", text("qwen2")),
+            (
+                "tokenizer.ggml.tokens",
+                Value::Array(Array::String(self.tokens.clone())),
+            ),
+            (
+                "tokenizer.ggml.token_type",
+                Value::Array(Array::I32(self.kinds.clone())),
+            ),
+            (
+                "tokenizer.ggml.merges",
+                Value::Array(Array::String(vec!["q z".to_owned()])),
+            ),
+            ("tokenizer.ggml.eos_token_id", Value::U32(self.end as u32)),
+            ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+            ("tokenizer.chat_template", text(&self.template)),
+        ];
+        pairs.map(|(key, value)| (key.to_owned(), value)).to_vec()
     }
 
     fn id_of(&self, token: &str) -> usize {
@@ -171,16 +238,13 @@ impl Vocabulary {
 }
 
 fn metadata(vocabulary: &Vocabulary) -> Vec<(String, Value)> {
-    let Vocabulary {
-        tokens, kinds, end, ..
-    } = vocabulary;
     let text = |text: &str| Value::String(text.to_owned());
     let size = |size: usize| Value::U32(size as u32);
     let pairs = [
         ("general.architecture", text("llama")),
         ("general.name", text("Scripted test model")),
         ("llama.context_length", Value::U32(CONTEXT_LENGTH)),
-        ("llama.embedding_length", size(tokens.len())),
+        ("llama.embedding_length", size(vocabulary.tokens.len())),
         ("llama.block_count", size(1)),
         ("llama.feed_forward_length", size(32)),
         ("llama.attention.head_count", size(1)),
@@ -189,25 +253,25 @@ fn metadata(vocabulary: &Vocabulary) -> Vec<(String, Value)> {
         ("llama.attention.value_length", size(16)),
         ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
         ("llama.rope.freq_base", Value::F32(10_000.0)),
-        ("tokenizer.ggml.model", text("gpt2")),
-        ("tokenizer.ggml.pre", text("qwen2")),
-        (
-            "tokenizer.ggml.tokens",
-            Value::Array(Array::String(tokens.to_vec())),
-        ),
-        (
-            "tokenizer.ggml.token_type",
-            Value::Array(Array::I32(kinds.clone())),
-        ),
-        (
-            "tokenizer.ggml.merges",
-            Value::Array(Array::String(vec!["q z".to_owned()])),
-        ),
-        ("tokenizer.ggml.eos_token_id", size(*end)),
-        ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
-        ("tokenizer.chat_template", text(TEMPLATE)),
     ];
-    pairs.map(|(key, value)| (key.to_owned(), value)).to_vec()
+    let pairs = pairs.map(|(key, value)| (key.to_owned(), value));
+    pairs.into_iter().chain(vocabulary.metadata()).collect()
+}
+
+/// Writes a model of random weights that talks nonsense, mostly letter by letter, with this chat template.
+pub fn write_babbling_gguf(path: &Path, template: &str) -> io::Result<()> {
+    let words = ["{\"", "\":", "},"].map(str::to_owned).to_vec();
+    let script = Script {
+        words,
+        ..Script::once("").with_template(template)
+    };
+    let vocabulary = Vocabulary::new(&script);
+    let model = TinyModel {
+        vocab_size: vocabulary.tokens.len(),
+        metadata: vocabulary.metadata(),
+        ..TinyModel::llama()
+    };
+    write_tiny_gguf(path, &model)
 }
 
 /// The layer adds nothing; the output matrix sends each token to the one after it.

@@ -1,5 +1,7 @@
 //! `/v1/responses`: conversation, and answers from documents through the `file_search` tool.
 
+mod input;
+mod items;
 mod request;
 mod run;
 mod shape;

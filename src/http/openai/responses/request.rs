@@ -3,17 +3,19 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::input::{self, Conversation};
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::openai::chat::Content;
-use crate::http::openai::filters;
 use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
 use crate::http::openai::vector_stores::{RankingOptions, checked_results};
+use crate::http::openai::{filters, format, tools};
+use crate::rag::constrain::Shape;
+use crate::rag::conversation::ChatMessage;
 use crate::rag::generate::{ChatModel, GenerationOptions};
-use crate::rag::prompt::{Role, Turn};
 use crate::rag::retrieve::{Retrieved, Weights, retrieve};
+use crate::rag::tools::ToolUse;
 use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
-use crate::store::{SearchScope, StoreError};
+use crate::store::SearchScope;
 
 /// The temperature of answers from documents, unless a request says otherwise.
 const DOCUMENT_TEMPERATURE: f32 = 0.2;
@@ -50,9 +52,10 @@ struct Reasoning {
 /// A request that can be run.
 pub struct Checked {
     pub task: Task,
-    /// The conversation so far, without the question.
-    pub earlier: Vec<Turn>,
-    pub question: String,
+    /// The conversation so far, with the question, or what functions returned.
+    pub conversation: Conversation,
+    pub functions: ToolUse,
+    pub shape: Option<Shape>,
     pub options: GenerationOptions,
     /// Whether the model may think aloud first.
     pub is_thinking: bool,
@@ -137,6 +140,7 @@ pub struct Echo {
     pub temperature: f64,
     pub tool_choice: Value,
     pub tools: Vec<Value>,
+    pub text_format: Value,
     pub top_p: f64,
     pub truncation: String,
     pub user: Option<String>,
@@ -163,18 +167,28 @@ impl Checked {
             &request.background,
             "background responses are not served yet; leave out 'background'",
         )?;
-        check_text_format(request.text.as_ref())?;
+        let shape = shape(request.text.as_ref())?;
         let model = request.model.as_deref();
         let no_tools = request.tool_choice.as_ref();
         let no_tools = no_tools.is_some_and(|choice| choice == "none");
-        let tools = match no_tools && model != Some(QUOTE_MODEL) {
+        let offered = request.tools.clone().unwrap_or_default();
+        let tools: &[Value] = match no_tools && model != Some(QUOTE_MODEL) {
             true => &[],
             // Quoting is searching: it cannot do without.
-            false => request.tools.as_deref().unwrap_or_default(),
+            false => &offered,
         };
         let mut file_search = file_search(context, tools).await?;
         if file_search.is_none() && model == Some(QUOTE_MODEL) {
             file_search = Some(FileSearch::everything(context).await?);
+        }
+        let functions = functions(tools, &request)?;
+        if file_search.is_some() && (functions.is_wanted() || shape.is_some()) {
+            let (param, what) = match shape {
+                Some(_) => ("text.format", "a format of its own"),
+                None => ("tools", "other functions"),
+            };
+            let message = format!("file_search is not served together with {what} yet");
+            return Err(ApiError::unsupported(param, message));
         }
         let task = match file_search {
             Some(search) => Task::Documents(context.answerer(model).await?, search),
@@ -185,30 +199,27 @@ impl Checked {
             sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
         }
 
-        let mut turns = match &request.previous_response_id {
-            Some(id) => earlier_turns(context, id).await?,
-            None => Vec::new(),
+        let mut conversation = match &request.previous_response_id {
+            Some(id) => Conversation::earlier(context, id).await?,
+            None => Conversation::default(),
         };
-        turns.extend(input_turns(request.input)?);
-        let question = match turns.pop() {
-            Some(Turn {
-                role: Role::User,
-                content,
-                ..
-            }) => content,
-            Some(_) => {
+        let messages = input::messages(request.input)?;
+        conversation.messages.extend(messages);
+        match (conversation.messages.last(), &task) {
+            (Some(ChatMessage::User(_)), _) | (Some(ChatMessage::Tool { .. }), Task::Chat(_)) => {}
+            (Some(_), _) => {
                 return Err(ApiError::invalid(
                     "input",
                     "the last item of input must be a message of role 'user'",
                 ));
             }
-            None => {
+            (None, _) => {
                 return Err(ApiError::invalid(
                     "input",
                     "input is empty, but must have a message",
                 ));
             }
-        };
+        }
         let echo = Echo {
             instructions: request.instructions,
             max_output_tokens: request.max_output_tokens,
@@ -222,7 +233,17 @@ impl Checked {
                 .tool_choice
                 .filter(|choice| !choice.is_null())
                 .unwrap_or(json!("auto")),
-            tools: request.tools.unwrap_or_default(),
+            tools: request
+                .tools
+                .unwrap_or_default()
+                .into_iter()
+                .map(echoed)
+                .collect(),
+            text_format: request
+                .text
+                .map(|text| text["format"].clone())
+                .filter(|format| !format.is_null())
+                .unwrap_or(json!({ "type": "text" })),
             top_p: as_written(sampling.top_p.unwrap_or(1.0)),
             truncation: request.truncation.unwrap_or_else(|| "disabled".into()),
             user: sampling.user.clone(),
@@ -241,8 +262,9 @@ impl Checked {
                 context.generation_timeout(),
             )?,
             task,
-            earlier: turns,
-            question,
+            conversation,
+            functions,
+            shape,
             is_thinking: is_thinking(request.reasoning.and_then(|it| it.effort).as_deref()),
             with_results: include.iter().any(|item| {
                 item == "file_search_call.results"
@@ -255,19 +277,56 @@ impl Checked {
     }
 }
 
+/// A tool with every key that strict clients ask for.
+fn echoed(mut tool: Value) -> Value {
+    if tool["type"] == "function"
+        && let Some(fields) = tool.as_object_mut()
+    {
+        for key in ["description", "parameters", "strict"] {
+            fields.entry(key).or_insert(Value::Null);
+        }
+    }
+    tool
+}
+
 /// The number as its sender wrote it: 0.2, not what is nearest to it in binary.
 fn as_written(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| number.into())
 }
 
-fn check_text_format(text: Option<&Value>) -> Result<(), ApiError> {
-    match text.and_then(|text| text["format"]["type"].as_str()) {
-        None | Some("text") => Ok(()),
+/// The shape that `text.format` asks for.
+fn shape(text: Option<&Value>) -> Result<Option<Shape>, ApiError> {
+    let Some(format) = text.map(|text| &text["format"]) else {
+        return Ok(None);
+    };
+    match format["type"].as_str() {
+        None | Some("text") => Ok(None),
+        Some("json_object") => Ok(Some(format::json_object(None))),
+        Some("json_schema") => {
+            let schema = Some(format["schema"].clone());
+            let shape = format::json_schema(schema, format["strict"].as_bool());
+            shape.map(Some).map_err(|error| error.about("text.format"))
+        }
         Some(other) => Err(ApiError::unsupported(
             "text.format",
-            format!("text.format '{other}' is not served yet; use 'text'"),
+            format!("text.format is '{other}', but must be text, json_object or json_schema"),
         )),
     }
+}
+
+/// The functions among the tools.
+fn functions(tools: &[Value], request: &ResponsesRequest) -> Result<ToolUse, ApiError> {
+    let mut functions = Vec::new();
+    for (at, tool) in tools.iter().enumerate() {
+        if tool["type"] == "function" {
+            functions.push(tools::function(tool, &format!("tools[{at}]"))?);
+        }
+    }
+    if functions.is_empty() {
+        return Ok(ToolUse::default());
+    }
+    let choice = request.tool_choice.as_ref();
+    tools::chosen(functions, choice, request.parallel_tool_calls)
 }
 
 async fn file_search(context: &Context, tools: &[Value]) -> Result<Option<FileSearch>, ApiError> {
@@ -283,9 +342,10 @@ async fn file_search(context: &Context, tools: &[Value]) -> Result<Option<FileSe
                     format!("{param} is a second file_search tool; name all stores in one");
                 return Err(ApiError::invalid(param, message));
             }
+            Some("function") => {}
             Some(other) => {
                 let message = format!(
-                    "{param} is of type '{other}', which is not served yet; served is 'file_search'"
+                    "{param} is of type '{other}', which is not served yet; served are 'file_search' and 'function'"
                 );
                 return Err(ApiError::unsupported(param, message));
             }
@@ -341,82 +401,4 @@ async fn read_file_search(
         score_threshold,
         weights,
     })
-}
-
-/// The turns that a stored response continues, its own answer included.
-async fn earlier_turns(context: &Context, id: &str) -> Result<Vec<Turn>, ApiError> {
-    let stored = match context.workspace.store.response(id).await {
-        Ok(stored) => stored,
-        Err(StoreError::NotFound { .. }) => return Err(ApiError::previous_response_not_found(id)),
-        Err(error) => return Err(error.into()),
-    };
-    // Only what we stored names sources: a caller's items cannot bring in documents.
-    let sources = match &stored.input {
-        Value::Array(items) => items.iter().map(|item| item[SOURCES].clone()).collect(),
-        _ => Vec::new(),
-    };
-    let mut turns = input_turns(Some(stored.input))?;
-    for (turn, sources) in turns.iter_mut().zip(sources) {
-        // What an earlier version stored has none.
-        turn.sources = serde_json::from_value(sources).unwrap_or_default();
-    }
-    Ok(turns)
-}
-
-/// Where a stored turn has its sources.
-pub const SOURCES: &str = "sources";
-
-/// The messages of `input`: text, or items of which searches and reasoning are passed over.
-fn input_turns(input: Option<Value>) -> Result<Vec<Turn>, ApiError> {
-    let items = match input {
-        Some(Value::String(text)) => {
-            return Ok(vec![Turn::new(Role::User, text)]);
-        }
-        Some(Value::Array(items)) => items,
-        None | Some(Value::Null) => {
-            return Err(ApiError::invalid(
-                "input",
-                "missing required parameter: 'input'",
-            ));
-        }
-        Some(_) => {
-            return Err(ApiError::invalid(
-                "input",
-                "input must be a string or an array of items",
-            ));
-        }
-    };
-    let mut turns = Vec::new();
-    for (at, item) in items.into_iter().enumerate() {
-        turns.extend(input_turn(item, &format!("input[{at}]"))?);
-    }
-    Ok(turns)
-}
-
-fn input_turn(item: Value, param: &str) -> Result<Option<Turn>, ApiError> {
-    match item["type"].as_str() {
-        None | Some("message") => {}
-        Some("file_search_call" | "reasoning") => return Ok(None),
-        Some(other) => {
-            let message = format!(
-                "{param} is of type '{other}', which is not served yet; served is 'message'"
-            );
-            return Err(ApiError::unsupported(param, message));
-        }
-    }
-    let role = match item["role"].as_str() {
-        Some("user") => Role::User,
-        Some("assistant") => Role::Assistant,
-        Some("system" | "developer") => Role::System,
-        _ => {
-            let message = format!("{param}.role must be one of user, assistant, system, developer");
-            return Err(ApiError::invalid(format!("{param}.role"), message));
-        }
-    };
-    let content: Content = serde_json::from_value(item["content"].clone()).map_err(|_| {
-        let message = format!("{param}.content must be a string or a list of text parts");
-        ApiError::invalid(format!("{param}.content"), message)
-    })?;
-    let content = content.into_text(&format!("{param}.content"))?;
-    Ok(Some(Turn::new(role, content)))
 }

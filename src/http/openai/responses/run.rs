@@ -2,17 +2,20 @@
 
 use serde_json::{Map, Value, json};
 
-use super::request::{Checked, Echo, SOURCES, Task};
-use super::shape::{self, Head, Progress};
-use crate::engine::Usage;
+use super::input::{self, Conversation};
+use super::items::Items;
+use super::request::{Checked, Echo, Task};
+use super::shape::{self, Head, Progress, Spent};
 use crate::http::error::ApiError;
 use crate::http::openai::vector_stores::passage_json;
 use crate::http::sse::{ClientGone, Frame, Frames};
 use crate::http::{Context, blocking};
 use crate::rag::Answerer;
 use crate::rag::answer::{Answer, AnswerEvent, Question};
-use crate::rag::generate::{EndReason, Generation, GenerationEvent};
-use crate::rag::prompt::{Role, Turn, known_passages};
+use crate::rag::conversation::ChatMessage;
+use crate::rag::generate::{EndReason, GenerateError};
+use crate::rag::prompt::known_passages;
+use crate::rag::reply::{Reply, ReplyEvent, ReplyPlan, ReplyRequest};
 use crate::rag::retrieve::Retrieved;
 use crate::store::{Store, StoredResponse, new_id, unix_now};
 
@@ -22,7 +25,7 @@ pub struct Run {
     head: Head,
     echo: Echo,
     /// The conversation up to and with the question, to be continued later.
-    turns: Vec<Turn>,
+    conversation: Conversation,
     queries: Vec<String>,
     retrieved: Option<Retrieved>,
     with_results: bool,
@@ -31,7 +34,7 @@ pub struct Run {
 
 /// Where the text comes from.
 enum Source {
-    Chat(Generation),
+    Chat(Box<Reply>),
     Documents(Box<Answer>),
 }
 
@@ -39,8 +42,9 @@ enum Source {
 pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiError> {
     let Checked {
         task,
-        earlier,
-        question,
+        mut conversation,
+        functions,
+        shape,
         options,
         is_thinking,
         with_results,
@@ -55,22 +59,34 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
         model: task.model().to_string(),
         is_stored,
     };
-    let mut turns = earlier.clone();
-    turns.push(Turn::new(Role::User, question.clone()));
     let mut queries = Vec::new();
     let mut found = None;
     let source = match task {
         Task::Chat(chat) => {
-            let messages = chat_messages(echo.instructions.as_deref(), &turns);
-            let extra = Map::from_iter([("enable_thinking".to_string(), json!(is_thinking))]);
-            let templated = chat.clone();
-            let prompt = blocking(move || Ok(templated.prompt(&messages, &extra)?)).await?;
-            Source::Chat(
-                chat.generate(prompt, options)
-                    .map_err(|error| ApiError::from(error).about("input"))?,
-            )
+            let held_by = shape.as_ref().map_or("tools", |_| "text.format");
+            let instructions = echo.instructions.clone().map(ChatMessage::System);
+            let request = ReplyRequest {
+                messages: instructions
+                    .into_iter()
+                    .chain(conversation.messages.clone())
+                    .collect(),
+                extra: Map::from_iter([("enable_thinking".to_string(), json!(is_thinking))]),
+                tools: functions,
+                shape,
+                options,
+            };
+            let failed = |error| match error {
+                GenerateError::Constrain(error) => ApiError::from(error).about(held_by),
+                error => ApiError::from(error).about("input"),
+            };
+            let plan = ReplyPlan::new(&chat, request).await.map_err(failed)?;
+            let mut replies = plan.start(1).map_err(failed)?;
+            let reply = replies.pop().ok_or_else(ApiError::ended_early)?;
+            Source::Chat(Box::new(reply))
         }
         Task::Documents(answerer, search) => {
+            let mut earlier = conversation.turns();
+            let question = earlier.pop().map(|turn| turn.content).unwrap_or_default();
             queries = vec![question.clone()];
             let retrieved = search.run(workspace, &queries).await?;
             let answer = match answerer {
@@ -92,9 +108,7 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
                 }
             };
             describe(&answer, &mut echo.metadata);
-            if let Some(asked) = turns.last_mut() {
-                asked.sources = answer.sources.clone();
-            }
+            conversation.show_sources(answer.sources.clone());
             found = Some(retrieved);
             Source::Documents(Box::new(answer))
         }
@@ -103,7 +117,7 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
         store: workspace.store.clone(),
         head,
         echo,
-        turns,
+        conversation,
         queries,
         retrieved: found,
         with_results,
@@ -127,41 +141,37 @@ fn describe(answer: &Answer, metadata: &mut Map<String, Value>) {
     }
 }
 
-fn chat_messages(instructions: Option<&str>, turns: &[Turn]) -> Vec<Value> {
-    let system = instructions.map(|text| json!({ "role": "system", "content": text }));
-    let turns = turns
-        .iter()
-        .map(|turn| json!({ "role": turn.role.name(), "content": turn.content }));
-    system.into_iter().chain(turns).collect()
-}
-
-/// A conversation as it is kept, with the sources that each question was shown with.
-fn stored_turns(turns: &[Turn]) -> Value {
-    let turns = turns.iter().map(|turn| {
-        let mut stored = json!({ "role": turn.role.name(), "content": turn.content });
-        if !turn.sources.is_empty() {
-            stored[SOURCES] = json!(turn.sources);
-        }
-        stored
-    });
-    turns.collect()
-}
-
 /// A step of either source.
 enum Step {
     Text(String),
+    Reasoning(String),
     Annotation(Value),
-    Finished(EndReason, Usage),
+    Call { id: String, name: String },
+    Arguments(String),
+    Finished(EndReason, Spent),
 }
 
 impl Source {
     async fn next(&mut self) -> Option<Result<Step, ApiError>> {
         match self {
-            Source::Chat(generation) => Some(match generation.next().await? {
-                Ok(GenerationEvent::Text { text, .. }) => Ok(Step::Text(text)),
-                Ok(GenerationEvent::Finished { reason, usage }) => {
-                    Ok(Step::Finished(reason, usage))
-                }
+            Source::Chat(reply) => Some(match reply.next().await? {
+                Ok(event) => Ok(match event {
+                    ReplyEvent::Text { text, .. } => Step::Text(text),
+                    ReplyEvent::Reasoning(thought) => Step::Reasoning(thought),
+                    ReplyEvent::ToolCall { id, name, .. } => Step::Call { id, name },
+                    ReplyEvent::ToolArguments { fragment, .. } => Step::Arguments(fragment),
+                    ReplyEvent::Finished {
+                        reason,
+                        usage,
+                        num_reasoning_tokens,
+                    } => Step::Finished(
+                        reason,
+                        Spent {
+                            usage,
+                            num_reasoning_tokens,
+                        },
+                    ),
+                }),
                 Err(error) => Err(error.into()),
             }),
             Source::Documents(answer) => Some(match answer.next().await? {
@@ -169,7 +179,14 @@ impl Source {
                 Ok(AnswerEvent::Citation(citation)) => {
                     Ok(Step::Annotation(shape::file_citation(&citation)))
                 }
-                Ok(AnswerEvent::Finished { reason, usage }) => Ok(Step::Finished(reason, usage)),
+                Ok(AnswerEvent::Finished { reason, usage }) => {
+                    let num_reasoning_tokens = 0;
+                    let spent = Spent {
+                        usage,
+                        num_reasoning_tokens,
+                    };
+                    Ok(Step::Finished(reason, spent))
+                }
                 Err(error) => Err(error.into()),
             }),
         }
@@ -177,13 +194,13 @@ impl Source {
 }
 
 /// Numbers events and passes them on, when anyone listens.
-struct Events {
+pub struct Events {
     frames: Option<Frames>,
     next_number: u64,
 }
 
 impl Events {
-    async fn send(&mut self, kind: &'static str, mut fields: Value) -> Result<(), ClientGone> {
+    pub async fn send(&mut self, kind: &'static str, mut fields: Value) -> Result<(), ClientGone> {
         let Some(frames) = &self.frames else {
             return Ok(());
         };
@@ -197,7 +214,7 @@ impl Events {
 }
 
 /// Why a run ended without a response.
-enum Stopped {
+pub enum Stopped {
     Gone,
     Failed(Box<ApiError>),
 }
@@ -253,12 +270,14 @@ impl Run {
         events
             .send("response.in_progress", json!({ "response": begun }))
             .await?;
-        let mut output = Vec::new();
+        let mut items = Items::default();
         if let Some(retrieved) = self.retrieved.take() {
-            output.push(self.write_search(&retrieved, events).await?);
+            items
+                .done
+                .push(self.write_search(&retrieved, events).await?);
         }
-        let (message, text, reason, usage) = self.write_message(output.len(), events).await?;
-        output.push(message);
+        let (reason, usage) = self.write_items(&mut items, events).await?;
+        let output = items.done.as_slice();
 
         let progress = match reason {
             EndReason::Stop => Progress::Completed {
@@ -267,9 +286,9 @@ impl Run {
             },
             EndReason::Length => Progress::Incomplete { usage: &usage },
         };
-        let response = shape::response(&self.head, &self.echo, &progress, &output);
+        let response = shape::response(&self.head, &self.echo, &progress, output);
         if self.head.is_stored {
-            self.remember(&response, text)
+            self.remember(&response)
                 .await
                 .map_err(|error| Stopped::Failed(Box::new(error)))?;
         }
@@ -324,77 +343,43 @@ impl Run {
         Ok(done)
     }
 
-    async fn write_message(
+    async fn write_items(
         &mut self,
-        output_index: usize,
+        items: &mut Items,
         events: &mut Events,
-    ) -> Result<(Value, String, EndReason, Usage), Stopped> {
-        let id = new_id("msg_");
-        let begun = shape::message(&id, "in_progress", &[]);
-        events
-            .send(
-                "response.output_item.added",
-                json!({ "output_index": output_index, "item": begun }),
-            )
-            .await?;
-        let place = |more: Value| {
-            let mut place =
-                json!({ "item_id": id, "output_index": output_index, "content_index": 0 });
-            if let (Some(place), Value::Object(mut more)) = (place.as_object_mut(), more) {
-                place.append(&mut more);
-            }
-            place
-        };
-        let empty = json!({ "part": shape::output_text("", &[]) });
-        events
-            .send("response.content_part.added", place(empty))
-            .await?;
-        let mut text = String::new();
-        let mut annotations: Vec<Value> = Vec::new();
-        let (reason, usage) = loop {
-            match self.source.next().await {
-                Some(Ok(Step::Text(delta))) => {
-                    text.push_str(&delta);
-                    let fields = place(json!({ "delta": delta, "logprobs": [] }));
-                    events.send("response.output_text.delta", fields).await?;
-                }
-                Some(Ok(Step::Annotation(annotation))) => {
-                    let fields =
-                        json!({ "annotation_index": annotations.len(), "annotation": annotation });
-                    events
-                        .send("response.output_text.annotation.added", place(fields))
-                        .await?;
-                    annotations.push(annotation);
-                }
-                Some(Ok(Step::Finished(reason, usage))) => break (reason, usage),
+    ) -> Result<(EndReason, Spent), Stopped> {
+        let (reason, spent) = loop {
+            let step = match self.source.next().await {
+                Some(Ok(step)) => step,
                 Some(Err(error)) => return Err(Stopped::Failed(Box::new(error))),
                 None => return Err(Stopped::Failed(Box::new(ApiError::ended_early()))),
+            };
+            match step {
+                Step::Text(delta) => items.text(delta, events).await?,
+                Step::Reasoning(delta) => items.reasoning(delta, events).await?,
+                Step::Annotation(annotation) => items.annotation(annotation, events).await?,
+                Step::Call { id, name } => items.begin_call(id, name, events).await?,
+                Step::Arguments(delta) => items.arguments(delta, events).await?,
+                Step::Finished(reason, spent) => break (reason, spent),
             }
         };
-        let part = shape::output_text(&text, &annotations);
-        let done = place(json!({ "text": text, "logprobs": [] }));
-        events.send("response.output_text.done", done).await?;
-        events
-            .send("response.content_part.done", place(json!({ "part": part })))
-            .await?;
         let status = match reason {
             EndReason::Stop => "completed",
             EndReason::Length => "incomplete",
         };
-        let message = shape::message(&id, status, &[part]);
-        let done = json!({ "output_index": output_index, "item": message });
-        events.send("response.output_item.done", done).await?;
-        Ok((message, text, reason, usage))
+        items.finish(status, events).await?;
+        Ok((reason, spent))
     }
 
     /// Keeps the response so that it can be read again and continued.
-    async fn remember(&mut self, response: &Value, text: String) -> Result<(), ApiError> {
-        self.turns.push(Turn::new(Role::Assistant, text));
+    async fn remember(&mut self, response: &Value) -> Result<(), ApiError> {
+        let answer = input::messages(Some(response["output"].clone()))?;
+        self.conversation.messages.extend(answer);
         let stored = StoredResponse {
             id: self.head.id.clone(),
             created_at: self.head.created_at,
             body: response.clone(),
-            input: stored_turns(&self.turns),
+            input: self.conversation.items(),
             previous_id: self.echo.previous_response_id.clone(),
         };
         Ok(self.store.save_response(stored).await?)

@@ -14,16 +14,23 @@ pub struct Head {
     pub is_stored: bool,
 }
 
+/// What a response took.
+#[derive(Default)]
+pub struct Spent {
+    pub usage: Usage,
+    pub num_reasoning_tokens: usize,
+}
+
 /// How far a response has come.
 pub enum Progress<'a> {
     Running,
     Completed {
-        usage: &'a Usage,
+        usage: &'a Spent,
         completed_at: i64,
     },
     /// Ended by the token limit.
     Incomplete {
-        usage: &'a Usage,
+        usage: &'a Spent,
     },
     Failed {
         code: &'a str,
@@ -74,7 +81,7 @@ pub fn response(head: &Head, echo: &Echo, progress: &Progress<'_>, output: &[Val
         "service_tier": "default",
         "store": head.is_stored,
         "temperature": echo.temperature,
-        "text": { "format": { "type": "text" }, "verbosity": "medium" },
+        "text": { "format": echo.text_format, "verbosity": "medium" },
         "tool_choice": echo.tool_choice,
         "tools": echo.tools,
         "top_logprobs": 0,
@@ -86,18 +93,38 @@ pub fn response(head: &Head, echo: &Echo, progress: &Progress<'_>, output: &[Val
     })
 }
 
-fn usage_json(usage: &Usage) -> Value {
+fn usage_json(spent: &Spent) -> Value {
+    let usage = &spent.usage;
     json!({
         "input_tokens": usage.num_prompt_tokens,
         "input_tokens_details": { "cached_tokens": usage.num_cached_tokens, "cache_write_tokens": 0 },
         "output_tokens": usage.num_completion_tokens,
-        "output_tokens_details": { "reasoning_tokens": 0 },
+        "output_tokens_details": { "reasoning_tokens": spent.num_reasoning_tokens },
         "total_tokens": usage.num_prompt_tokens + usage.num_completion_tokens,
     })
 }
 
 pub fn message(id: &str, status: &str, content: &[Value]) -> Value {
     json!({ "id": id, "type": "message", "status": status, "role": "assistant", "content": content })
+}
+
+pub fn reasoning(id: &str, text: &str) -> Value {
+    let parts = match text {
+        "" => json!([]),
+        text => json!([{ "type": "reasoning_text", "text": text }]),
+    };
+    json!({ "id": id, "type": "reasoning", "summary": [], "content": parts })
+}
+
+pub fn function_call(id: &str, status: &str, call_id: &str, name: &str, arguments: &str) -> Value {
+    json!({
+        "id": id,
+        "type": "function_call",
+        "status": status,
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+    })
 }
 
 pub fn output_text(text: &str, annotations: &[Value]) -> Value {

@@ -1,0 +1,325 @@
+//! A chat model's reply in its parts: thoughts, text and calls of functions, held to a shape where one is asked for.
+
+use std::collections::VecDeque;
+
+use serde_json::{Map, Value};
+
+use crate::engine::{GeneratedToken, Usage};
+use crate::rag::constrain::{Shape, Wanted};
+use crate::rag::conversation::{ChatMessage, PastCall, Templated};
+use crate::rag::generate::{
+    ChatModel, EndReason, GenerateError, Generation, GenerationEvent, GenerationOptions,
+};
+use crate::rag::output::{
+    OutputEvent, OutputReader, THINK_END, THINK_START, ThinkingStart, ToolFormat, ToolsRead,
+};
+use crate::rag::tools::ToolUse;
+use crate::store::new_id;
+use crate::tokenizer::TemplateError;
+
+/// A conversation and how its next message is to be.
+#[derive(Debug, Clone)]
+pub struct ReplyRequest {
+    pub messages: Vec<ChatMessage>,
+    /// Further variables for the chat template, such as `enable_thinking`.
+    pub extra: Map<String, Value>,
+    pub tools: ToolUse,
+    pub shape: Option<Shape>,
+    pub options: GenerationOptions,
+}
+
+/// A reply that can be generated.
+pub struct ReplyPlan {
+    chat: ChatModel,
+    prompt: Vec<u32>,
+    options: GenerationOptions,
+    reader: OutputReader,
+}
+
+/// Where the prompt leaves the model's thoughts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Thoughts {
+    /// This model has none.
+    None,
+    Open,
+    /// The prompt has passed over them.
+    Closed,
+    /// The model may open them.
+    Possible,
+}
+
+impl ReplyPlan {
+    /// Renders the prompt and compiles what the reply is held to, away from the calling thread.
+    pub async fn new(chat: &ChatModel, request: ReplyRequest) -> Result<Self, GenerateError> {
+        let ReplyRequest {
+            messages,
+            extra,
+            tools,
+            shape,
+            mut options,
+        } = request;
+        let thinks_aloud = extra.get("enable_thinking") != Some(&Value::Bool(false));
+        let dialect = chat.dialect();
+        let renderer = chat.clone();
+        let offered = tools.clone();
+        let render = move || render(&renderer, &messages, &offered, &extra);
+        let rendered = tokio::task::spawn_blocking(render).await;
+        let (prompt, thoughts) = rendered.map_err(|_| TemplateError::TooLong)??;
+
+        let thinking = match thoughts {
+            Thoughts::None => None,
+            Thoughts::Open => Some(ThinkingStart::InPrompt),
+            Thoughts::Closed | Thoughts::Possible => Some(ThinkingStart::InAnswer),
+        };
+        let wanted = Wanted {
+            thinking: match thoughts {
+                Thoughts::Possible if !thinks_aloud => None,
+                Thoughts::Closed => None,
+                _ => thinking,
+            },
+            shape,
+            tools,
+            format: dialect.tool_format,
+        };
+        let tools_read = wanted.tools.is_wanted().then(|| ToolsRead {
+            format: dialect.tool_format,
+            names: wanted.tools.callable().map(|it| it.name.clone()).collect(),
+            allows_parallel: wanted.tools.allows_parallel,
+        });
+        options.shown = shown_tokens(chat, thinking.is_some(), tools_read.as_ref());
+        if wanted.is_constrained() {
+            options.constraint = Some(chat.constrainer().compile(wanted).await?);
+        }
+        Ok(Self {
+            chat: chat.clone(),
+            prompt,
+            options,
+            reader: OutputReader::new(thinking, tools_read),
+        })
+    }
+
+    /// Starts several replies to the one prompt; the n-th, from 0, is sampled with the seed plus n. Dropping one cancels
+    /// it.
+    pub fn start(self, num_choices: usize) -> Result<Vec<Reply>, GenerateError> {
+        let Self {
+            chat,
+            prompt,
+            options,
+            reader,
+        } = self;
+        let generations = chat.generate_choices(prompt, options, num_choices)?;
+        let reply = |generation| Reply {
+            generation,
+            chat: chat.clone(),
+            reader: reader.clone(),
+            unsaid: Vec::new(),
+            num_reasoning_tokens: 0,
+            queue: VecDeque::new(),
+        };
+        Ok(generations.into_iter().map(reply).collect())
+    }
+}
+
+fn render(
+    chat: &ChatModel,
+    messages: &[ChatMessage],
+    tools: &ToolUse,
+    extra: &Map<String, Value>,
+) -> Result<(Vec<u32>, Thoughts), TemplateError> {
+    let dialect = chat.dialect();
+    let tools = if tools.is_wanted() {
+        tools.tools.as_slice()
+    } else {
+        &[]
+    };
+    let Templated { messages, tools } = dialect.template(messages, tools);
+    let text = match chat.rendered(&messages, tools.as_ref(), extra) {
+        // Some templates know no system message.
+        Err(TemplateError::Refused { .. }) if is_taught(dialect.tool_format, &messages) => {
+            chat.rendered(&with_system_in_question(messages), None, extra)?
+        }
+        rendered => rendered?,
+    };
+    let thoughts = match text.trim_end() {
+        _ if !dialect.thinks => Thoughts::None,
+        text if text.ends_with(THINK_START) => Thoughts::Open,
+        text if text.ends_with(THINK_END) => Thoughts::Closed,
+        _ => Thoughts::Possible,
+    };
+    Ok((chat.plain_prompt(&text), thoughts))
+}
+
+fn is_taught(format: ToolFormat, messages: &[Value]) -> bool {
+    format == ToolFormat::Taught && messages.len() > 1 && messages[0]["role"] == "system"
+}
+
+fn with_system_in_question(mut messages: Vec<Value>) -> Vec<Value> {
+    let system = messages.remove(0);
+    if let (Some(system), Some(first)) = (system["content"].as_str(), messages.first_mut()) {
+        let content = first["content"].as_str().unwrap_or_default();
+        first["content"] = format!("{system}\n\n{content}").into();
+    }
+    messages
+}
+
+/// The marks that are control tokens of this vocabulary: decoded text would not show them.
+fn shown_tokens(
+    chat: &ChatModel,
+    thinks: bool,
+    tools: Option<&ToolsRead>,
+) -> Vec<(u32, &'static str)> {
+    let thinking: &[&'static str] = match thinks {
+        true => &[THINK_START, THINK_END],
+        false => &[],
+    };
+    let calls = tools.map_or(&[] as &[&'static str], |tools| tools.format.marks());
+    let marks = thinking.iter().chain(calls);
+    marks
+        .filter_map(|mark| Some((chat.tokenizer().control_token(mark)?, *mark)))
+        .collect()
+}
+
+/// One step of a reply.
+#[derive(Debug, PartialEq)]
+pub enum ReplyEvent {
+    /// For the reader; `tokens` are those of the text since the last such event.
+    Text {
+        text: String,
+        tokens: Vec<GeneratedToken>,
+    },
+    Reasoning(String),
+    /// Begins a call; calls are numbered from 0.
+    ToolCall {
+        index: usize,
+        id: String,
+        name: String,
+    },
+    ToolArguments {
+        index: usize,
+        fragment: String,
+    },
+    /// The last event.
+    Finished {
+        reason: EndReason,
+        usage: Usage,
+        num_reasoning_tokens: usize,
+    },
+}
+
+/// A reply that is being generated.
+pub struct Reply {
+    generation: Generation,
+    chat: ChatModel,
+    reader: OutputReader,
+    /// Tokens whose text is not given out yet.
+    unsaid: Vec<GeneratedToken>,
+    num_reasoning_tokens: usize,
+    queue: VecDeque<ReplyEvent>,
+}
+
+impl Reply {
+    /// The next event; `None` after `Finished` or an error.
+    pub async fn next(&mut self) -> Option<Result<ReplyEvent, GenerateError>> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Some(Ok(event));
+            }
+            match self.generation.next().await? {
+                Ok(GenerationEvent::Text { text, tokens }) => self.read(&text, tokens),
+                Ok(GenerationEvent::Finished { reason, usage }) => {
+                    let events = self.reader.finish();
+                    self.tell(events);
+                    self.queue.push_back(ReplyEvent::Finished {
+                        reason,
+                        usage,
+                        num_reasoning_tokens: self.num_reasoning_tokens,
+                    });
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    fn read(&mut self, text: &str, tokens: Vec<GeneratedToken>) {
+        let was_reasoning = self.reader.is_reasoning();
+        let events = self.reader.push(text);
+        if was_reasoning || self.reader.is_reasoning() {
+            self.num_reasoning_tokens += tokens.len();
+        } else {
+            self.unsaid.extend(tokens);
+        }
+        self.tell(events);
+        if self.reader.is_complete() {
+            self.generation.stop();
+        }
+    }
+
+    fn tell(&mut self, events: Vec<OutputEvent>) {
+        for event in events {
+            let event = match event {
+                OutputEvent::Text(text) => ReplyEvent::Text {
+                    text,
+                    tokens: std::mem::take(&mut self.unsaid),
+                },
+                OutputEvent::Reasoning(thought) => ReplyEvent::Reasoning(thought),
+                OutputEvent::ToolCall { index, name } => {
+                    self.unsaid.clear();
+                    let id = self.chat.dialect().new_call_id(&new_id("call_"));
+                    ReplyEvent::ToolCall { index, id, name }
+                }
+                OutputEvent::ToolArguments { index, fragment } => {
+                    self.unsaid.clear();
+                    ReplyEvent::ToolArguments { index, fragment }
+                }
+            };
+            self.queue.push_back(event);
+        }
+    }
+
+    /// Runs to the end.
+    pub async fn collect(mut self) -> Result<Replied, GenerateError> {
+        let mut replied = Replied::default();
+        while let Some(event) = self.next().await {
+            match event? {
+                ReplyEvent::Text { text, tokens } => {
+                    replied.text.push_str(&text);
+                    replied.tokens.extend(tokens);
+                }
+                ReplyEvent::Reasoning(thought) => replied.reasoning.push_str(&thought),
+                ReplyEvent::ToolCall { id, name, .. } => replied.calls.push(PastCall {
+                    id,
+                    name,
+                    arguments: String::new(),
+                }),
+                ReplyEvent::ToolArguments { index, fragment } => {
+                    if let Some(call) = replied.calls.get_mut(index) {
+                        call.arguments.push_str(&fragment);
+                    }
+                }
+                ReplyEvent::Finished {
+                    reason,
+                    usage,
+                    num_reasoning_tokens,
+                } => {
+                    replied.reason = Some(reason);
+                    replied.usage = usage;
+                    replied.num_reasoning_tokens = num_reasoning_tokens;
+                }
+            }
+        }
+        Ok(replied)
+    }
+}
+
+/// A finished reply.
+#[derive(Debug, Default)]
+pub struct Replied {
+    pub text: String,
+    pub reasoning: String,
+    pub calls: Vec<PastCall>,
+    /// Those of the text.
+    pub tokens: Vec<GeneratedToken>,
+    pub reason: Option<EndReason>,
+    pub usage: Usage,
+    pub num_reasoning_tokens: usize,
+}
