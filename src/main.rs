@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Keeps the memory that one step gave back for the next one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     inglenook::cli::main()
 }

@@ -265,7 +265,7 @@ mod tests {
             let linear = Linear::new(stored, None, &Device::Cpu).unwrap();
             let input = noise("input", 40, 512);
             let all: Vec<Vec<f32>> = linear.forward(&input).unwrap().to_vec2().unwrap();
-            for num_rows in 1..40 {
+            for num_rows in [1, 2, 8, 31, 33] {
                 let some = linear.forward(&input.narrow(0, 0, num_rows).unwrap());
                 let some: Vec<Vec<f32>> = some.unwrap().to_vec2().unwrap();
                 assert!(some == all[..num_rows], "{dtype:?}, {num_rows} rows");

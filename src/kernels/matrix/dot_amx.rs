@@ -1,6 +1,9 @@
 //! [`super::dot`] with the matrix unit (AMX) of newer Intel processors, for sixteen rows at a time: it gives the integer
 //! sums of a block, the rest is as in [`super::dot_avx512`]. The unit has no stable intrinsics; its instructions are in
 //! "Intel 64 and IA-32 Architectures Software Developer's Manual", volume 2.
+//!
+//! candle's quantized products on the CPU expect to find the unit as they left it, so they must not run on the threads
+//! that this runs on.
 
 #![expect(
     clippy::needless_range_loop,

@@ -29,6 +29,7 @@ const ROWS: usize = 8;
 /// # Safety
 /// As `Instructions::dot`; the processor must have AVX-512 F, BW, VL and VNNI.
 pub(super) unsafe fn dot(kind: Kind, weights: &Weights, rows: &[RowChunk], output: Output) {
+    assert!(weights.numbers.len() >= weights.num_blocks * BLOCK / 4);
     // SAFETY: the caller's promise.
     unsafe {
         match kind {
@@ -153,7 +154,7 @@ fn add_groups<const N: usize, const GROUPS: usize>(
     sums: &mut [__m512i; N],
 ) {
     for group in first_group..first_group + GROUPS {
-        // SAFETY: the caller's group is one of the chunk's, and a line has 64 bytes.
+        // SAFETY: `dot` has seen to it that every block has its groups, and a line has 64 bytes.
         let weights = unsafe {
             let line = weights.numbers.get_unchecked(group);
             _mm512_loadu_si512(line.as_ptr().cast())
