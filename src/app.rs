@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Settings;
 use crate::device::{ComputeDevice, DeviceChoice};
 use crate::embedding::{Embedder, EmbedderOptions, Reranker, RerankerOptions};
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Engine, EngineConfig, Speculation};
 use crate::http::{self, Context, HttpOptions, NO_CHAT_MODEL, NO_EMBEDDING_MODEL};
 use crate::hub::{ChosenModel, ModelCache, ModelKind, ResolvedModel};
 use crate::llm::gguf::GgufFile;
@@ -308,7 +308,12 @@ impl App {
             _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
             _ = terminate.recv() => return Ok(ExitCode::FAILURE),
         }
-        self.close().await;
+        // A model that is being loaded, say, may take minutes.
+        tokio::select! {
+            _ = self.close() => {}
+            _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+            _ = terminate.recv() => return Ok(ExitCode::FAILURE),
+        }
         let _ = std::fs::remove_dir_all(upload_dir);
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
@@ -440,9 +445,14 @@ fn load_chat(
         (tokenizer, decoder)
     };
     let spec = decoder.spec().clone();
+    let speculation = match settings.speculation.parse()? {
+        // candle multiplies one row and several by different kernels there, so that drafts could change the output.
+        Speculation::WhereFaster if !device.is_cpu() => Speculation::Off,
+        chosen => chosen,
+    };
     let config = EngineConfig {
         max_waiting: settings.max_waiting,
-        speculation: settings.speculation.parse()?,
+        speculation,
         ..EngineConfig::default()
     };
     let engine = Engine::start(Box::new(decoder), config);

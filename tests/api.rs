@@ -302,12 +302,14 @@ fn a_follow_up_reads_only_what_is_new() {
     let server = Setup::default().start();
     let collection = server.collection();
     let (file_id, _) = server.ingest(&collection, "lighthouse.md", LIGHTHOUSE.as_bytes());
-    let ask = |question: &str, previous: Option<&Value>| {
+    let ask_in = |collection: &str, question: &str, previous: Option<&Value>| {
         let tool = json!({ "type": "file_search", "vector_store_ids": [collection] });
         let mut body = json!({ "input": question, "tools": [tool], "model": "scripted" });
+        body["include"] = json!(["file_search_call.results"]);
         body["previous_response_id"] = previous.map_or(Value::Null, |it| it["id"].clone());
         server.post("/v1/responses", body).ok()
     };
+    let ask = |question: &str, previous: Option<&Value>| ask_in(&collection, question, previous);
     let tokens = |response: &Value| {
         let usage = &response["usage"];
         let cached = usage["input_tokens_details"]["cached_tokens"].as_u64();
@@ -330,8 +332,33 @@ fn a_follow_up_reads_only_what_is_new() {
     for response in [&first, &second, &third] {
         let content = &response["output"][1]["content"][0];
         assert_eq!(content["text"], SHOWN);
-        assert_eq!(content["annotations"][0]["file_id"], file_id.as_str());
+        let cited = &content["annotations"][0];
+        assert_eq!(cited["file_id"], file_id.as_str());
+        // What was found has the numbers that the answer cites it by.
+        let mut results = response["output"][0]["results"].as_array().unwrap().iter();
+        let found = results.find(|it| {
+            it["start"].as_u64() <= cited["start"].as_u64()
+                && cited["end"].as_u64() <= it["end"].as_u64()
+        });
+        assert_eq!(found.unwrap()["number"], cited["number"]);
     }
+
+    // What this question may not see is not cited, though the one before it could.
+    let other = server
+        .post("/v1/vector_stores", json!({ "name": "other" }))
+        .ok();
+    let other = other["id"].as_str().unwrap();
+    server.ingest(
+        other,
+        "keepers.md",
+        b"# Keepers\n\nThe keeper of the lighthouse is paid well.",
+    );
+    let elsewhere = ask_in(other, question, Some(&third));
+    assert_eq!(
+        elsewhere["output"][1]["content"][0]["annotations"],
+        json!([])
+    );
+    assert_eq!(elsewhere["output"][0]["results"][0]["number"], 3);
 
     // A deleted document is in no prompt any more, and is not cited.
     server.delete(&format!("/v1/files/{file_id}")).ok();

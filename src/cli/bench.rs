@@ -80,7 +80,7 @@ struct LongPrompt {
     inter_token_during: Option<Spread>,
 }
 
-pub async fn run(settings: Settings, args: BenchArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(mut settings: Settings, args: BenchArgs) -> anyhow::Result<ExitCode> {
     let lengths = args.prompts.iter().chain(&args.concurrency);
     anyhow::ensure!(
         lengths.chain(&args.long_prompt).all(|it| *it > 0) && args.requests > 0,
@@ -90,6 +90,9 @@ pub async fn run(settings: Settings, args: BenchArgs) -> anyhow::Result<ExitCode
         args.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()),
         "--rate must be above 0"
     );
+    // All requests may arrive at once.
+    let most = args.concurrency.iter().copied().max().unwrap_or(1);
+    settings.max_waiting = settings.max_waiting.max(most).max(args.requests);
     let (chat, device) = app::load_chat_model(&settings, &args.model)?;
     let engine = chat.engine();
     // The first pass pays for what is made once.

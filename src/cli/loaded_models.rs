@@ -66,12 +66,23 @@ pub fn list(settings: &Settings, server: &ServerArgs) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
+/// A name as a part of an address.
+fn encoded(name: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    name.bytes().map(encode).collect()
+}
+
 pub fn unload(settings: &Settings, server: &ServerArgs, name: &str) -> anyhow::Result<ExitCode> {
     call(
         settings,
         server,
         "DELETE",
-        &format!("/api/models/loaded/{name}"),
+        &format!("/api/models/loaded/{}", encoded(name)),
     )?;
     println!("{name} is unloaded");
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,8 @@ use llguidance::toktrie::SimpleVob;
 
 use super::sequence::SequenceId;
 
-/// A compiled grammar at some point of an answer. A clone goes on from the same point.
+/// A compiled grammar at some point of an answer. Clones go on from the same point, but share what the grammar may cost;
+/// they are for answers of which only one goes on.
 #[derive(Clone)]
 pub struct Constraint(Box<Matcher>);
 
@@ -19,6 +20,11 @@ impl Constraint {
     /// Allows what `matcher` does. Its vocabulary must be that of the model, and its end tokens those of the request.
     pub fn new(matcher: Matcher) -> Self {
         Self(Box::new(matcher))
+    }
+
+    /// For another answer, at the same point. What it costs is its own, so that neither fails for the other's sake.
+    fn fork(&self) -> Self {
+        Self(Box::new(self.0.deep_clone()))
     }
 
     /// The tokens that may come next.
@@ -78,10 +84,8 @@ impl Constraints {
         }
         self.collect();
         let entry = match self.entries.get(&id) {
-            Some(Entry::Idle(constraint)) => Entry::Idle(constraint.clone()),
-            Some(Entry::Masked(constraint, mask)) => {
-                Entry::Masked(constraint.clone(), mask.clone())
-            }
+            Some(Entry::Idle(constraint)) => Entry::Idle(constraint.fork()),
+            Some(Entry::Masked(constraint, mask)) => Entry::Masked(constraint.fork(), mask.clone()),
             Some(Entry::Computing) | None => Entry::Computing,
         };
         self.entries.insert(fork, entry);
@@ -103,7 +107,11 @@ impl Constraints {
             match std::mem::replace(entry, Entry::Computing) {
                 Entry::Idle(constraint) => {
                     let thread = self.thread.get_or_insert_with(MaskThread::start);
-                    self.num_computing += usize::from(thread.send(id, constraint));
+                    match thread.send(id, constraint) {
+                        true => self.num_computing += 1,
+                        // The next one gets a new thread.
+                        false => self.thread = None,
+                    }
                 }
                 // A step that failed after its mask was made; the state has not moved since.
                 masked @ Entry::Masked(..) => *entry = masked,
@@ -151,7 +159,8 @@ impl Constraints {
     fn collect(&mut self) {
         while self.num_computing > 0 {
             let Some(done) = self.thread.as_ref().and_then(MaskThread::receive) else {
-                // What it had is lost, and `apply` says so.
+                // What it had is lost, and `apply` says so. The next one gets a new thread.
+                self.thread = None;
                 self.num_computing = 0;
                 return;
             };

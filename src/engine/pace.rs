@@ -5,8 +5,10 @@
 const FIRST_BUDGET: usize = 32;
 /// Prefill tokens that a step has room for at least, so that prompts are read at all.
 const MIN_BUDGET: usize = 4;
+/// Steps in a row that prompts are read in beside decodes.
+const MAX_MIXED: usize = 8;
 /// Share of what is known that a new measurement leaves.
-const MEMORY: f64 = 0.95;
+const MEMORY: f64 = 0.9;
 /// What one more row is thought to cost before it is known, as a share of a step with one row.
 const FIRST_ROW_COST: f64 = 0.1;
 /// Tokens that are drafted at most.
@@ -20,6 +22,8 @@ pub struct Pace {
     decodes: Line,
     /// Seconds that a prefill token adds to a step with decodes.
     prefill_token: Option<f64>,
+    /// Steps with decodes and prefill since the last one without prefill.
+    num_mixed: usize,
 }
 
 impl Pace {
@@ -29,11 +33,16 @@ impl Pace {
             max_stretch,
             decodes: Line::default(),
             prefill_token: None,
+            num_mixed: 0,
         }
     }
 
     /// Takes note of a step: `num_rows` rows of decodes and drafts, and `num_prefill` tokens of prompts.
     pub fn observe(&mut self, num_rows: usize, num_prefill: usize, seconds: f64) {
+        self.num_mixed = match num_prefill {
+            0 => 0,
+            _ => self.num_mixed + 1,
+        };
         if num_prefill == 0 {
             self.decodes.observe(num_rows as f64, seconds);
         } else if num_rows > 0
@@ -51,6 +60,10 @@ impl Pace {
     pub fn prefill_budget(&self, num_decodes: usize) -> usize {
         if self.max_stretch.is_infinite() {
             return usize::MAX;
+        }
+        // What decodes take alone changes, as contexts grow, and must be measured again.
+        if self.num_mixed >= MAX_MIXED {
+            return 0;
         }
         match (self.decodes.at(num_decodes as f64), self.prefill_token) {
             // The cast saturates.
@@ -123,6 +136,14 @@ mod tests {
         0.050 + 0.005 * num_rows as f64 + 0.002 * num_prefill as f64
     }
 
+    /// The budget of the next step with prefill.
+    fn budget(pace: &mut Pace, num_decodes: usize) -> usize {
+        if pace.prefill_budget(num_decodes) == 0 {
+            pace.observe(num_decodes, 0, seconds(num_decodes, 0));
+        }
+        pace.prefill_budget(num_decodes)
+    }
+
     fn learned() -> Pace {
         let mut pace = Pace::new(1.7);
         for step in 0..200 {
@@ -135,11 +156,11 @@ mod tests {
     #[test]
     fn a_prompt_is_read_in_pieces_that_keep_the_streams_in_pace() {
         let mut pace = learned();
-        let mut num_prefill = pace.prefill_budget(2);
+        let mut num_prefill = budget(&mut pace, 2);
         assert_eq!(num_prefill, FIRST_BUDGET);
         for _ in 0..50 {
             pace.observe(2, num_prefill, seconds(2, num_prefill));
-            num_prefill = pace.prefill_budget(2);
+            num_prefill = budget(&mut pace, 2);
         }
         let stretch = seconds(2, num_prefill) / seconds(2, 0);
         assert!((1.5..1.8).contains(&stretch), "{num_prefill}: {stretch}");
@@ -149,11 +170,27 @@ mod tests {
     fn when_prefill_grows_dearer_there_is_less_of_it_but_never_none() {
         let mut pace = learned();
         (0..20).for_each(|_| pace.observe(1, 8, seconds(1, 8)));
-        let before = pace.prefill_budget(1);
+        let before = budget(&mut pace, 1);
         (0..20).for_each(|_| pace.observe(1, 8, seconds(1, 16)));
-        assert!(pace.prefill_budget(1) < before);
+        assert!(budget(&mut pace, 1) < before);
         (0..20).for_each(|_| pace.observe(1, 8, seconds(1, 8000)));
-        assert_eq!(pace.prefill_budget(1), MIN_BUDGET);
+        assert_eq!(budget(&mut pace, 1), MIN_BUDGET);
+    }
+
+    #[test]
+    fn prompts_are_read_again_when_the_streams_have_grown_slower() {
+        let mut pace = learned();
+        let slower = |num_prefill| 4.0 * seconds(1, num_prefill);
+        let mut num_read = 0;
+        for _ in 0..400 {
+            let num_prefill = pace.prefill_budget(1);
+            pace.observe(1, num_prefill, slower(num_prefill));
+            if num_prefill > 0 {
+                num_read = num_prefill;
+            }
+        }
+        // What the slower machine allows, which is as much as the faster one did.
+        assert!((12..=25).contains(&num_read), "{num_read}");
     }
 
     #[test]

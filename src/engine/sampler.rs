@@ -185,7 +185,8 @@ pub fn largest(logits: &[f32], k: usize, candidates: &mut Vec<Candidate>) {
     candidates.sort_unstable_by(by_weight);
 }
 
-fn check(logits: &[f32]) -> Result<(), InvalidLogits> {
+/// Refuses what is no distribution.
+pub fn check(logits: &[f32]) -> Result<(), InvalidLogits> {
     let is_number = logits.iter().all(|logit| *logit < f32::INFINITY);
     let has_finite = logits.iter().any(|logit| logit.is_finite());
     (is_number && has_finite).then_some(()).ok_or(InvalidLogits)

@@ -153,7 +153,7 @@ impl Scheduler {
         let mut plan = Plan::default();
         self.schedule_decodes(&mut plan);
         self.admit(&mut plan);
-        self.schedule_prefills(&mut plan, prefill_beside_decodes.max(1));
+        self.schedule_prefills(&mut plan, prefill_beside_decodes);
         plan
     }
 

@@ -464,15 +464,19 @@ impl Worker {
         let Some(request) = self.requests.get_mut(&id) else {
             return false;
         };
+        // Before a constraint hides what is wrong with them.
+        let is_valid = sampler::check(logits).is_ok();
         let allowed = match self.constraints.apply(id, logits) {
-            Ok(allowed) => allowed,
-            Err(message) => {
+            Err(message) if is_valid => {
                 self.scheduler.remove(id);
                 outbox.extend(self.end(id, Err(EngineError::ConstraintFailed(message))));
                 return false;
             }
+            allowed => allowed.unwrap_or(logits),
         };
-        let Ok(token) = request.sampler.sample(allowed, &mut self.scratch) else {
+        let sampler = &mut request.sampler;
+        let token = is_valid.then(|| sampler.sample(allowed, &mut self.scratch));
+        let Some(Ok(token)) = token else {
             tracing::error!("the model gave logits that are no distribution");
             self.scheduler.discard(id);
             outbox.extend(self.end(id, Err(EngineError::InvalidLogits)));

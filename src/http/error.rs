@@ -275,6 +275,7 @@ impl From<ConstrainError> for ApiError {
             | ConstrainError::Unavailable { .. } => Self::malformed(message),
             ConstrainError::Busy => Self {
                 code: Some("rate_limit_exceeded"),
+                retry_after: Some(2),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
             },
         }

@@ -1,7 +1,9 @@
 //! Spreads work over the threads that candle computes with, so that its kernels and ours never compete for the cores.
 //! What is computed must never depend on which thread does it or on how the work is cut.
 
+use std::any::Any;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 
 /// Calls `work` on every item, on several threads when there are several items; returns when all is done.
@@ -11,7 +13,7 @@ pub fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
         return items.into_iter().for_each(work);
     }
     let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|i| Mutex::new(Some(i))).collect();
-    candle_core::utils::barrier_pool().execute_chunked(items.len(), |range| {
+    execute(items.len(), |range| {
         for slot in &items[range] {
             // Every slot is taken once, by one thread: the lock is never waited for and never poisoned.
             let item = slot.lock().ok().and_then(|mut slot| slot.take());
@@ -27,7 +29,23 @@ pub fn for_each_range(num_items: usize, work: impl Fn(Range<usize>) + Sync) {
     match num_items {
         0 => {}
         1 => work(0..1),
-        _ => candle_core::utils::barrier_pool().execute_chunked(num_items, work),
+        _ => execute(num_items, work),
+    }
+}
+
+/// A panic of `work` goes on after the pool has returned: inside it, it would leave the pool unusable for every other
+/// model.
+fn execute(num_items: usize, work: impl Fn(Range<usize>) + Sync) {
+    let panic: Mutex<Option<Box<dyn Any + Send>>> = Mutex::new(None);
+    candle_core::utils::barrier_pool().execute_chunked(num_items, |range| {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(range)))
+            && let Ok(mut first) = panic.lock()
+        {
+            first.get_or_insert(payload);
+        }
+    });
+    if let Ok(Some(payload)) = panic.into_inner() {
+        resume_unwind(payload);
     }
 }
 
@@ -44,6 +62,16 @@ mod tests {
             });
             assert!(done.iter().enumerate().all(|(i, &n)| n == i + 1));
         }
+    }
+
+    #[test]
+    fn a_panic_is_passed_on_and_leaves_the_threads_usable() {
+        for _ in 0..3 {
+            let outcome = catch_unwind(|| for_each_range(100, |_| panic!("on purpose")));
+            let payload = outcome.unwrap_err();
+            assert_eq!(payload.downcast_ref(), Some(&"on purpose"));
+        }
+        every_item_is_worked_on_once();
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub struct Answer {
     pub left_out: LeftOut,
     /// What the prompt gave for the question.
     pub sources: Sources,
+    /// The numbers in this conversation of what was retrieved, in its order; none when it has its own.
+    pub numbers: Vec<usize>,
     /// False when the answer is that nothing was found; then no model runs.
     pub is_found: bool,
     /// How sure a quoted answer is, from 0 to 1.
@@ -133,6 +135,7 @@ impl Answer {
             passages: built.passages,
             left_out: built.left_out,
             sources: built.sources,
+            numbers: built.numbers,
             is_found: true,
             confidence: None,
             generation: Some(generation),
@@ -185,6 +188,7 @@ impl Answer {
             passages: Vec::new(),
             left_out: LeftOut::default(),
             sources: Sources::default(),
+            numbers: Vec::new(),
             is_found: false,
             confidence: None,
             generation: None,

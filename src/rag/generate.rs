@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::engine::{
@@ -172,6 +172,16 @@ impl ChatModel {
         Ok(self.encode(&text, SpecialTokens::Parse))
     }
 
+    /// As `prompt`, for an answer without thoughts, also from a model whose template always begins with them.
+    pub fn prompt_without_thoughts(&self, messages: &[Value]) -> Result<Vec<u32>, GenerateError> {
+        let extra = Map::from_iter([("enable_thinking".to_string(), Value::Bool(false))]);
+        let mut text = self.rendered(messages, None, &extra)?;
+        if text.trim_end().ends_with("<think>") {
+            text.push_str("\n\n</think>\n\n");
+        }
+        Ok(self.encode(&text, SpecialTokens::Parse))
+    }
+
     /// The text of a conversation, ending where the assistant is to speak. What anybody wrote in it is defused.
     pub(super) fn rendered(
         &self,
@@ -184,8 +194,10 @@ impl ChatModel {
         if let Some(tools) = &mut tools {
             self.defuse(tools);
         }
+        let mut extra = extra.clone();
+        extra.values_mut().for_each(|value| self.defuse(value));
         let template = &self.inner.template;
-        template.render(&messages, tools.as_ref(), true, extra)
+        template.render(&messages, tools.as_ref(), true, &extra)
     }
 
     /// How many tokens a text has by itself.

@@ -4,12 +4,12 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::rag::generate::{ChatModel, GenerateError};
 use crate::rag::retrieve::Passage;
 use crate::rag::sentence::sentences;
-use crate::store::{ChunkRecord, Store, StoreError};
+use crate::store::{ChunkRecord, SearchScope, Store, StoreError};
 
 const SYSTEM: &str = "You answer questions from the numbered sources that the user gives. Use only what the sources \
      say. After every statement, cite the source it comes from by its number in square brackets, like [1]. If the \
@@ -69,8 +69,7 @@ impl SourceRef {
         }
     }
 
-    /// The passage as it was shown, which may have been the beginning of its chunk. `None` if this is not its chunk: ids
-    /// of deleted ones are given out again.
+    /// The passage as it was shown, which may have been the beginning of its chunk. `None` if this is not its chunk.
     fn passage(&self, chunk: &ChunkRecord) -> Option<Passage> {
         let is_same = self.chunk_id == chunk.id
             && self.file_id == chunk.file_id
@@ -88,15 +87,19 @@ impl SourceRef {
     }
 }
 
-/// The passages that earlier turns showed, as far as their documents are still there.
-pub async fn known_passages(store: &Store, turns: &[Turn]) -> Result<Vec<Passage>, StoreError> {
+/// The passages that earlier turns showed, as far as their documents are still there and `scope` lets them be seen.
+pub async fn known_passages(
+    store: &Store,
+    scope: &SearchScope,
+    turns: &[Turn],
+) -> Result<Vec<Passage>, StoreError> {
     let sources = || turns.iter().flat_map(|turn| &turn.sources.new);
     let ids = sources().map(|source| source.chunk_id).collect::<Vec<_>>();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let mut known: Vec<Passage> = Vec::new();
-    let chunks = store.chunks(ids).await?;
+    let chunks = store.chunks_within(ids, scope).await?;
     for source in sources() {
         if known.iter().all(|it| it.number != source.number) {
             known.extend(chunks.iter().find_map(|chunk| source.passage(chunk)));
@@ -148,6 +151,8 @@ pub struct BuiltPrompt {
     pub passages: Vec<Passage>,
     /// Which of them were found for the question: to be kept with it.
     pub sources: Sources,
+    /// The numbers of all passages that were found, in their order, whether or not they fit.
+    pub numbers: Vec<usize>,
     pub left_out: LeftOut,
 }
 
@@ -218,6 +223,7 @@ pub fn build(chat: &ChatModel, parts: &PromptParts<'_>) -> Result<BuiltPrompt, P
     let mut num_turns = 0;
     let mut turn_sizes: Option<Vec<usize>> = None;
     let mut passages = numbered(parts);
+    let numbers: Vec<usize> = passages.iter().map(|passage| passage.number).collect();
     let mut shortened = 0;
     loop {
         let earlier = &parts.earlier[num_turns..];
@@ -245,6 +251,7 @@ pub fn build(chat: &ChatModel, parts: &PromptParts<'_>) -> Result<BuiltPrompt, P
                 tokens,
                 passages: shown.into_iter().chain(new).collect(),
                 sources,
+                numbers,
                 left_out,
             });
         }
@@ -378,8 +385,7 @@ fn render(
     let question = with_sources(old, new.iter(), parts.question);
     messages.push(json!({ "role": "user", "content": question }));
     // The sources are at hand: thinking aloud about them would only delay the answer, and be shown as part of it.
-    let extra = Map::from_iter([("enable_thinking".to_string(), Value::Bool(false))]);
-    chat.prompt(&messages, &extra)
+    chat.prompt_without_thoughts(&messages)
 }
 
 /// A question after its sources.

@@ -9,6 +9,7 @@ use super::Store;
 use super::documents::{Attributes, document_id};
 use super::error::Result;
 use super::json::Json;
+use super::scope::SearchScope;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChunkRecord {
@@ -50,6 +51,26 @@ impl Store {
             Ok(ids.iter().filter_map(|id| by_id.get(id).cloned()).collect())
         };
         self.database().read(read).await
+    }
+
+    /// Those of `ids` that a search within `scope` could find, in that order.
+    pub async fn chunks_within(
+        &self,
+        ids: Vec<i64>,
+        scope: &SearchScope,
+    ) -> Result<Vec<ChunkRecord>> {
+        let allowed = scope.allowed_documents(&self.embedder().hash)?;
+        let visible = move |tx: &Transaction| {
+            let documents = allowed.ids(tx)?;
+            let sql = "SELECT id FROM chunks WHERE id IN (SELECT value FROM json_each(?))
+                       AND document_id IN (SELECT value FROM json_each(?))";
+            let mut statement = tx.prepare_cached(sql)?;
+            let found =
+                statement.query_map(params![Json(&ids), Json(&documents)], |row| row.get(0))?;
+            Ok(found.collect::<rusqlite::Result<Vec<i64>>>()?)
+        };
+        let visible = self.database().read(visible).await?;
+        self.chunks(visible).await
     }
 
     /// The chunks of a completed document whose ordinals lie in `ordinals`, in order.

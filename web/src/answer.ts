@@ -56,6 +56,7 @@ export function advance(answer: Answer, event: ResponseEvent): Answer {
       return {
         ...takeResponse(answer, event.response),
         phase: "incomplete",
+        responseId: event.response?.id ?? null,
         problem:
           event.response?.incomplete_details?.reason === "max_output_tokens"
             ? "The answer reached its length limit and ends here."

@@ -84,6 +84,7 @@ fn quantizer() -> fn(&[f32], &mut RowChunk) {
     {
         if std::arch::is_x86_feature_detected!("avx512f")
             && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vl")
         {
             #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
             fn quantize_avx512(row: &[f32], to: &mut RowChunk) {

@@ -242,10 +242,18 @@ impl Writer<'_> {
             }
             Shape::Lark(grammar) => {
                 at_most("the grammar", grammar.len(), MAX_GRAMMAR_BYTES, "bytes")?;
+                if grammar.contains("%json") {
+                    let message =
+                        "the grammar embeds a JSON schema by %json; give the schema by itself"
+                            .into();
+                    return Err(ConstrainError::Schema { message });
+                }
                 self.part("shape", GrammarWithLexer::from_lark(grammar.clone()));
             }
             Shape::Choice(choices) => {
                 at_most("the choice", choices.len(), MAX_CHOICES, "texts")?;
+                let num_bytes = choices.iter().map(String::len).sum();
+                at_most("the choice", num_bytes, MAX_GRAMMAR_BYTES, "bytes")?;
                 let choices: Vec<String> = choices.iter().map(|text| literal(text)).collect();
                 self.rule("choice", &choices.join(" | "));
                 return Ok("choice".into());

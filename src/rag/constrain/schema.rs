@@ -13,6 +13,8 @@ const MAX_REPETITIONS: u64 = 10_000;
 const MAX_PATTERN_BYTES: usize = 2_000;
 const MAX_ENUM: usize = 5_000;
 const MAX_PATTERNS: usize = 256;
+/// Keys of `patternProperties` are compared each with each.
+const MAX_PATTERN_PROPERTIES: usize = 16;
 /// Patterns that must hold together multiply: each more may square the time to find whether any text fits.
 const MAX_JOINED_PATTERNS: usize = 2;
 
@@ -116,6 +118,14 @@ fn check(value: &Value, kind: Kind, depth: usize, is_strict: bool) -> Result<(),
 fn check_patterns(schema: &Value) -> Result<(), ConstrainError> {
     let mut all = PatternCount::default();
     all.add(schema);
+    if all.num_pattern_properties > MAX_PATTERN_PROPERTIES {
+        return Err(ConstrainError::TooLarge {
+            message: format!(
+                "the schema has {} patterns in 'patternProperties', but may have {MAX_PATTERN_PROPERTIES}",
+                all.num_pattern_properties
+            ),
+        });
+    }
     let (count, limit, what) = match all.has_joins {
         true => (all.num_patterns, MAX_JOINED_PATTERNS, "beside 'allOf'"),
         false => (all.num_patterns, MAX_PATTERNS, "in one schema"),
@@ -131,6 +141,7 @@ fn check_patterns(schema: &Value) -> Result<(), ConstrainError> {
 #[derive(Default)]
 struct PatternCount {
     num_patterns: usize,
+    num_pattern_properties: usize,
     /// Whether several schemas must hold for one value.
     has_joins: bool,
 }
@@ -142,6 +153,9 @@ impl PatternCount {
             Value::Object(fields) => {
                 self.num_patterns +=
                     usize::from(fields.get("pattern").is_some_and(Value::is_string));
+                if let Some(Value::Object(patterns)) = fields.get("patternProperties") {
+                    self.num_pattern_properties += patterns.len();
+                }
                 let num_options =
                     |key: &str| fields.get(key).and_then(Value::as_array).map(Vec::len);
                 self.has_joins |= num_options("allOf").is_some_and(|num| num > 1)
@@ -184,6 +198,23 @@ fn check_keyword(
         return Err(ConstrainError::TooLarge {
             message: format!("'{key}' is {value}, but may be at most {MAX_REPETITIONS}"),
         });
+    }
+    let long_key =
+        |fields: &Map<String, Value>| fields.keys().any(|key| key.len() > MAX_PATTERN_BYTES);
+    if key == "patternProperties" && value.as_object().is_some_and(long_key) {
+        return Err(ConstrainError::TooLarge {
+            message: format!(
+                "a key of 'patternProperties' is longer than {MAX_PATTERN_BYTES} bytes"
+            ),
+        });
+    }
+    // Elsewhere it would lead to what was not checked.
+    let is_checked =
+        |to: &str| to == "#" || to.starts_with("#/$defs/") || to.starts_with("#/definitions/");
+    if key == "$ref" && value.as_str().is_some_and(|to| !is_checked(to)) {
+        return refused(format!(
+            "'$ref' leads to {value}, but may only lead to '#', '#/$defs/NAME' or '#/definitions/NAME'"
+        ));
     }
     if key == "pattern"
         && value

@@ -88,13 +88,13 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
             let mut earlier = conversation.turns();
             let question = earlier.pop().map(|turn| turn.content).unwrap_or_default();
             queries = vec![question.clone()];
-            let retrieved = search.run(workspace, &queries).await?;
+            let mut retrieved = search.run(workspace, &queries).await?;
             let answer = match answerer {
                 Answerer::Quote => Answer::quote(workspace, &question, &retrieved).await?,
                 Answerer::Chat(chat) => {
                     let question = Question {
                         text: question,
-                        known: known_passages(&workspace.store, &earlier).await?,
+                        known: known_passages(&workspace.store, &search.scope, &earlier).await?,
                         earlier,
                         instructions: echo.instructions.clone(),
                         options,
@@ -109,6 +109,10 @@ pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiErro
             };
             describe(&answer, &mut echo.metadata);
             conversation.show_sources(answer.sources.clone());
+            // As the answer cites them.
+            for (passage, number) in retrieved.passages.iter_mut().zip(&answer.numbers) {
+                passage.number = *number;
+            }
             found = Some(retrieved);
             Source::Documents(Box::new(answer))
         }
