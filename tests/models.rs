@@ -149,7 +149,7 @@ fn every_model_of_the_machine_answers_by_its_name_and_its_alias() {
     pulled.chat("qwen3-1.7b", &Script::once("I am the larger one."));
     pulled.embedder("all-minilm-l6-v2");
     let server =
-        pulled.server("[aliases]\n\"gpt-4o\" = \"qwen3-1.7b\"\n\"gpt-5\" = \"qwen3-8b\"\n");
+        pulled.server("[aliases]\n\"gpt-4o\" = \"qwen3-1.7b\"\n\"gpt-5\" = \"qwen3-8b\"\n\"words\" = \"inglenook-quote\"\n");
     assert_eq!(loaded(&server), ["scripted", "tiny-bert"]);
     let listed = server.get("/v1/models").ok();
     let listed = listed["data"].as_array().unwrap();
@@ -196,6 +196,10 @@ fn every_model_of_the_machine_answers_by_its_name_and_its_alias() {
         let body = json!({ "model": model, "messages": [{ "role": "user", "content": "Go" }] });
         server.post("/v1/chat/completions", body)
     };
+    for path in ["/v1/chat/completions", "/v1/responses"] {
+        let body = json!({ "model": "words", "input": "Go", "messages": [{ "role": "user", "content": "Go" }] });
+        assert_eq!(server.post(path, body).ok()["model"], "inglenook-quote");
+    }
     for (model, part) in [
         ("gpt-5", "inglenook models pull qwen3-8b"),
         ("nobody", "qwen3-0.6b"),

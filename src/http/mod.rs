@@ -70,6 +70,11 @@ impl Context {
         }
     }
 
+    /// Whether a request names the model that quotes, by its own name or an alias.
+    pub fn is_quote_model(&self, name: Option<&str>) -> bool {
+        name.is_some_and(|name| self.workspace.models.id(name) == QUOTE_MODEL)
+    }
+
     /// Who answers from documents: the model of that name, or the default when none is named.
     pub async fn answerer(&self, name: Option<&str>) -> Result<Answerer, ApiError> {
         match name {
@@ -77,7 +82,7 @@ impl Context {
                 Ok(answerer) => Ok(answerer),
                 Err(error) => Err(self.not_loaded(error).await),
             },
-            Some(QUOTE_MODEL) => Ok(Answerer::Quote),
+            Some(_) if self.is_quote_model(name) => Ok(Answerer::Quote),
             Some(_) => Ok(Answerer::Chat(self.chat_model(name).await?)),
         }
     }

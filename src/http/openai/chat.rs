@@ -154,7 +154,7 @@ pub async fn create(
         request.structured_outputs.take(),
         guide,
     )?;
-    if request.model.as_deref() == Some(QUOTE_MODEL) {
+    if context.is_quote_model(request.model.as_deref()) {
         let unserved = [
             ("n", num_choices > 1),
             ("logprobs", logprobs.is_some()),

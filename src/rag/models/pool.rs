@@ -227,7 +227,7 @@ impl Models {
     }
 
     /// The model that a name stands for.
-    fn id<'a>(&'a self, name: &'a str) -> &'a str {
+    pub fn id<'a>(&'a self, name: &'a str) -> &'a str {
         let aliases = &self.pool.options.aliases;
         aliases.get(name).map_or(name, String::as_str)
     }

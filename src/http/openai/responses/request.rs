@@ -14,7 +14,7 @@ use crate::rag::conversation::ChatMessage;
 use crate::rag::generate::{ChatModel, GenerationOptions};
 use crate::rag::retrieve::{Retrieved, Weights, retrieve};
 use crate::rag::tools::ToolUse;
-use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
+use crate::rag::{Answerer, Workspace};
 use crate::store::SearchScope;
 
 /// The temperature of answers from documents, unless a request says otherwise.
@@ -172,13 +172,14 @@ impl Checked {
         let no_tools = request.tool_choice.as_ref();
         let no_tools = no_tools.is_some_and(|choice| choice == "none");
         let offered = request.tools.clone().unwrap_or_default();
-        let tools: &[Value] = match no_tools && model != Some(QUOTE_MODEL) {
+        let quotes = context.is_quote_model(model);
+        let tools: &[Value] = match no_tools && !quotes {
             true => &[],
             // Quoting is searching: it cannot do without.
             false => &offered,
         };
         let mut file_search = file_search(context, tools).await?;
-        if file_search.is_none() && model == Some(QUOTE_MODEL) {
+        if file_search.is_none() && quotes {
             file_search = Some(FileSearch::everything(context).await?);
         }
         let functions = functions(tools, &request)?;
