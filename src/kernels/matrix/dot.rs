@@ -5,28 +5,8 @@ use super::format::{BLOCK, Format, Kind, PANEL};
 use super::rows::RowChunk;
 use super::unpack::{Chunk, Weights, unpack};
 
-/// Where a panel's results go: a row of 16 numbers for every row, `stride` numbers apart.
-#[derive(Clone, Copy)]
-pub(super) struct Output {
-    pub first: *mut f32,
-    pub stride: usize,
-}
-
-impl Output {
-    pub fn after(self, num_rows: usize) -> Self {
-        Self {
-            first: self.first.wrapping_add(num_rows * self.stride),
-            ..self
-        }
-    }
-
-    /// # Safety
-    /// The row must lie in the memory that the output was made for, and nobody else may use it meanwhile.
-    pub unsafe fn row<'a>(self, row: usize) -> &'a mut [f32; PANEL] {
-        // SAFETY: the caller's promise; an array of f32 has the alignment of f32.
-        unsafe { &mut *self.first.add(row * self.stride).cast() }
-    }
-}
+/// Where a panel's results go.
+pub(super) type Output = super::output::Output<PANEL>;
 
 /// The instructions that products run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::dot::Output;
-use super::format::{BLOCK, CHUNK_BLOCKS, Kind, PANEL};
+use super::format::{BLOCK, CHUNK_BLOCKS, Kind, MIN_16, MIN_32, NARROW_16, NARROW_32, PANEL, WIDE};
 use super::rows::RowChunk;
 use super::unpack::Weights;
 
@@ -139,12 +139,6 @@ pub(super) unsafe fn dot(
     }
     num_tiles * ROWS
 }
-
-const WIDE: u8 = 0;
-const NARROW_32: u8 = 1;
-const NARROW_16: u8 = 2;
-const MIN_32: u8 = 3;
-const MIN_16: u8 = 4;
 
 /// # Safety
 /// As [`dot`], with the tiles shaped for `KIND`.

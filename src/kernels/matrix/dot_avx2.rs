@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::dot::Output;
-use super::format::{BLOCK, Format, Kind};
+use super::format::{BLOCK, Format, Kind, MIN_16, MIN_32, NARROW_16, NARROW_32, WIDE};
 use super::rows::RowChunk;
 use super::unpack::{Chunk, Weights, unpack};
 
@@ -40,12 +40,6 @@ pub(super) unsafe fn dot(kind: Kind, weights: &Weights, rows: &[RowChunk], outpu
         }
     }
 }
-
-const WIDE: u8 = 0;
-const NARROW_32: u8 = 1;
-const NARROW_16: u8 = 2;
-const MIN_32: u8 = 3;
-const MIN_16: u8 = 4;
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tiles<const KIND: u8>(weights: &Weights, rows: &[RowChunk], output: Output) {

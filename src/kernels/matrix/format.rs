@@ -27,6 +27,13 @@ pub(super) enum Kind {
     Min16,
 }
 
+// Kinds as parameters of types.
+pub(super) const WIDE: u8 = Kind::Wide as u8;
+pub(super) const NARROW_32: u8 = Kind::Narrow32 as u8;
+pub(super) const NARROW_16: u8 = Kind::Narrow16 as u8;
+pub(super) const MIN_32: u8 = Kind::Min32 as u8;
+pub(super) const MIN_16: u8 = Kind::Min16 as u8;
+
 /// How the scales of a chunk are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scales {

@@ -14,6 +14,7 @@ mod dot_avx2;
 mod dot_avx512;
 pub(super) mod float;
 mod format;
+mod output;
 mod pack;
 mod rows;
 #[cfg(test)]
