@@ -464,8 +464,8 @@ impl Worker {
         let Some(request) = self.requests.get_mut(&id) else {
             return false;
         };
-        // Before a constraint hides what is wrong with them.
-        let is_valid = sampler::check(logits).is_ok();
+        // Before a constraint hides what is wrong with them; the sampler sees it in what is not constrained.
+        let is_valid = !self.constraints.contains(id) || sampler::check(logits).is_ok();
         let allowed = match self.constraints.apply(id, logits) {
             Err(message) if is_valid => {
                 self.scheduler.remove(id);

@@ -162,17 +162,8 @@ impl ChatModel {
         self.inner.engine.context_length()
     }
 
-    /// The tokens of a conversation, ending where the assistant is to speak.
-    pub fn prompt(
-        &self,
-        messages: &[Value],
-        extra: &serde_json::Map<String, Value>,
-    ) -> Result<Vec<u32>, GenerateError> {
-        let text = self.rendered(messages, None, extra)?;
-        Ok(self.encode(&text, SpecialTokens::Parse))
-    }
-
-    /// As `prompt`, for an answer without thoughts, also from a model whose template always begins with them.
+    /// The tokens of a conversation, ending where the assistant is to answer without thoughts, also when the model's
+    /// template always begins with them.
     pub fn prompt_without_thoughts(&self, messages: &[Value]) -> Result<Vec<u32>, GenerateError> {
         let extra = Map::from_iter([("enable_thinking".to_string(), Value::Bool(false))]);
         let mut text = self.rendered(messages, None, &extra)?;
