@@ -27,7 +27,7 @@ impl Linear {
     ) -> Result<Self> {
         if device.is_cpu() {
             let bytes: Vec<u8> = weight.into_iter().flat_map(f32::to_le_bytes).collect();
-            let weight = Matrix::pack(GgmlDType::F32, &bytes, outputs, inputs);
+            let weight = Matrix::pack(GgmlDType::F32, &bytes, outputs, inputs)?;
             return Ok(Self::Packed { weight, bias });
         }
         let bias = bias.map(|bias| Tensor::from_vec(bias, outputs, device));

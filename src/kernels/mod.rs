@@ -4,6 +4,7 @@ pub mod activation;
 /// Read-only memory maps of files.
 pub mod mapped_file;
 pub mod matrix;
+pub mod memory;
 pub mod norm;
 pub mod paged_attention;
 pub mod parallel;

@@ -8,7 +8,7 @@ use super::attention_ops::TensorCache;
 use super::rope::Angles;
 use super::step::Step;
 use super::{KvDtype, LlmError};
-use crate::kernels::paged_attention::{AttentionShape, CacheElement, LayerCache, Q8Block};
+use crate::kernels::paged_attention::{AttentionShape, CacheElement, LayerCache};
 
 /// The KV cache of all layers, with the way to attend over it.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) enum Attention {
     F32(Vec<LayerCache<f32>>),
     F16(Vec<LayerCache<f16>>),
     Bf16(Vec<LayerCache<bf16>>),
-    Q8(Vec<LayerCache<Q8Block>>),
+    Q8(Vec<LayerCache<i8>>),
     Tensors(Vec<TensorCache>),
 }
 
@@ -49,26 +49,26 @@ impl CacheLayout {
 impl Attention {
     pub fn new(layout: CacheLayout, device: &Device) -> Result<Self, LlmError> {
         if device.is_cpu() {
-            Ok(Self::with_kernel(&layout))
+            Self::with_kernel(&layout).map_err(LlmError::NoMemory)
         } else {
             Self::with_tensors(layout, device)
         }
     }
 
-    fn with_kernel(layout: &CacheLayout) -> Self {
-        fn layers<E: CacheElement>(layout: &CacheLayout) -> Vec<LayerCache<E>> {
+    fn with_kernel(layout: &CacheLayout) -> std::io::Result<Self> {
+        fn layers<E: CacheElement>(layout: &CacheLayout) -> std::io::Result<Vec<LayerCache<E>>> {
             layout
                 .layers
                 .iter()
                 .map(|&shape| LayerCache::new(shape, layout.num_blocks))
                 .collect()
         }
-        match layout.dtype {
-            KvDtype::F32 => Self::F32(layers(layout)),
-            KvDtype::F16 => Self::F16(layers(layout)),
-            KvDtype::Bf16 => Self::Bf16(layers(layout)),
-            KvDtype::Q8 => Self::Q8(layers(layout)),
-        }
+        Ok(match layout.dtype {
+            KvDtype::F32 => Self::F32(layers(layout)?),
+            KvDtype::F16 => Self::F16(layers(layout)?),
+            KvDtype::Bf16 => Self::Bf16(layers(layout)?),
+            KvDtype::Q8 => Self::Q8(layers(layout)?),
+        })
     }
 
     pub fn with_tensors(layout: CacheLayout, device: &Device) -> Result<Self, LlmError> {

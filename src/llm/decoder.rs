@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use candle_core::{Device, Tensor};
+use half::f16;
 
 use super::attention::{Attention, CacheLayout, numbers};
 use super::checkpoint::Checkpoint;
@@ -18,7 +19,7 @@ use super::weights::Weights;
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
 use crate::device::{ComputeDevice, machine_memory};
 use crate::kernels::norm::rms_norm;
-use crate::kernels::paged_attention::{AttentionShape, CacheElement, Q8Block};
+use crate::kernels::paged_attention::{AttentionShape, SCALE_GROUP};
 
 /// Choices made when a model is loaded.
 #[derive(Debug, Clone)]
@@ -88,7 +89,7 @@ impl KvDtype {
         match self {
             Self::F32 => 4 * num_values,
             Self::F16 | Self::Bf16 => 2 * num_values,
-            Self::Q8 => num_values / Q8Block::NUM_VALUES * size_of::<Q8Block>(),
+            Self::Q8 => num_values + num_values / SCALE_GROUP * size_of::<f16>(),
         }
     }
 }
@@ -295,7 +296,7 @@ fn cache_layout(model: &Hyperparameters, options: &LoadOptions) -> Result<CacheL
     if options.max_context == Some(0) {
         return Err(invalid("the context must not be 0 tokens"));
     }
-    let fits_q8 = |dim: usize| dim.is_multiple_of(Q8Block::NUM_VALUES);
+    let fits_q8 = |dim: usize| dim.is_multiple_of(SCALE_GROUP);
     if options.kv_dtype == KvDtype::Q8 && !(fits_q8(model.key_dim) && fits_q8(model.value_dim)) {
         return Err(invalid(
             "a q8 cache needs heads of a multiple of 32 numbers, which this model has not; use f16",

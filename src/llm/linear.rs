@@ -20,9 +20,9 @@ pub(crate) struct StoredMatrix<'a> {
 }
 
 impl StoredMatrix<'_> {
-    fn pack(&self) -> Arc<Matrix> {
+    fn pack(&self) -> Result<Arc<Matrix>, LlmError> {
         let matrix = Matrix::pack(self.dtype, self.bytes, self.outputs, self.inputs);
-        Arc::new(matrix)
+        matrix.map(Arc::new).map_err(LlmError::NoMemory)
     }
 }
 
@@ -48,7 +48,7 @@ impl Linear {
     ) -> Result<Self, LlmError> {
         if device.is_cpu() {
             let bias = bias.map(|bias| bias.to_vec1()).transpose()?;
-            let weight = weight.pack();
+            let weight = weight.pack()?;
             return Ok(Self::Packed { weight, bias });
         }
         // In memory of their own, which is aligned for every type; in the file they lie anywhere.
@@ -127,11 +127,11 @@ pub(crate) struct TokenEmbedding {
 
 impl TokenEmbedding {
     /// `table` is `[vocab_size, hidden_size]`; `device` is where the vectors go.
-    pub fn new(table: StoredMatrix, device: &Device) -> Self {
-        Self {
-            table: table.pack(),
+    pub fn new(table: StoredMatrix, device: &Device) -> Result<Self, LlmError> {
+        Ok(Self {
+            table: table.pack()?,
             device: device.clone(),
-        }
+        })
     }
 
     /// `[num_tokens, hidden_size]`; only the rows of these tokens are expanded.
@@ -218,7 +218,7 @@ mod tests {
             };
             let expected = Tensor::from_vec(golden.numbers, (1, 256), &Device::Cpu).unwrap();
 
-            let embedding = TokenEmbedding::new(table, &Device::Cpu);
+            let embedding = TokenEmbedding::new(table, &Device::Cpu).unwrap();
             let found = embedding.forward(&[17]).unwrap();
             assert!(relative_difference(&found, &expected) < 1e-5, "{name}");
 

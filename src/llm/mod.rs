@@ -141,6 +141,10 @@ pub enum LlmError {
         needed_bytes: u64,
         available_bytes: u64,
     },
+    #[error(
+        "the system gives no memory for the model's weights and cache ({0}); make the cache smaller or take a smaller model"
+    )]
+    NoMemory(#[source] std::io::Error),
     #[error("sequence {sequence} of the batch cannot be run: {problem}")]
     InvalidBatch { sequence: usize, problem: String },
     #[error("block {block} cannot be copied: it is outside the cache of {num_blocks}")]

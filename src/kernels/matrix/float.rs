@@ -12,14 +12,14 @@ pub(in crate::kernels) const CHUNK: usize = 128;
 
 /// The number types of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::kernels) enum FloatType {
+pub enum FloatType {
     F32,
     F16,
     Bf16,
 }
 
 /// One number of all rows of a panel.
-pub(in crate::kernels) type Line = [f32; PANEL];
+pub type Line = [f32; PANEL];
 
 impl FloatType {
     pub fn of(dtype: GgmlDType) -> Option<Self> {
@@ -49,7 +49,7 @@ impl FloatType {
 
     /// Expands as many lines as `packed` has.
     #[inline(always)]
-    fn unpack(self, packed: &[u8], lines: &mut [Line]) {
+    fn unpack(self, packed: &[u8], lines: &mut [Line], instructions: Instructions) {
         match self {
             Self::F32 => {
                 for (line, bytes) in lines.iter_mut().zip(packed.chunks_exact(PANEL * 4)) {
@@ -60,8 +60,10 @@ impl FloatType {
             }
             Self::F16 => {
                 for (line, bytes) in lines.iter_mut().zip(packed.chunks_exact(PANEL * 2)) {
-                    for (number, bytes) in line.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                        *number = half_to_float(u16::from_le_bytes(*bytes));
+                    let (halves, _) = bytes.as_chunks::<2>();
+                    let (numbers, _) = line.as_chunks_mut::<16>();
+                    for (numbers, halves) in numbers.iter_mut().zip(halves.as_chunks().0) {
+                        *numbers = instructions.widen(&halves.map(u16::from_le_bytes));
                     }
                 }
             }
@@ -78,7 +80,7 @@ impl FloatType {
 
 /// The inputs `first..first + lines.len()` of rows that are `len` numbers long.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Rows<'a> {
+pub struct Rows<'a> {
     pub numbers: &'a [f32],
     pub len: usize,
     pub first: usize,
@@ -103,11 +105,11 @@ impl Rows<'_> {
 }
 
 /// Where a panel's results go.
-pub(in crate::kernels) type Output = super::output::Output<PANEL>;
+pub type Output = super::output::Output<PANEL>;
 
 /// The instructions that products run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::kernels) enum Instructions {
+pub enum Instructions {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -125,7 +127,7 @@ impl Instructions {
             if has!("avx512f") && has!("avx512bw") && has!("avx512vl") {
                 available.push(Self::Avx512);
             }
-            if has!("avx2") && has!("fma") {
+            if has!("avx2") && has!("fma") && has!("f16c") {
                 available.push(Self::Avx2);
             }
         }
@@ -145,7 +147,20 @@ impl Instructions {
             Self::Avx512 => unsafe { x86::unpack_avx512(float, packed, lines) },
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::unpack_avx2(float, packed, lines) },
-            Self::Portable => float.unpack(packed, lines),
+            Self::Portable => float.unpack(packed, lines, self),
+        }
+    }
+
+    /// Half-precision numbers as f32. Fast in functions that are compiled for these instructions.
+    #[inline(always)]
+    pub fn widen(self, halves: &[u16; 16]) -> [f32; 16] {
+        match self {
+            // SAFETY: as in `unpack`.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { x86::widen_avx512(halves) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { x86::widen_avx2(halves) },
+            Self::Portable => halves.map(half_to_float),
         }
     }
 
@@ -193,16 +208,42 @@ unsafe fn dot_portable(lines: &[Line], rows: Rows, output: Output) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{FloatType, Line, Output, Rows};
+    use super::{FloatType, Instructions, Line, Output, Rows};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     pub fn unpack_avx512(float: FloatType, packed: &[u8], lines: &mut [Line]) {
-        float.unpack(packed, lines);
+        float.unpack(packed, lines, Instructions::Avx512);
     }
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub fn unpack_avx2(float: FloatType, packed: &[u8], lines: &mut [Line]) {
-        float.unpack(packed, lines);
+        float.unpack(packed, lines, Instructions::Avx2);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub fn widen_avx512(halves: &[u16; 16]) -> [f32; 16] {
+        let mut numbers = [0f32; 16];
+        // SAFETY: both arrays have 16 numbers.
+        unsafe {
+            let halves = _mm256_loadu_si256(halves.as_ptr().cast());
+            _mm512_storeu_ps(numbers.as_mut_ptr(), _mm512_cvtph_ps(halves));
+        }
+        numbers
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx,f16c")]
+    pub fn widen_avx2(halves: &[u16; 16]) -> [f32; 16] {
+        let mut numbers = [0f32; 16];
+        for first in [0, 8] {
+            // SAFETY: both arrays have 16 numbers.
+            unsafe {
+                let halves = _mm_loadu_si128(halves.as_ptr().add(first).cast());
+                _mm256_storeu_ps(numbers.as_mut_ptr().add(first), _mm256_cvtph_ps(halves));
+            }
+        }
+        numbers
     }
 
     /// # Safety
@@ -215,8 +256,12 @@ mod x86 {
                 match rows.count() {
                     12.. => tile_avx512::<12>(lines, rows, output),
                     8.. => tile_avx512::<8>(lines, rows, output),
-                    4.. => tile_avx512::<4>(lines, rows, output),
-                    2.. => tile_avx512::<2>(lines, rows, output),
+                    7 => tile_avx512::<7>(lines, rows, output),
+                    6 => tile_avx512::<6>(lines, rows, output),
+                    5 => tile_avx512::<5>(lines, rows, output),
+                    4 => tile_avx512::<4>(lines, rows, output),
+                    3 => tile_avx512::<3>(lines, rows, output),
+                    2 => tile_avx512::<2>(lines, rows, output),
                     _ => tile_avx512::<1>(lines, rows, output),
                 }
             };

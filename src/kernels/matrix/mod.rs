@@ -24,18 +24,18 @@ mod unpack;
 use std::ops::Range;
 
 use candle_core::quantized::GgmlDType;
-use memmap2::MmapMut;
 
 use self::float::FloatType;
 use self::format::{BLOCK, CHUNK, Format, Kind};
 use self::rows::QuantizedRows;
 use self::unpack::{Chunk, Weights};
+use super::memory::Zeroed;
 use super::parallel;
 
 /// Weights `[num_outputs, num_inputs]`, packed.
 pub struct Matrix {
     form: Form,
-    packed: MmapMut,
+    packed: Zeroed<u8>,
     panel_bytes: usize,
     num_outputs: usize,
     num_inputs: usize,
@@ -58,11 +58,16 @@ pub struct Product<'a> {
 }
 
 impl Matrix {
-    /// Packs `bytes`, which hold the matrix row by row as GGUF stores `dtype`.
+    /// Packs `bytes`, which hold the matrix row by row as GGUF stores `dtype`. Fails when the system gives no memory.
     ///
     /// # Panics
     /// When `bytes` are not of that size, or `dtype` is one that no file keeps weights in.
-    pub fn pack(dtype: GgmlDType, bytes: &[u8], num_outputs: usize, num_inputs: usize) -> Self {
+    pub fn pack(
+        dtype: GgmlDType,
+        bytes: &[u8],
+        num_outputs: usize,
+        num_inputs: usize,
+    ) -> std::io::Result<Self> {
         let row_bytes = num_inputs / dtype.block_size() * dtype.type_size();
         assert_eq!(bytes.len(), num_outputs * row_bytes, "{dtype:?}");
         let form = match (Format::of(dtype), FloatType::of(dtype)) {
@@ -77,7 +82,7 @@ impl Matrix {
             }
             Form::Float(float) => (float::PANEL, num_inputs * float::PANEL * float.num_bytes()),
         };
-        let mut packed = zeros(num_outputs.div_ceil(panel) * panel_bytes);
+        let mut packed = Zeroed::<u8>::new(num_outputs.div_ceil(panel) * panel_bytes)?;
         let panels = packed.chunks_exact_mut(panel_bytes);
         let panels = panels.zip(bytes.chunks(panel * row_bytes)).collect();
         parallel::for_each(panels, |(to, from): (&mut [u8], &[u8])| match form {
@@ -88,13 +93,13 @@ impl Matrix {
                 }
             }
         });
-        Self {
+        Ok(Self {
             form,
             packed,
             panel_bytes,
             num_outputs,
             num_inputs,
-        }
+        })
     }
 
     pub fn num_outputs(&self) -> usize {
@@ -438,20 +443,6 @@ fn pack_panel(dtype: GgmlDType, format: &Format, rows: &[u8], num_inputs: usize,
         let to = &mut to[index * whole..][..format.chunk_bytes(num_blocks)];
         pack::pack_chunk(dtype, format, &parts, num_blocks, to);
     }
-}
-
-/// Memory for weights, from the start of a page on. Large pages, where the system has them, spare the processor
-/// looking up where every 4 KiB lie.
-fn zeros(num_bytes: usize) -> MmapMut {
-    // A map has at least one byte.
-    let memory = MmapMut::map_anon(num_bytes.max(1));
-    let memory = memory.unwrap_or_else(|e| panic!("no {num_bytes} bytes for weights: {e}"));
-    #[cfg(target_os = "linux")]
-    if let Err(error) = memory.advise(memmap2::Advice::HugePage) {
-        // It is only advice.
-        tracing::debug!(%error, "weights are kept in small pages");
-    }
-    memory
 }
 
 impl std::fmt::Debug for Matrix {

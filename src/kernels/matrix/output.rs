@@ -2,7 +2,7 @@
 
 /// A panel's results: `WIDTH` numbers for every row, `stride` numbers apart.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Output<const WIDTH: usize> {
+pub struct Output<const WIDTH: usize> {
     pub first: *mut f32,
     pub stride: usize,
 }

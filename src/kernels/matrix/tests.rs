@@ -37,7 +37,7 @@ fn matrix(dtype: GgmlDType, num_outputs: usize, num_inputs: usize) -> (Matrix, V
     let weights = Tensor::from_vec(weights, (num_outputs, num_inputs), &Device::Cpu).unwrap();
     let stored = QTensor::quantize(&weights, dtype).unwrap();
     let expanded = stored.dequantize(&Device::Cpu).unwrap();
-    let matrix = Matrix::pack(dtype, &stored.data().unwrap(), num_outputs, num_inputs);
+    let matrix = Matrix::pack(dtype, &stored.data().unwrap(), num_outputs, num_inputs).unwrap();
     let expanded = expanded.flatten_all().unwrap().to_vec1().unwrap();
     (matrix, expanded)
 }

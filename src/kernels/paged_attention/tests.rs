@@ -1,3 +1,5 @@
+use half::bf16;
+
 use super::*;
 
 const SHAPE: AttentionShape = AttentionShape {
@@ -56,10 +58,10 @@ impl Sequence {
     fn write<E: CacheElement>(&self, cache: &mut LayerCache<E>, block_table: &[u32]) {
         let (k, v) = (self.keys.len() / self.len, self.values.len() / self.len);
         for position in 0..self.len {
-            let block = block_table[position / SHAPE.block_size] as usize;
+            let block = block_table[position / cache.shape.block_size] as usize;
             cache.write(
                 block,
-                position % SHAPE.block_size,
+                position % cache.shape.block_size,
                 &self.keys[position * k..][..k],
                 &self.values[position * v..][..v],
             );
@@ -117,8 +119,16 @@ fn max_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 fn attend_alone<E: CacheElement>(shape: AttentionShape, sequence: &Sequence) -> Vec<f32> {
-    let num_blocks = sequence.len.div_ceil(SHAPE.block_size);
-    let mut cache = LayerCache::<E>::new(shape, num_blocks);
+    attend_alone_on::<E>(Instructions::best(), shape, sequence)
+}
+
+fn attend_alone_on<E: CacheElement>(
+    instructions: Instructions,
+    shape: AttentionShape,
+    sequence: &Sequence,
+) -> Vec<f32> {
+    let num_blocks = sequence.len.div_ceil(shape.block_size);
+    let mut cache = LayerCache::<E>::new(shape, num_blocks).unwrap();
     let block_table: Vec<u32> = (0..num_blocks as u32).rev().collect();
     sequence.write(&mut cache, &block_table);
     let mut output = vec![f32::NAN; sequence.len * SHAPE.num_heads * SHAPE.value_dim];
@@ -128,7 +138,7 @@ fn attend_alone<E: CacheElement>(shape: AttentionShape, sequence: &Sequence) -> 
         start: 0,
         block_table: &block_table,
     };
-    cache.attend(&sequence.queries, &[rows], &mut output);
+    cache.attend_on(instructions, &sequence.queries, &[rows], &mut output);
     output
 }
 
@@ -148,14 +158,51 @@ fn attention_agrees_with_the_textbook_formula() {
 }
 
 #[test]
+fn long_contexts_agree_with_the_textbook_formula_on_all_instructions_and_block_sizes() {
+    let sequence = Sequence::new(300, 2);
+    for window in [None, Some(140), Some(3)] {
+        let expected = sequence.expected(window.unwrap_or(usize::MAX));
+        for block_size in [1, 5, 16, 24, 64, 512] {
+            let shape = AttentionShape {
+                window,
+                block_size,
+                ..SHAPE
+            };
+            for instructions in Instructions::available() {
+                let found = attend_alone_on::<f32>(instructions, shape, &sequence);
+                assert!(max_difference(&found, &expected) < 1e-5, "{shape:?}");
+                let found = attend_alone_on::<f16>(instructions, shape, &sequence);
+                assert!(max_difference(&found, &expected) < 1e-2, "{shape:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_number_too_large_for_sixteen_bits_becomes_the_largest() {
+    let mut numbers = [0f32; 17];
+    (numbers[0], numbers[16]) = (1e6, -1e6);
+    let mut stored = [f16::ZERO; 17];
+    f16::store(&numbers, &mut stored, &mut []);
+    assert_eq!(
+        [stored[0], stored[1], stored[16]],
+        [f16::MAX, f16::ZERO, f16::MIN]
+    );
+}
+
+#[test]
 fn eight_bits_come_back_within_half_a_step_of_their_scale() {
     let mut numbers = noise(128, 7);
     numbers[32..64].fill(0.0);
     numbers[64] = 1000.0;
-    let mut blocks = [Q8Block::default(); 4];
-    Q8Block::store(&numbers, &mut blocks);
-    let mut found = [f32::NAN; 128];
-    Q8Block::load(&blocks, &mut found);
+    let mut stored = [0i8; 128];
+    let mut scales = [f16::ZERO; 4];
+    i8::store(&numbers, &mut stored, &mut scales);
+    let found: Vec<f32> = stored
+        .iter()
+        .enumerate()
+        .map(|(index, number)| f32::from(*number) * scales[index / SCALE_GROUP].to_f32())
+        .collect();
     for (numbers, found) in numbers.chunks(32).zip(found.chunks(32)) {
         let largest = numbers.iter().fold(0f32, |max, n| max.max(n.abs()));
         // Half a step, and what rounding the scale to 16 bits adds at the largest number.
@@ -190,7 +237,7 @@ fn eight_bit_attention_is_near_that_in_full_precision() {
         rows: SequenceRows,
         copied: bool,
     ) -> Vec<f32> {
-        let mut cache = LayerCache::<E>::new(SHAPE, 16);
+        let mut cache = LayerCache::<E>::new(SHAPE, 16).unwrap();
         for position in 0..LEN {
             cache.write(
                 rows.block_table[position / 4] as usize,
@@ -217,10 +264,10 @@ fn eight_bit_attention_is_near_that_in_full_precision() {
     }
     let inputs = [&keys[..], &values, &queries];
     let expected = attend::<f32>(inputs, rows.clone(), false);
-    let found = attend::<Q8Block>(inputs, rows.clone(), false);
+    let found = attend::<i8>(inputs, rows.clone(), false);
     let difference = max_difference(&found, &expected);
     assert!(0.0 < difference && difference < 3e-2, "{difference}");
-    assert_eq!(attend::<Q8Block>(inputs, rows.clone(), true), found);
+    assert_eq!(attend::<i8>(inputs, rows.clone(), true), found);
     assert_eq!(attend::<f32>(inputs, rows, true), expected);
 }
 
@@ -243,9 +290,9 @@ fn check_company(shape: AttentionShape) {
         .collect();
     let tables: [&[u32]; 3] = [&[4, 0, 11], &[1, 2, 3, 5, 6, 7, 8, 9], &[10]];
 
-    let mut cache = LayerCache::<f32>::new(shape, 12);
-    cache.keys.fill(f32::NAN);
-    cache.values.fill(f32::NAN);
+    let mut cache = LayerCache::<f32>::new(shape, 12).unwrap();
+    cache.keys.numbers.fill(f32::NAN);
+    cache.values.numbers.fill(f32::NAN);
     for (sequence, table) in sequences.iter().zip(tables) {
         sequence.write(&mut cache, table);
     }
@@ -281,7 +328,7 @@ fn blocks_before_the_window_are_not_read() {
     let shape = windowed(6);
     let alone = attend_alone::<f32>(shape, &sequence);
     let mut table: Vec<u32> = (0..8).collect();
-    let mut cache = LayerCache::<f32>::new(shape, 8);
+    let mut cache = LayerCache::<f32>::new(shape, 8).unwrap();
     sequence.write(&mut cache, &table);
     // The last row, at 29, sees 24 to 29: blocks 6 and 7.
     table[..6].fill(u32::MAX);

@@ -80,7 +80,7 @@ impl<'a> Tensors<'a> {
         hidden_size: usize,
     ) -> Result<TokenEmbedding, LlmError> {
         self.matrix(name, vocab_size, hidden_size, |table, device| {
-            Ok(TokenEmbedding::new(table, device))
+            TokenEmbedding::new(table, device)
         })
     }
 
