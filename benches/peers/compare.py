@@ -1,16 +1,18 @@
-"""Runs Inglenook and llama.cpp in turn on the same GGUF files and prints how they compare.
+"""Runs Inglenook and another program in turn on the same models and prints how they compare: llama.cpp on GGUF files,
+ONNX Runtime on the folder of an embedding model.
 
-    cargo build --release --example engine_speed
+    cargo build --release --examples
     python make_models.py FOLDER
     python compare.py target/release/examples/engine_speed [--rounds N] [--threads N] FILE ...
+    python make_embedder.py FOLDER
+    python compare.py target/release/examples/embed_speed --peer onnxruntime [--rounds N] [--threads N] FOLDER
 
 Of several rounds the best figure counts, since whatever else runs on the machine only makes one slower. The ratio is
-ours over llama.cpp's; for memory, less is better.
+ours over the other's; for memory and load_s, less is better.
 """
 
 import argparse
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -24,27 +26,26 @@ def best(results):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", help="the built example engine_speed")
-    parser.add_argument("files", nargs="+")
+    parser.add_argument("program", help="the built example engine_speed or embed_speed")
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--peer", choices=["llama.cpp", "onnxruntime"], default="llama.cpp")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--without-repacking", action="store_true", help="see llama_cpp_speed.py")
     options = parser.parse_args()
     threads = str(options.threads)
-    sides = {
-        "inglenook": [options.program],
-        "llama.cpp": [sys.executable, str(HERE / "llama_cpp_speed.py")],
-    }
+    peer = [sys.executable, str(HERE / f"{options.peer.replace('.', '_')}_speed.py")]
     if options.without_repacking:
-        sides["llama.cpp"].append("--without-repacking")
-    for file in options.files:
+        peer.append("--without-repacking")
+    sides = {"inglenook": [options.program], options.peer: peer}
+    for model in options.models:
         results = {side: [] for side in sides}
         for _ in range(options.rounds):
             for side, command in sides.items():
-                output = subprocess.run([*command, file, threads], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+                output = subprocess.run([*command, model, threads], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
                 results[side].append(json.loads(output))
         ours, theirs = (best(results[side]) for side in sides)
-        print(f"{file} ({os.path.getsize(file) / 2**20:.0f} MiB), {threads} threads")
+        print(f"{model}, {threads} threads: inglenook, {options.peer}")
         for key in ours:
             print(f"  {key:24} {ours[key]:9.1f} {theirs[key]:9.1f}  ratio {ours[key] / theirs[key]:.2f}")
 
