@@ -59,6 +59,7 @@ fn every_scenario_is_measured() {
     );
     assert!(long["read_seconds"].as_f64() > Some(0.0));
     assert!(is_ordered(&long["inter_token_before"]), "{long}");
+    assert!(is_ordered(&long["inter_token_after"]), "{long}");
 }
 
 #[test]

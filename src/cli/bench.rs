@@ -70,7 +70,8 @@ struct Load {
     inter_token: Option<Spread>,
 }
 
-/// Running streams before and while a long prompt is read.
+/// Running streams before, while and after a long prompt is read. Their own contexts grow meanwhile, so that what they
+/// would have waited without it lies between the first and the last.
 #[derive(Debug, Serialize)]
 struct LongPrompt {
     num_prompt_tokens: usize,
@@ -78,6 +79,7 @@ struct LongPrompt {
     read_seconds: f64,
     inter_token_before: Option<Spread>,
     inter_token_during: Option<Spread>,
+    inter_token_after: Option<Spread>,
 }
 
 pub async fn run(mut settings: Settings, args: BenchArgs) -> anyhow::Result<ExitCode> {
@@ -216,10 +218,12 @@ async fn long_prompt(
         })
         .collect();
     let settled = Instant::now() + WARM_UP;
-    tokio::time::sleep(WARM_UP + BEFORE).await;
+    tokio::time::sleep(WARM_UP + AROUND).await;
     let begun = Instant::now();
     let prompt = random_prompt(vocabulary(engine), num_tokens, &mut random);
     let long = send(engine.clone(), prompt, 1).await?;
+    let read = Instant::now();
+    tokio::time::sleep(AROUND).await;
     // Ended before the error of another could hide it.
     let _ = stop.send(true);
     let mut timelines = Vec::new();
@@ -233,12 +237,13 @@ async fn long_prompt(
         read_seconds: long.time_to_first().as_secs_f64(),
         inter_token_before: gaps(settled, begun),
         inter_token_during: gaps(begun, long.first()),
+        inter_token_after: gaps(read, read + AROUND),
     })
 }
 
-/// How long streams run before their pace is measured, and how long it is measured before the long prompt comes.
+/// How long streams run before their pace is measured, and how long it is measured before and after the long prompt.
 const WARM_UP: Duration = Duration::from_millis(500);
-const BEFORE: Duration = Duration::from_secs(2);
+const AROUND: Duration = Duration::from_secs(3);
 
 fn latest(timelines: &[Timeline], of: impl Fn(&Timeline) -> Instant, start: Instant) -> Instant {
     timelines.iter().map(of).max().unwrap_or(start)
@@ -298,6 +303,10 @@ fn print_long_prompt(long: &LongPrompt) {
     println!(
         "  and while it is read:                                  {}",
         shown(long.inter_token_during)
+    );
+    println!(
+        "  and after it, with their contexts grown:               {}",
+        shown(long.inter_token_after)
     );
 }
 

@@ -72,7 +72,7 @@ impl Default for EngineConfig {
             max_running: 16,
             max_batch_tokens: 512,
             prefill_chunk: 256,
-            max_stretch: 1.7,
+            max_stretch: 1.6,
             speculation: Speculation::default(),
         }
     }
