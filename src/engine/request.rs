@@ -113,43 +113,48 @@ pub fn validate(request: &GenerationRequest, spec: &ModelSpec) -> Result<(), Sub
             format!("{num} alternatives are too many, ask for at most {MAX_ALTERNATIVES}");
         return Err(invalid("logprobs", message));
     }
-    validate_sampling(&request.sampling, spec)
+    request.sampling.validate()?;
+    let mut biased = request.sampling.logit_bias.iter().map(|(token, _)| token);
+    match biased.find(|token| unknown(token)) {
+        Some(&token) => Err(invalid("logit_bias", unknown_token(token, spec))),
+        None => Ok(()),
+    }
 }
 
-fn validate_sampling(params: &SamplingParams, spec: &ModelSpec) -> Result<(), SubmitError> {
-    let within = |name, value: f32, min: f32, max: f32| {
-        if (min..=max).contains(&value) {
-            return Ok(());
+impl SamplingParams {
+    /// Checks everything that does not depend on the model.
+    pub fn validate(&self) -> Result<(), SubmitError> {
+        let within = |name, value: f32, min: f32, max: f32| {
+            if (min..=max).contains(&value) {
+                return Ok(());
+            }
+            let message = format!("{value} is out of range, use a number from {min} to {max}");
+            Err(invalid(name, message))
+        };
+        within("temperature", self.temperature, 0.0, 2.0)?;
+        within("top_p", self.top_p, 0.0, 1.0)?;
+        within("min_p", self.min_p, 0.0, 1.0)?;
+        within("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
+        within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
+        let must_be_positive = [
+            ("top_p", self.top_p),
+            ("repetition_penalty", self.repetition_penalty),
+        ];
+        for (name, value) in must_be_positive {
+            if !value.is_finite() || value <= 0.0 {
+                let message = format!("{value} is out of range, use a number above 0");
+                return Err(invalid(name, message));
+            }
         }
-        let message = format!("{value} is out of range, use a number from {min} to {max}");
-        Err(invalid(name, message))
-    };
-    within("temperature", params.temperature, 0.0, 2.0)?;
-    within("top_p", params.top_p, 0.0, 1.0)?;
-    within("min_p", params.min_p, 0.0, 1.0)?;
-    within("presence_penalty", params.presence_penalty, -2.0, 2.0)?;
-    within("frequency_penalty", params.frequency_penalty, -2.0, 2.0)?;
-    let must_be_positive = [
-        ("top_p", params.top_p),
-        ("repetition_penalty", params.repetition_penalty),
-    ];
-    for (name, value) in must_be_positive {
-        if !value.is_finite() || value <= 0.0 {
-            let message = format!("{value} is out of range, use a number above 0");
-            return Err(invalid(name, message));
+        if self.top_k == Some(0) {
+            let message = "0 would leave no token, use at least 1 or leave it out";
+            return Err(invalid("top_k", message.into()));
         }
-    }
-    if params.top_k == Some(0) {
-        let message = "0 would leave no token, use at least 1 or leave it out";
-        return Err(invalid("top_k", message.into()));
-    }
-    for &(token, bias) in &params.logit_bias {
-        if token as usize >= spec.vocab_size {
-            return Err(invalid("logit_bias", unknown_token(token, spec)));
+        for &(_, bias) in &self.logit_bias {
+            within("logit_bias", bias, -100.0, 100.0)?;
         }
-        within("logit_bias", bias, -100.0, 100.0)?;
+        Ok(())
     }
-    Ok(())
 }
 
 fn unknown_token(token: u32, spec: &ModelSpec) -> String {

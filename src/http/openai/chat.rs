@@ -170,6 +170,7 @@ pub async fn create(
         return quote::create(&context, request).await;
     }
     let held_by = shape.as_ref().map_or("tools", |(_, field)| *field);
+    let messages = messages::checked(request.messages)?;
     let chat = context.chat_model(request.model.as_deref()).await?;
     let mut extra = request.chat_template_kwargs.unwrap_or_default();
     let thinks = is_thinking(request.reasoning_effort.as_deref());
@@ -177,7 +178,7 @@ pub async fn create(
     let plan = ReplyPlan::new(
         &chat,
         ReplyRequest {
-            messages: messages::checked(request.messages)?,
+            messages,
             extra,
             tools,
             shape: shape.map(|(shape, _)| shape),

@@ -56,14 +56,15 @@ pub async fn create(
             ));
         }
     }
-    let chat = context.chat_model(request.model.as_deref()).await?;
     let max_tokens = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
     let mut options = sampling.options(Some(max_tokens), None, context.generation_timeout())?;
     // A continuation begins where the prompt ended.
     options.trims_start = false;
     let echo = request.echo.unwrap_or(false);
+    let prompts = prompts(request.prompt)?;
+    let chat = context.chat_model(request.model.as_deref()).await?;
     let mut generations = Vec::new();
-    for prompt in prompts(request.prompt)? {
+    for prompt in prompts {
         let (tokens, text) = match prompt {
             Prompt::Text(text) => (chat.plain_prompt(&text), text),
             Prompt::Tokens(tokens) => {

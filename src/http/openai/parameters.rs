@@ -64,24 +64,26 @@ impl SamplingFields {
         }
         let stops: Vec<String> = self.stop.map(OneOrMany::into_vec).unwrap_or_default();
         let defaults = SamplingParams::default();
+        let sampling = SamplingParams {
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            top_k: self.top_k.filter(|k| *k > 0).map(|k| k as usize),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            repetition_penalty: self
+                .repetition_penalty
+                .or(self.repeat_penalty)
+                .unwrap_or(defaults.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+            logit_bias,
+            seed: self.seed.map(|seed| seed as u64),
+        };
+        sampling.validate()?;
         Ok(GenerationOptions {
             max_tokens: max_tokens
                 .filter(|count| *count > 0)
                 .map(|count| count as usize),
-            sampling: SamplingParams {
-                temperature: self.temperature.unwrap_or(defaults.temperature),
-                top_p: self.top_p.unwrap_or(defaults.top_p),
-                top_k: self.top_k.filter(|k| *k > 0).map(|k| k as usize),
-                min_p: self.min_p.unwrap_or(defaults.min_p),
-                repetition_penalty: self
-                    .repetition_penalty
-                    .or(self.repeat_penalty)
-                    .unwrap_or(defaults.repetition_penalty),
-                presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
-                frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
-                logit_bias,
-                seed: self.seed.map(|seed| seed as u64),
-            },
+            sampling,
             stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
             logprobs,
             constraint: None,

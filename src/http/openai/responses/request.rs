@@ -182,7 +182,12 @@ impl Checked {
         if file_search.is_none() && quotes {
             file_search = Some(FileSearch::everything(context).await?);
         }
-        let functions = functions(tools, &request)?;
+        let functions = match functions(tools, &request)? {
+            // What is required or named may also be the search.
+            None if file_search.is_some() || no_tools => ToolUse::default(),
+            None => tools::chosen(Vec::new(), request.tool_choice.as_ref(), None)?,
+            Some(functions) => functions,
+        };
         if file_search.is_some() && (functions.is_wanted() || shape.is_some()) {
             let (param, what) = match shape {
                 Some(_) => ("text.format", "a format of its own"),
@@ -191,11 +196,7 @@ impl Checked {
             let message = format!("file_search is not served together with {what} yet");
             return Err(ApiError::unsupported(param, message));
         }
-        let task = match file_search {
-            Some(search) => Task::Documents(context.answerer(model).await?, search),
-            None => Task::Chat(context.chat_model(model).await?),
-        };
-        if let Task::Documents(..) = task {
+        if file_search.is_some() {
             // What documents say is not to be varied, unless the caller wants it so.
             sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
         }
@@ -206,15 +207,16 @@ impl Checked {
         };
         let messages = input::messages(request.input)?;
         conversation.messages.extend(messages);
-        match (conversation.messages.last(), &task) {
-            (Some(ChatMessage::User(_)), _) | (Some(ChatMessage::Tool { .. }), Task::Chat(_)) => {}
-            (Some(_), _) => {
+        match conversation.messages.last() {
+            Some(ChatMessage::User(_)) => {}
+            Some(ChatMessage::Tool { .. }) if file_search.is_none() => {}
+            Some(_) => {
                 return Err(ApiError::invalid(
                     "input",
                     "the last item of input must be a message of role 'user'",
                 ));
             }
-            (None, _) => {
+            None => {
                 return Err(ApiError::invalid(
                     "input",
                     "input is empty, but must have a message",
@@ -256,12 +258,16 @@ impl Checked {
             ));
         }
         let include = request.include.unwrap_or_default();
+        let max_tokens = request.max_output_tokens;
+        let options = sampling.options(max_tokens, None, context.generation_timeout())?;
+        // The last of all: a request that is refused must not cost another model its place.
+        let model = request.model.as_deref();
+        let task = match file_search {
+            Some(search) => Task::Documents(context.answerer(model).await?, search),
+            None => Task::Chat(context.chat_model(model).await?),
+        };
         Ok(Self {
-            options: sampling.options(
-                request.max_output_tokens,
-                None,
-                context.generation_timeout(),
-            )?,
+            options,
             task,
             conversation,
             functions,
@@ -315,8 +321,8 @@ fn shape(text: Option<&Value>) -> Result<Option<Shape>, ApiError> {
     }
 }
 
-/// The functions among the tools.
-fn functions(tools: &[Value], request: &ResponsesRequest) -> Result<ToolUse, ApiError> {
+/// The functions among the tools, `None` if there are none.
+fn functions(tools: &[Value], request: &ResponsesRequest) -> Result<Option<ToolUse>, ApiError> {
     let mut functions = Vec::new();
     for (at, tool) in tools.iter().enumerate() {
         if tool["type"] == "function" {
@@ -324,10 +330,10 @@ fn functions(tools: &[Value], request: &ResponsesRequest) -> Result<ToolUse, Api
         }
     }
     if functions.is_empty() {
-        return Ok(ToolUse::default());
+        return Ok(None);
     }
     let choice = request.tool_choice.as_ref();
-    tools::chosen(functions, choice, request.parallel_tool_calls)
+    tools::chosen(functions, choice, request.parallel_tool_calls).map(Some)
 }
 
 async fn file_search(context: &Context, tools: &[Value]) -> Result<Option<FileSearch>, ApiError> {
