@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Settings;
@@ -131,6 +131,14 @@ impl App {
             .into_iter()
             .filter_map(|(kind, it)| Some((kind, it?)));
         let defaults: Vec<(ModelKind, ChosenModel)> = defaults.collect();
+        if let [(_, one), (_, other)] = &defaults[..]
+            && one.name() == other.name()
+        {
+            bail!(
+                "the embedding model and the chat model are both named '{}'; rename the folder or file of one of them",
+                one.name()
+            );
+        }
         let name_of = |wanted: ModelKind| {
             let model = defaults.iter().find(|(kind, _)| *kind == wanted)?;
             Some(model.1.name().to_owned())
@@ -339,7 +347,7 @@ pub fn load_chat_model(settings: &Settings, name: &str) -> anyhow::Result<(ChatM
     let chosen = chosen.context("none is no model; name one of: inglenook models")?;
     let found = chosen.ready(&settings.data_dir)?;
     Ok((
-        load_chat(&found, &device, settings)?,
+        load_chat(&found, &device, settings, None)?,
         device.name().to_owned(),
     ))
 }
@@ -427,13 +435,14 @@ fn load_chat(
     found: &ResolvedModel,
     device: &ComputeDevice,
     settings: &Settings,
+    free_bytes: Option<u64>,
 ) -> anyhow::Result<ChatModel> {
     let path = &found.path;
     let what = || format!("cannot load the chat model from {}", path.display());
     let weights_bytes = size_on_disk(path).with_context(what)?;
     let least = kv_cache::least_options(settings)?;
     let least_bytes = Decoder::cache_bytes(path, &least).with_context(what)?;
-    let options = kv_cache::load_options(settings, weights_bytes, least_bytes)?;
+    let options = kv_cache::load_options(settings, weights_bytes, least_bytes, free_bytes)?;
     let (tokenizer, decoder) = if path.is_dir() {
         let tokenizer = Tokenizer::from_dir(path).with_context(what)?;
         let decoder = Decoder::open(path, device, &options).with_context(what)?;

@@ -219,6 +219,87 @@ fn every_model_of_the_machine_answers_by_its_name_and_its_alias() {
 }
 
 #[test]
+fn a_mistaken_request_is_refused_before_the_model_that_it_names_is_loaded() {
+    let pulled = PulledModels::new();
+    pulled.chat("qwen3-0.6b", &Script::once("Hello."));
+    let server = pulled.server("max_loaded_models = 1\n");
+    let user = json!([{ "role": "user", "content": "Go" }]);
+    let image =
+        json!([{ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA==" } }]);
+    for (path, param, fields) in [
+        (
+            "/v1/chat/completions",
+            "temperature",
+            json!({ "messages": user, "temperature": 5 }),
+        ),
+        (
+            "/v1/chat/completions",
+            "logit_bias",
+            json!({ "messages": user, "logit_bias": { "1": 500 } }),
+        ),
+        (
+            "/v1/chat/completions",
+            "messages[0].content[0]",
+            json!({ "messages": [{ "role": "user", "content": image }] }),
+        ),
+        ("/v1/completions", "prompt", json!({ "prompt": [] })),
+        (
+            "/v1/completions",
+            "top_p",
+            json!({ "prompt": "Go", "top_p": 2 }),
+        ),
+        (
+            "/v1/responses",
+            "max_output_tokens",
+            json!({ "input": "Go", "max_output_tokens": 0 }),
+        ),
+        (
+            "/v1/responses",
+            "previous_response_id",
+            json!({ "input": "Go", "previous_response_id": "resp_nobody" }),
+        ),
+        (
+            "/v1/responses",
+            "tool_choice",
+            json!({ "input": "Go", "tool_choice": "required" }),
+        ),
+    ] {
+        let mut body = fields;
+        body["model"] = json!("qwen3-0.6b");
+        let answer = server.post(path, body);
+        assert!(
+            [400, 404].contains(&answer.status),
+            "{path}: {}",
+            answer.status
+        );
+        let status = answer.status;
+        let error = answer.error(status);
+        assert_eq!(error["param"], param, "{error}");
+    }
+    assert_eq!(loaded(&server), ["scripted", "tiny-bert"]);
+}
+
+#[test]
+fn two_models_of_one_name_are_an_error_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chat, embedder) = (dir.path().join("same.gguf"), dir.path().join("same"));
+    std::fs::copy(&models().scripted, &chat).unwrap();
+    std::fs::create_dir(&embedder).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(models().embedder.join(file), embedder.join(file)).unwrap();
+    }
+    let output = program(dir.path())
+        .arg("serve")
+        .args(["--port", "0", "--chat-model", chat.to_str().unwrap()])
+        .args(["--embedding-model", embedder.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(message.contains("both named 'same'"), "{message}");
+}
+
+#[test]
 fn a_model_that_nobody_asks_for_any_more_leaves_with_its_thread() {
     let pulled = PulledModels::new();
     pulled.chat("qwen3-0.6b", &Script::endless("tick tock"));

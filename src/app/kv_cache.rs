@@ -24,14 +24,17 @@ pub fn least_options(settings: &Settings) -> Result<LoadOptions, LlmError> {
     options(settings, fixed_size(settings).unwrap_or(least))
 }
 
-/// With the cache that a model is to get whose weights take `weights_bytes`, and whose least cache `least_bytes`.
+/// With the cache that a model is to get whose weights take `weights_bytes`, and whose least cache `least_bytes`, where
+/// `free_bytes` may be taken in all.
 pub fn load_options(
     settings: &Settings,
     weights_bytes: u64,
     least_bytes: u64,
+    free_bytes: Option<u64>,
 ) -> Result<LoadOptions, LlmError> {
     let size = fixed_size(settings).unwrap_or_else(|| {
-        let free = machine_memory().map_or(1 << 30, |memory| memory.available_bytes);
+        let now = || machine_memory().map(|memory| memory.available_bytes);
+        let free = free_bytes.or_else(now).unwrap_or(1 << 30);
         let share = (free / CACHE_SHARE).min(free.saturating_sub(weights_bytes));
         CacheSize::Within {
             sequences: DEFAULT_FULL_SEQUENCES,

@@ -106,11 +106,12 @@ impl ModelLibrary for Library {
         Some(memory?.available_bytes)
     }
 
-    fn load(&self, id: &str) -> Result<LoadedModel, LoadError> {
+    fn load(&self, id: &str, free_bytes: Option<u64>) -> Result<LoadedModel, LoadError> {
         let (kind, found) = self.ready(id)?;
         let loaded = match kind {
             ModelKind::Chat => {
-                load_chat(&found, &self.device, &self.settings).map(LoadedModel::Chat)
+                let loaded = load_chat(&found, &self.device, &self.settings, free_bytes);
+                loaded.map(LoadedModel::Chat)
             }
             ModelKind::Embedding => load_embedder(&found, &self.device).map(LoadedModel::Embedder),
             ModelKind::Rerank => load_reranker(&found, &self.device).map(LoadedModel::Reranker),

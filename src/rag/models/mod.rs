@@ -59,7 +59,8 @@ pub trait ModelLibrary: Send + Sync + 'static {
     /// Memory that can be taken now, in bytes, where it is known.
     fn free_memory(&self) -> Option<u64>;
 
-    fn load(&self, id: &str) -> Result<LoadedModel, LoadError>;
+    /// Takes at most `free_bytes` of memory, all in all, where that can be chosen; `None` where it is not known.
+    fn load(&self, id: &str, free_bytes: Option<u64>) -> Result<LoadedModel, LoadError>;
 }
 
 /// A model in memory, ready to be used.

@@ -397,9 +397,9 @@ impl Pool {
         let needed = self
             .blocking(move |library| library.memory_needed(&wanted))
             .await?;
-        self.make_room(id, needed).await?;
+        let free_bytes = self.make_room(id, needed).await?;
         let wanted = id.to_owned();
-        self.on_own_thread(move |library| library.load(&wanted))
+        self.on_own_thread(move |library| library.load(&wanted, free_bytes))
             .await
     }
 
@@ -421,7 +421,8 @@ impl Pool {
         done.unwrap_or_else(|_| Err(failed("loading it panicked; the log has the reason".into())))
     }
 
-    async fn make_room(&self, id: &str, needed_bytes: u64) -> Result<(), LoadError> {
+    /// Unloads idle models until there is room for another, and returns how much there is, where that is known.
+    async fn make_room(&self, id: &str, needed_bytes: u64) -> Result<Option<u64>, LoadError> {
         loop {
             let free_bytes = self.blocking(|library| Ok(library.free_memory())).await?;
             let leaving: Vec<_> = {
@@ -431,11 +432,11 @@ impl Pool {
                     name: id.to_owned(),
                     no_room,
                 })?;
+                if leaving.is_empty() {
+                    return Ok(state.residency.free_bytes(free_bytes));
+                }
                 leaving.iter().filter_map(|id| state.remove(id)).collect()
             };
-            if leaving.is_empty() {
-                return Ok(());
-            }
             end(leaving, "another model needs its memory").await;
         }
     }

@@ -104,7 +104,7 @@ impl Residency {
     ) -> Result<Vec<String>, NoRoom> {
         let mut idle: Vec<_> = self.models.iter().filter(|it| it.1.may_leave()).collect();
         idle.sort_by_key(|(_, model)| model.last_used);
-        let mut free_bytes = self.free_bytes(free_bytes);
+        let mut free_bytes = self.free_bytes(free_bytes).unwrap_or(u64::MAX);
         let mut num_loaded = self.num_counted();
         let is_full = |num_loaded| self.limits.max_loaded.is_some_and(|max| num_loaded >= max);
         let mut leaving = Vec::new();
@@ -132,10 +132,11 @@ impl Residency {
     }
 
     /// What may still be taken: a cache counts whole from the start, while the machine sees only what was written to.
-    fn free_bytes(&self, now: Option<u64>) -> u64 {
+    /// `None` where neither is known.
+    pub fn free_bytes(&self, now: Option<u64>) -> Option<u64> {
         let held: u64 = self.models.values().map(|model| model.num_bytes).sum();
         let planned = self.limits.memory_bytes.map(|all| all.saturating_sub(held));
-        now.unwrap_or(u64::MAX).min(planned.unwrap_or(u64::MAX))
+        now.into_iter().chain(planned).min()
     }
 
     fn num_counted(&self) -> usize {

@@ -37,6 +37,8 @@ struct Shelf {
     memory_bytes: u64,
     num_alive: watch::Sender<usize>,
     num_loads: AtomicUsize,
+    /// What the last load was given.
+    free_bytes: Mutex<Option<u64>>,
     /// Loads of these fail, once for each time a name stands here.
     failing: Mutex<Vec<&'static str>>,
     /// A load of this model waits for a message.
@@ -50,6 +52,7 @@ impl Shelf {
             memory_bytes,
             num_alive: watch::channel(0).0,
             num_loads: AtomicUsize::new(0),
+            free_bytes: Mutex::new(None),
             failing: Mutex::new(Vec::new()),
             held: Mutex::new(None),
         })
@@ -101,8 +104,9 @@ impl ModelLibrary for Shelf {
         Some(self.memory_bytes)
     }
 
-    fn load(&self, id: &str) -> Result<LoadedModel, LoadError> {
+    fn load(&self, id: &str, free_bytes: Option<u64>) -> Result<LoadedModel, LoadError> {
         self.num_loads.fetch_add(1, Ordering::SeqCst);
+        *self.free_bytes.lock().unwrap() = free_bytes;
         let held = self.held.lock().unwrap().take_if(|(held, _)| *held == id);
         if let Some((_, release)) = held {
             release.recv_timeout(PATIENCE).unwrap();
@@ -194,6 +198,21 @@ async fn a_model_leaves_with_its_memory_when_its_time_is_over() {
     // The one that embeds the documents stays even when it is asked to leave.
     let stays = models.unload("d").await.unwrap_err();
     assert!(matches!(stays, UnloadError::Stays { .. }), "{stays}");
+}
+
+#[tokio::test]
+async fn a_model_is_told_what_the_others_have_left_of_the_memory() {
+    // What the machine has free does not shrink with models whose caches are not yet written to.
+    let shelf = Shelf::new(100, 30);
+    let models = shelf.models(ModelsOptions::default());
+    let mut held = Vec::new();
+    for (id, free) in [("a", 100), ("b", 70), ("c", 40)] {
+        held.push(models.embedder(id).await.unwrap());
+        assert_eq!(*shelf.free_bytes.lock().unwrap(), Some(free));
+    }
+    held.clear();
+    works(&models.embedder("d").await.unwrap()).await;
+    assert_eq!(*shelf.free_bytes.lock().unwrap(), Some(40));
 }
 
 #[tokio::test]
