@@ -15,7 +15,7 @@ pub fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
     let items: Vec<_> = rows.zip(input.chunks(rows_per_item)).collect();
     parallel::for_each(items, |(output, input)| {
         for (output, input) in output.chunks_exact_mut(len).zip(input.chunks_exact(len)) {
-            let mean_square = dot::<false>(input, input) / len as f32;
+            let mean_square = dot(input, input) / len as f32;
             let factor = 1.0 / (mean_square + epsilon).sqrt();
             for ((output, &x), weight) in output.iter_mut().zip(input).zip(weight) {
                 *output = x * factor * weight;

@@ -45,13 +45,13 @@ pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 
 /// The sum of the products of two runs of one length.
 #[inline(always)]
-pub fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a_runs, a_rest) = a.as_chunks::<LANES>();
     let (b_runs, b_rest) = b.as_chunks::<LANES>();
     for (a, b) in a_runs.iter().zip(b_runs) {
         for i in 0..LANES {
-            lanes[i] = mul_add::<FMA>(a[i], b[i], lanes[i]);
+            lanes[i] += a[i] * b[i];
         }
     }
     let mut width = LANES / 2;
@@ -63,17 +63,9 @@ pub fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     }
     let mut sum = lanes[0];
     for (&a, &b) in a_rest.iter().zip(b_rest) {
-        sum = mul_add::<FMA>(a, b, sum);
+        sum += a * b;
     }
     sum
-}
-
-/// `to += factor * from`.
-#[inline(always)]
-pub fn add_scaled<const FMA: bool>(to: &mut [f32], factor: f32, from: &[f32]) {
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to = mul_add::<FMA>(factor, from, *to);
-    }
 }
 
 /// `to *= factor`.
@@ -131,7 +123,7 @@ mod tests {
         for len in [0, 1, 15, 16, 17, 40, 64] {
             let a: Vec<f32> = (0..len).map(|i| i as f32).collect();
             let expected: usize = (0..len).map(|i| i * i).sum();
-            assert_eq!(dot::<false>(&a, &a), expected as f32);
+            assert_eq!(dot(&a, &a), expected as f32);
         }
     }
 }

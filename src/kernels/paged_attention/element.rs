@@ -18,7 +18,8 @@ pub trait CacheElement: Plain + Default + Send + Sync {
     /// multiple of [`SCALE_GROUP`].
     const IS_SCALED: bool = false;
 
-    /// `scales` has a place for every group, none if there are no scales.
+    /// `scales` has a place for every group, none if there are no scales. What is stored is finite: a row reads numbers
+    /// that it does not see, and nothing but an infinity or NaN would be left of them when their weight is zero.
     fn store(from: &[f32], to: &mut [Self], scales: &mut [f16]);
 
     /// The numbers as f32, without their scales. Must run in a function that is compiled for `instructions`.
@@ -27,7 +28,9 @@ pub trait CacheElement: Plain + Default + Send + Sync {
 
 impl CacheElement for f32 {
     fn store(from: &[f32], to: &mut [Self], _: &mut [f16]) {
-        to.copy_from_slice(from);
+        for (from, to) in from.iter().zip(to) {
+            *to = within(*from, f32::MAX);
+        }
     }
 
     #[inline(always)]
@@ -37,16 +40,15 @@ impl CacheElement for f32 {
 }
 
 impl CacheElement for f16 {
-    /// What is too large becomes the largest number: an infinity would spoil the rows beside its own.
     fn store(from: &[f32], to: &mut [Self], _: &mut [f16]) {
-        let (min, max) = (f16::MIN.to_f32_const(), f16::MAX.to_f32_const());
+        let max = f16::MAX.to_f32_const();
         let (from, from_rest) = from.as_chunks::<LANES>();
         let (to, to_rest) = to.as_chunks_mut::<LANES>();
         for (from, to) in from.iter().zip(to) {
-            to.convert_from_f32_slice(&from.map(|number| number.clamp(min, max)));
+            to.convert_from_f32_slice(&from.map(|number| within(number, max)));
         }
         for (from, to) in from_rest.iter().zip(to_rest) {
-            *to = f16::from_f32(from.clamp(min, max));
+            *to = f16::from_f32(within(*from, max));
         }
     }
 
@@ -58,13 +60,21 @@ impl CacheElement for f16 {
 
 impl CacheElement for bf16 {
     fn store(from: &[f32], to: &mut [Self], _: &mut [f16]) {
-        to.convert_from_f32_slice(from);
+        for (from, to) in from.iter().zip(to) {
+            *to = bf16::from_f32(within(*from, bf16::MAX.to_f32_const()));
+        }
     }
 
     #[inline(always)]
     fn read(from: &[Self; LANES], _: Instructions) -> [f32; LANES] {
         from.map(|number| f32::from_bits(u32::from(number.to_bits()) << 16))
     }
+}
+
+/// The number, or the end of the range that it is beyond; NaN is beyond the lower.
+#[inline(always)]
+fn within(number: f32, max: f32) -> f32 {
+    number.max(-max).min(max)
 }
 
 /// As in the type Q8_0 of GGUF.

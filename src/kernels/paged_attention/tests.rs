@@ -322,6 +322,99 @@ fn check_company(shape: AttentionShape) {
     assert_eq!(output, expected);
 }
 
+/// Over several spans, in all types, however the rows are cut into calls.
+#[test]
+fn long_sequences_have_the_same_bits_in_pieces() {
+    const LEN: usize = 300;
+    fn check<E: CacheElement>(window: Option<usize>) {
+        let shape = AttentionShape {
+            num_heads: 4,
+            num_kv_heads: 2,
+            key_dim: 64,
+            value_dim: 32,
+            block_size: 16,
+            window,
+            score_scale: 0.125,
+        };
+        let (query_len, output_len) = (4 * 64, 4 * 32);
+        let (keys, values) = (noise(LEN * 2 * 64, 1), noise(LEN * 2 * 32, 2));
+        let queries = noise(LEN * query_len, 3);
+        let block_table: Vec<u32> = (0..LEN.div_ceil(16) as u32).rev().collect();
+        let mut cache = LayerCache::<E>::new(shape, block_table.len()).unwrap();
+        for position in 0..LEN {
+            cache.write(
+                block_table[position / 16] as usize,
+                position % 16,
+                &keys[position * 128..][..128],
+                &values[position * 64..][..64],
+            );
+        }
+        let attend = |cuts: &[usize]| {
+            let mut output = vec![f32::NAN; LEN * output_len];
+            for piece in cuts.windows(2) {
+                let (first, end) = (piece[0], piece[1]);
+                let rows = SequenceRows {
+                    first_row: 0,
+                    num_rows: end - first,
+                    start: first,
+                    block_table: &block_table,
+                };
+                let queries = &queries[first * query_len..end * query_len];
+                let output = &mut output[first * output_len..end * output_len];
+                cache.attend(queries, &[rows], output);
+            }
+            output
+        };
+        let whole = attend(&[0, LEN]);
+        assert!(whole.iter().all(|number| number.is_finite()));
+        let alone: Vec<usize> = (0..=LEN).collect();
+        for cuts in [&[0, 203, LEN][..], &[0, 1, 129, 140, 290, LEN], &alone] {
+            assert_eq!(attend(cuts), whole, "{window:?}");
+        }
+    }
+    for window in [None, Some(140), Some(5)] {
+        check::<f32>(window);
+        check::<f16>(window);
+        check::<bf16>(window);
+        check::<i8>(window);
+    }
+}
+
+#[test]
+fn a_number_that_is_not_finite_does_not_reach_the_rows_before_it() {
+    fn check<E: CacheElement>(bad: f32) {
+        let shape = AttentionShape {
+            num_heads: 1,
+            num_kv_heads: 1,
+            key_dim: 32,
+            value_dim: 32,
+            ..SHAPE
+        };
+        let mut cache = LayerCache::<E>::new(shape, 1).unwrap();
+        cache.write(0, 0, &[1.0; 32], &[2.0; 32]);
+        cache.write(0, 1, &[bad; 32], &[bad; 32]);
+        let mut output = vec![f32::NAN; 64];
+        let rows = SequenceRows {
+            first_row: 0,
+            num_rows: 2,
+            start: 0,
+            block_table: &[0],
+        };
+        cache.attend(&[1.0; 64], &[rows], &mut output);
+        assert!(
+            output[..32]
+                .iter()
+                .all(|number| (number - 2.0).abs() < 0.01)
+        );
+    }
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
+        check::<f32>(bad);
+        check::<f16>(bad);
+        check::<bf16>(bad);
+        check::<i8>(bad);
+    }
+}
+
 #[test]
 fn blocks_before_the_window_are_not_read() {
     let sequence = Sequence::new(30, 5);

@@ -1,5 +1,7 @@
 //! A few queries of one sequence that read the same keys and values.
 
+use std::ops::Range;
+
 use half::f16;
 
 use super::element::{CacheElement, LANES, SCALE_GROUP};
@@ -49,113 +51,42 @@ impl Tile<'_> {
         instructions: Instructions,
     ) {
         let shape = cache.shape;
-        let AttentionShape {
-            num_heads,
-            num_kv_heads,
-            key_dim,
-            value_dim,
-            score_scale,
-            ..
-        } = shape;
-        let group = num_heads / num_kv_heads;
-        let num_queries = self.queries.len() * group;
         let end = self.start + self.queries.len();
         let first_visible = shape.first_visible(self.start);
-
-        let mut queries: Vec<f32> = Vec::with_capacity(num_queries * key_dim);
-        for row in &self.queries {
-            queries.extend(row.iter().map(|number| number * score_scale));
-        }
-        let queries = Rows {
-            numbers: &queries,
-            len: key_dim,
-            first: 0,
-        };
-        let padded_dim = value_dim.next_multiple_of(PANEL);
-        let mut sums = vec![0f32; num_queries * padded_dim];
-        let mut softmax = vec![
-            Softmax {
-                max: f32::NEG_INFINITY,
-                sum: 0.0,
-            };
-            num_queries
-        ];
-
         let first_span = first_visible / SPAN * SPAN;
-        let longest = SPAN.min(end - first_span);
-        let padded_span = longest.next_multiple_of(PANEL);
-        let mut scores = vec![0f32; num_queries * padded_span];
-        let mut keys = vec![[0f32; PANEL]; padded_span / PANEL * key_dim];
-        let mut values = vec![[0f32; PANEL]; padded_dim / PANEL * longest];
-
+        let mut work = Work::new(&self, shape, SPAN.min(end - first_span));
         for span in (first_span..end).step_by(SPAN) {
-            let num_positions = SPAN.min(end - span);
-            let skipped = first_visible.saturating_sub(span);
-            let next = span + num_positions;
-            for run in self.runs(shape.block_size, next..end.min(next + SPAN)) {
-                let head = run.block * num_kv_heads + self.kv_head;
-                prefetch(cache.keys.head(head, shape.block_size, key_dim).numbers);
-                prefetch(cache.values.head(head, shape.block_size, value_dim).numbers);
-            }
-            for run in self.runs(shape.block_size, span + skipped..span + num_positions) {
-                let head = run.block * num_kv_heads + self.kv_head;
-                let lane = run.position - span;
-                let panel = &mut keys[lane / PANEL * key_dim..][..key_dim];
-                let stored = cache.keys.head(head, shape.block_size, key_dim);
-                stored.read_columns(&run, panel, lane % PANEL, instructions);
-                let stored = cache.values.head(head, shape.block_size, value_dim);
-                for (panel, lines) in values.chunks_exact_mut(longest).enumerate() {
-                    let lines = &mut lines[lane..][..run.len];
-                    stored.read_rows(&run, panel * PANEL, lines, instructions);
-                }
-            }
-            scores.fill(0.0);
-            let panels = keys.chunks_exact(key_dim);
-            for (panel, lines) in panels.take(num_positions.div_ceil(PANEL)).enumerate() {
-                let output = Output {
-                    first: scores[panel * PANEL..].as_mut_ptr(),
-                    stride: padded_span,
-                };
-                // SAFETY: the scores have a row of `padded_span` numbers for every query, a whole number of panels.
-                unsafe { instructions.dot(lines, queries, output) };
-            }
-            let rows = scores.chunks_exact_mut(padded_span).zip(&mut softmax);
-            let rows = rows.zip(sums.chunks_exact_mut(padded_dim)).enumerate();
-            for (query, ((scores, softmax), sums)) in rows {
-                let position = self.start + query / group;
-                let visible = shape.first_visible(position).saturating_sub(span)
-                    ..(position + 1).saturating_sub(span).min(num_positions);
-                softmax.add::<FMA>(&mut scores[..num_positions], visible, sums);
-            }
-            let weights = Rows {
-                numbers: &scores,
-                len: padded_span,
-                first: 0,
+            let span = Span {
+                start: span,
+                num_positions: SPAN.min(end - span),
             };
-            for (panel, lines) in values.chunks_exact(longest).enumerate() {
-                let output = Output {
-                    first: sums[panel * PANEL..].as_mut_ptr(),
-                    stride: padded_dim,
-                };
-                // SAFETY: the sums have a row of `padded_dim` numbers for every query, a whole number of panels.
-                unsafe { instructions.dot(&lines[..num_positions], weights, output) };
-            }
+            let next = span.start + span.num_positions;
+            self.prefetch(cache, next..end.min(next + SPAN));
+            let seen = first_visible.max(span.start)..next;
+            work.gather(&self, cache, &span, seen, instructions);
+            work.score(&span, instructions);
+            work.weigh::<FMA>(&self, &span);
+            work.mix(&span, instructions);
         }
-        let outputs = self.outputs.into_iter();
-        let outputs = outputs.flat_map(|output| output.chunks_exact_mut(value_dim));
-        let sums = sums.chunks_exact(padded_dim).zip(&softmax);
-        for (output, (sums, softmax)) in outputs.zip(sums) {
-            output.copy_from_slice(&sums[..value_dim]);
-            scale(output, 1.0 / softmax.sum);
+        work.finish(self.outputs);
+    }
+
+    /// Asks for keys and values that are wanted soon. They lie in many short pieces, so that the processor does not
+    /// foresee it.
+    #[inline(always)]
+    fn prefetch<E: CacheElement>(&self, cache: &LayerCache<E>, positions: Range<usize>) {
+        let shape = cache.shape;
+        for run in self.runs(shape.block_size, positions) {
+            let head = run.block * shape.num_kv_heads + self.kv_head;
+            let keys = cache.keys.head(head, shape.block_size, shape.key_dim);
+            prefetch(keys.numbers);
+            let values = cache.values.head(head, shape.block_size, shape.value_dim);
+            prefetch(values.numbers);
         }
     }
 
     /// Cuts positions where their block or their panel ends.
-    fn runs(
-        &self,
-        block_size: usize,
-        positions: std::ops::Range<usize>,
-    ) -> impl Iterator<Item = Run> {
+    fn runs(&self, block_size: usize, positions: Range<usize>) -> impl Iterator<Item = Run> {
         let mut position = positions.start;
         std::iter::from_fn(move || {
             let slot = position % block_size;
@@ -173,7 +104,6 @@ impl Tile<'_> {
     }
 }
 
-/// Asks for numbers that are wanted soon. They lie in many short pieces, so that the processor does not foresee it.
 #[inline(always)]
 fn prefetch<E>(numbers: &[E]) {
     #[cfg(target_arch = "x86_64")]
@@ -187,6 +117,162 @@ fn prefetch<E>(numbers: &[E]) {
 }
 
 const CACHE_LINE: usize = 64;
+
+/// Positions that are attended to together.
+struct Span {
+    start: usize,
+    num_positions: usize,
+}
+
+/// What a tile's rows have come to, and room for what they read.
+struct Work {
+    shape: AttentionShape,
+    /// Heads of a row that read the same key head.
+    group: usize,
+    /// `[num_queries, key_dim]`, scaled.
+    queries: Vec<f32>,
+    /// `[num_queries, padded_span]`: scores, then weights.
+    scores: Vec<f32>,
+    /// `[num_queries, padded_dim]`.
+    sums: Vec<f32>,
+    softmax: Vec<Softmax>,
+    /// Panels of positions, `[padded_span / PANEL, key_dim]`. Lanes that nobody may see hold anything.
+    keys: Vec<Line>,
+    /// Panels of numbers, `[padded_dim / PANEL, span_len]`. Positions that nobody may see hold zeros.
+    values: Vec<Line>,
+    /// Positions of the longest span.
+    span_len: usize,
+    /// The same in whole panels.
+    padded_span: usize,
+    /// A value's numbers in whole panels.
+    padded_dim: usize,
+}
+
+impl Work {
+    fn new(tile: &Tile, shape: AttentionShape, span_len: usize) -> Self {
+        let group = shape.num_heads / shape.num_kv_heads;
+        let num_queries = tile.queries.len() * group;
+        let mut queries = Vec::with_capacity(num_queries * shape.key_dim);
+        for row in &tile.queries {
+            queries.extend(row.iter().map(|number| number * shape.score_scale));
+        }
+        let padded_span = span_len.next_multiple_of(PANEL);
+        let padded_dim = shape.value_dim.next_multiple_of(PANEL);
+        let nothing = Softmax {
+            max: f32::NEG_INFINITY,
+            sum: 0.0,
+        };
+        Self {
+            shape,
+            group,
+            queries,
+            scores: vec![0.0; num_queries * padded_span],
+            sums: vec![0.0; num_queries * padded_dim],
+            softmax: vec![nothing; num_queries],
+            keys: vec![[0.0; PANEL]; padded_span / PANEL * shape.key_dim],
+            values: vec![[0.0; PANEL]; padded_dim / PANEL * span_len],
+            span_len,
+            padded_span,
+            padded_dim,
+        }
+    }
+
+    /// Reads the keys and values of those positions of the span that some row sees.
+    #[inline(always)]
+    fn gather<E: CacheElement>(
+        &mut self,
+        tile: &Tile,
+        cache: &LayerCache<E>,
+        span: &Span,
+        seen: Range<usize>,
+        instructions: Instructions,
+    ) {
+        let AttentionShape {
+            num_kv_heads,
+            key_dim,
+            value_dim,
+            block_size,
+            ..
+        } = self.shape;
+        for run in tile.runs(block_size, seen) {
+            let head = run.block * num_kv_heads + tile.kv_head;
+            let lane = run.position - span.start;
+            let panel = &mut self.keys[lane / PANEL * key_dim..][..key_dim];
+            let stored = cache.keys.head(head, block_size, key_dim);
+            stored.read_columns(&run, panel, lane % PANEL, instructions);
+            let stored = cache.values.head(head, block_size, value_dim);
+            for (panel, lines) in self.values.chunks_exact_mut(self.span_len).enumerate() {
+                let lines = &mut lines[lane..][..run.len];
+                stored.read_rows(&run, panel * PANEL, lines, instructions);
+            }
+        }
+    }
+
+    /// The products of all queries with all keys of the span.
+    #[inline(always)]
+    fn score(&mut self, span: &Span, instructions: Instructions) {
+        let queries = Rows {
+            numbers: &self.queries,
+            len: self.shape.key_dim,
+            first: 0,
+        };
+        self.scores.fill(0.0);
+        let panels = self.keys.chunks_exact(self.shape.key_dim);
+        let num_panels = span.num_positions.div_ceil(PANEL);
+        for (panel, lines) in panels.take(num_panels).enumerate() {
+            let output = Output {
+                first: self.scores[panel * PANEL..].as_mut_ptr(),
+                stride: self.padded_span,
+            };
+            // SAFETY: the scores have a row of `padded_span` numbers for every query, a whole number of panels.
+            unsafe { instructions.dot(lines, queries, output) };
+        }
+    }
+
+    /// Makes weights of the scores.
+    #[inline(always)]
+    fn weigh<const FMA: bool>(&mut self, tile: &Tile, span: &Span) {
+        let rows = self.scores.chunks_exact_mut(self.padded_span);
+        let rows = rows.zip(self.sums.chunks_exact_mut(self.padded_dim));
+        for (query, ((scores, sums), softmax)) in rows.zip(&mut self.softmax).enumerate() {
+            let position = tile.start + query / self.group;
+            let first = self.shape.first_visible(position);
+            let end = (position + 1).saturating_sub(span.start);
+            let visible = first.saturating_sub(span.start)..end.min(span.num_positions);
+            softmax.add::<FMA>(&mut scores[..span.num_positions], visible, sums);
+        }
+    }
+
+    /// Adds the values by their weights.
+    #[inline(always)]
+    fn mix(&mut self, span: &Span, instructions: Instructions) {
+        let weights = Rows {
+            numbers: &self.scores,
+            len: self.padded_span,
+            first: 0,
+        };
+        for (panel, lines) in self.values.chunks_exact(self.span_len).enumerate() {
+            let output = Output {
+                first: self.sums[panel * PANEL..].as_mut_ptr(),
+                stride: self.padded_dim,
+            };
+            // SAFETY: the sums have a row of `padded_dim` numbers for every query, a whole number of panels.
+            unsafe { instructions.dot(&lines[..span.num_positions], weights, output) };
+        }
+    }
+
+    #[inline(always)]
+    fn finish(self, outputs: Vec<&mut [f32]>) {
+        let value_dim = self.shape.value_dim;
+        let outputs = outputs.into_iter();
+        let outputs = outputs.flat_map(|output| output.chunks_exact_mut(value_dim));
+        let sums = self.sums.chunks_exact(self.padded_dim).zip(&self.softmax);
+        for (output, (sums, softmax)) in outputs.zip(sums) {
+            output.copy_from_slice(&sums[..value_dim]);
+            scale(output, 1.0 / softmax.sum);
+        }
+    }
+}
 
 /// Consecutive positions in one block and one panel.
 struct Run {
@@ -202,7 +288,7 @@ impl Softmax {
     fn add<const FMA: bool>(
         &mut self,
         scores: &mut [f32],
-        visible: std::ops::Range<usize>,
+        visible: Range<usize>,
         sums: &mut [f32],
     ) {
         if visible.is_empty() {
