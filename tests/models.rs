@@ -277,6 +277,20 @@ fn a_mistaken_request_is_refused_before_the_model_that_it_names_is_loaded() {
         assert_eq!(error["param"], param, "{error}");
     }
     assert_eq!(loaded(&server), ["scripted", "tiny-bert"]);
+    // What only the model's vocabulary tells is named as it was sent, too.
+    for (path, mut body) in [
+        ("/v1/chat/completions", json!({ "messages": user })),
+        ("/v1/completions", json!({ "prompt": "Go" })),
+        ("/v1/responses", json!({ "input": "Go" })),
+    ] {
+        body["logit_bias"] = json!({ "4000000000": 1 });
+        let error = server.post(path, body.clone()).error(400);
+        assert_eq!(error["param"], "logit_bias", "{path}: {error}");
+        body["logit_bias"] = json!(null);
+        body["repeat_penalty"] = json!(-1);
+        let error = server.post(path, body).error(400);
+        assert_eq!(error["param"], "repeat_penalty", "{path}: {error}");
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct ApiError {
     kind: &'static str,
     code: Option<&'static str>,
     param: Option<String>,
+    /// Whether the parameter bears this name on every endpoint.
+    is_param_certain: bool,
     message: String,
     /// For failures that pass: when to come again, in seconds.
     retry_after: Option<u32>,
@@ -34,6 +36,7 @@ impl ApiError {
             kind,
             code: None,
             param: None,
+            is_param_certain: false,
             message: message.into(),
             retry_after: None,
         }
@@ -138,9 +141,12 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, message)
     }
 
-    /// Names the parameter that the error is about, where the mapping did not know it.
+    /// Names the parameter that the error is about, as this endpoint calls it. What is not the request's fault, or is
+    /// known by its name, stays as it is.
     pub fn about(mut self, param: &str) -> Self {
-        self.param = Some(param.into());
+        if self.status == StatusCode::BAD_REQUEST && !self.is_param_certain {
+            self.param = Some(param.into());
+        }
         self
     }
 
@@ -213,7 +219,11 @@ impl From<SubmitError> for ApiError {
             },
             SubmitError::PromptTooLong { .. } => Self::context_length("messages", message),
             SubmitError::EmptyPrompt => Self::invalid("messages", message),
-            SubmitError::InvalidParameter { name, .. } => Self::invalid(name, message),
+            SubmitError::InvalidParameter { name, .. } => Self {
+                // Tokens are the one parameter of the engine that has other names outside.
+                is_param_certain: name != "prompt",
+                ..Self::invalid(name, message)
+            },
             SubmitError::Stopped => Self::not_available(message),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::engine::SamplingParams;
+use crate::engine::{SamplingParams, SubmitError};
 use crate::http::error::ApiError;
 use crate::rag::generate::GenerationOptions;
 
@@ -64,6 +64,7 @@ impl SamplingFields {
         }
         let stops: Vec<String> = self.stop.map(OneOrMany::into_vec).unwrap_or_default();
         let defaults = SamplingParams::default();
+        let is_renamed = self.repetition_penalty.is_none() && self.repeat_penalty.is_some();
         let sampling = SamplingParams {
             temperature: self.temperature.unwrap_or(defaults.temperature),
             top_p: self.top_p.unwrap_or(defaults.top_p),
@@ -78,7 +79,16 @@ impl SamplingFields {
             logit_bias,
             seed: self.seed.map(|seed| seed as u64),
         };
-        sampling.validate()?;
+        sampling.validate().map_err(|error| match error {
+            SubmitError::InvalidParameter {
+                name: "repetition_penalty",
+                message,
+            } if is_renamed => SubmitError::InvalidParameter {
+                name: "repeat_penalty",
+                message,
+            },
+            error => error,
+        })?;
         Ok(GenerationOptions {
             max_tokens: max_tokens
                 .filter(|count| *count > 0)
