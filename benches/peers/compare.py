@@ -36,6 +36,8 @@ def main():
     threads = str(options.threads)
     peer = [sys.executable, str(HERE / f"{options.peer.replace('.', '_')}_speed.py")]
     if options.without_repacking:
+        if options.peer != "llama.cpp":
+            parser.error("--without-repacking is for llama.cpp")
         peer.append("--without-repacking")
     sides = {"inglenook": [options.program], options.peer: peer}
     for model in options.models:

@@ -58,3 +58,25 @@ fn options(settings: &Settings, cache_size: CacheSize) -> Result<LoadOptions, Ll
         ..LoadOptions::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_takes_a_share_of_what_it_may_and_at_least_what_a_question_needs() {
+        let settings = Settings::default();
+        let bytes = |weights, least, free| {
+            let options = load_options(&settings, weights, least, Some(free)).unwrap();
+            match options.cache_size {
+                CacheSize::Within { bytes, .. } => bytes,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(bytes(100, 10, 4000), 1000);
+        // The weights leave less than the share.
+        assert_eq!(bytes(3900, 10, 4000), 100);
+        assert_eq!(bytes(3995, 10, 4000), 10);
+        assert_eq!(bytes(5000, 10, 4000), 10);
+    }
+}
