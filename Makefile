@@ -1,6 +1,6 @@
 # make run   builds everything and starts the server
 # make test  runs all tests
-.PHONY: run build web test test-clients test-browser lint clean
+.PHONY: run build web test test-clients test-node-clients test-browser lint clean
 
 PYTHON ?= python3
 HAVE_NPM := $(shell command -v npm 2>/dev/null)
@@ -33,14 +33,22 @@ test: web
 	cargo test --no-fail-fast
 	$(MAKE) test-clients
 ifneq ($(HAVE_NPM),)
+	$(MAKE) test-node-clients
 	cd web && npm run check && npm test
 	$(MAKE) test-browser
 endif
 
-# The official OpenAI client against the real program.
+# Official clients and well-known libraries against the real program.
 test-clients: .venv/ready
 	cargo build --bins --examples
 	.venv/bin/python -m pytest -q tests/clients
+
+test-node-clients: .venv/ready tests/clients/node/node_modules/.package-lock.json
+	cargo build --bins --examples
+	.venv/bin/python tests/clients/node.py --test-reporter=spec
+
+tests/clients/node/node_modules/.package-lock.json: tests/clients/node/package-lock.json
+	cd tests/clients/node && npm ci
 
 .venv/ready: tests/clients/requirements.txt
 	$(PYTHON) -m venv .venv
@@ -62,4 +70,4 @@ lint:
 
 clean:
 	cargo clean
-	rm -rf web/dist web/node_modules .venv
+	rm -rf web/dist web/node_modules tests/clients/node/node_modules .venv

@@ -27,6 +27,11 @@ fn main() -> std::io::Result<()> {
          </tool_call>";
     let calling = Script::once(calling).with_template(TEMPLATE).cut_every(3);
     write_scripted_gguf(&dir.join("calling.gguf"), &calling)?;
+    // What the standard tests of LangChain ask for.
+    let magic =
+        "<tool_call>\n{\"name\": \"magic_function\", \"arguments\": {\"input\": 3}}\n</tool_call>";
+    let magic = Script::once(magic).with_template(TEMPLATE).cut_every(3);
+    write_scripted_gguf(&dir.join("magic.gguf"), &magic)?;
     let thinking = Script::once("<think>\nIt is so.\n</think>\n\nYes, indeed.");
     let thinking = thinking.with_template(TEMPLATE).cut_every(4);
     write_scripted_gguf(&dir.join("thinking.gguf"), &thinking)?;

@@ -1,9 +1,12 @@
 """Starts the real program with tiny models on a free port, for tests written in Python."""
 
+import io
 import os
 import pathlib
 import subprocess
 import tempfile
+
+import openai
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -42,3 +45,14 @@ class Server:
         self.process.terminate()
         self.process.wait(timeout=60)
         self.dir.cleanup()
+
+
+def lighthouse(base_url, api_key="none"):
+    """The id of a new vector store with one document, which says who keeps the lighthouse."""
+    client = openai.OpenAI(base_url=base_url, api_key=api_key)
+    text = "# The lighthouse\n\nThe keeper of the lighthouse is Maren Holt, who came in 1998.\n"
+    store = client.vector_stores.create(name="tests")
+    file = client.files.create(file=("lighthouse.md", io.BytesIO(text.encode())), purpose="assistants")
+    attached = client.vector_stores.files.create_and_poll(vector_store_id=store.id, file_id=file.id)
+    assert attached.status == "completed", attached.last_error
+    return store.id
