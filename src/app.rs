@@ -21,6 +21,7 @@ use crate::http::{self, Context, HttpOptions, NO_CHAT_MODEL, NO_EMBEDDING_MODEL}
 use crate::hub::{ChosenModel, ModelCache, ModelKind, ResolvedModel};
 use crate::llm::gguf::GgufFile;
 use crate::llm::{Decoder, LanguageModel};
+use crate::rag::expiry::Expiry;
 use crate::rag::extract::ExtractLimits;
 use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
@@ -294,6 +295,7 @@ impl App {
             ingestion: self.ingestion.as_ref().map(Ingestion::watch),
             notices: self.notices.clone(),
         };
+        let expiry = Expiry::start(self.workspace.store.clone());
         let server = http::serve(context, listener)?;
         let handle = server.handle();
         let mut running = std::pin::pin!(server);
@@ -316,6 +318,7 @@ impl App {
             _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
             _ = terminate.recv() => return Ok(ExitCode::FAILURE),
         }
+        drop(expiry);
         // A model that is being loaded, say, may take minutes.
         tokio::select! {
             _ = self.close() => {}

@@ -84,6 +84,7 @@ async fn add(store: &Store, collection: &str, path: &Path) -> anyhow::Result<Str
         filename,
         purpose: "assistants".into(),
         media_type,
+        expires_after_seconds: None,
     };
     let file = store
         .create_file(new, Content::Path(path.to_path_buf()))

@@ -333,6 +333,10 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::NotFound { kind, id } => Self::not_found(kind, &id),
             StoreError::Invalid { what, .. } => Self::invalid(what, message),
+            StoreError::Expired { .. } => Self {
+                code: Some("vector_store_expired"),
+                ..Self::invalid("vector_store_id", message)
+            },
             StoreError::BadSpan { .. } => Self::invalid("start", message),
             StoreError::Stopped | StoreError::DiskFull { .. } => Self::not_available(message),
             StoreError::Gone { .. }

@@ -7,6 +7,7 @@ pub mod cite;
 pub mod constrain;
 pub mod conversation;
 pub mod document;
+pub mod expiry;
 pub mod extract;
 pub mod generate;
 pub mod ingest;

@@ -49,6 +49,8 @@ pub struct Retrieved {
     pub passages: Vec<Passage>,
     /// Whether anything found bears on the question at all.
     pub is_relevant: bool,
+    /// What was searched for: the queries, shortened where one is longer than the embedder reads.
+    pub queries: Vec<String>,
     /// The embedding of each query.
     pub query_vectors: Vec<Vec<f32>>,
 }
@@ -125,6 +127,7 @@ pub async fn retrieve(
     Ok(Retrieved {
         passages,
         is_relevant,
+        queries,
         query_vectors: embedded.vectors,
     })
 }

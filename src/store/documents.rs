@@ -11,7 +11,7 @@ use super::files::file_row;
 use super::filter::AttributeValue;
 use super::json::Json;
 use super::listing::{ListOptions, Page};
-use super::vector_stores::{touch, vector_store_row};
+use super::vector_stores::{live_row, touch, vector_store_row};
 use super::{Store, jobs, unix_now};
 
 pub type Attributes = BTreeMap<String, AttributeValue>;
@@ -44,6 +44,14 @@ pub struct DocumentError {
 pub struct Chunking {
     pub max_tokens: u32,
     pub overlap_tokens: u32,
+}
+
+/// A file to put into a vector store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewDocument {
+    pub file_id: String,
+    pub attributes: Attributes,
+    pub chunking: Chunking,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,7 +91,8 @@ const SELECT: &str = "
     SELECT v.id, f.id, d.status, d.error_code, d.error_message, d.attributes, d.max_chunk_tokens, d.chunk_overlap_tokens,
            d.created_at, d.usage_bytes, d.num_chunks, d.embedder_hash, d.pages_read, d.pages_total, d.chunks_done,
            d.chunks_total, d.page_warnings
-    FROM documents d JOIN vector_stores v ON v.row = d.vector_store_row JOIN files f ON f.row = d.file_row";
+    FROM documents d JOIN vector_stores v ON v.row = d.vector_store_row
+         JOIN live_files f ON f.row = d.file_row";
 
 impl Store {
     /// Puts a file into a vector store and queues its ingestion. A document that is there already is given back
@@ -95,9 +104,16 @@ impl Store {
         attributes: Attributes,
         chunking: Chunking,
     ) -> Result<Document> {
-        let (vector_store_id, file_id) = (vector_store_id.to_owned(), file_id.to_owned());
-        let write =
-            move |tx: &Transaction| attach(tx, &vector_store_id, &file_id, attributes, chunking);
+        let vector_store_id = vector_store_id.to_owned();
+        let new = NewDocument {
+            file_id: file_id.to_owned(),
+            attributes,
+            chunking,
+        };
+        let write = move |tx: &Transaction| {
+            let id = attach(tx, &vector_store_id, new)?;
+            get(tx, id)
+        };
         let document = self.database().write(write).await?;
         self.notify_jobs_changed();
         Ok(document)
@@ -129,24 +145,8 @@ impl Store {
         list: ListOptions,
     ) -> Result<Page<Document>> {
         let vector_store_id = vector_store_id.to_owned();
-        let read = move |tx: &Transaction| {
-            let mut values = vec![vector_store_row(tx, &vector_store_id)?.into()];
-            let window =
-                list.window("d.id", |file_id| document_id(tx, &vector_store_id, file_id))?;
-            let mut condition = "d.vector_store_row = ?";
-            if let Some(status) = status {
-                condition = "d.vector_store_row = ? AND d.status = ?";
-                values.push(status.as_str().to_owned().into());
-            }
-            values.extend(window.params.iter().cloned());
-            let sql = format!(
-                "{SELECT} WHERE {condition}{}{}",
-                window.conditions, window.order_and_limit
-            );
-            let mut statement = tx.prepare_cached(&sql)?;
-            let found = statement.query_map(params_from_iter(values), from_row)?;
-            Ok(window.page(found.collect::<rusqlite::Result<_>>()?))
-        };
+        let read =
+            move |tx: &Transaction| list_documents(tx, &vector_store_id, None, status, &list);
         self.database().read(read).await
     }
 
@@ -163,19 +163,6 @@ impl Store {
                 "UPDATE documents SET attributes = ? WHERE id = ?",
                 params![Json(attributes), id],
             )?;
-            get(tx, id)
-        };
-        self.database().write(write).await
-    }
-
-    /// Stops the ingestion of a document; a finished one is left as it is.
-    pub async fn cancel_document(&self, vector_store_id: &str, file_id: &str) -> Result<Document> {
-        let (vector_store_id, file_id) = (vector_store_id.to_owned(), file_id.to_owned());
-        let write = move |tx: &Transaction| {
-            let id = document_id(tx, &vector_store_id, &file_id)?;
-            if get(tx, id)?.status == DocumentStatus::InProgress {
-                jobs::end_without_result(tx, id, DocumentStatus::Cancelled, None)?;
-            }
             get(tx, id)
         };
         self.database().write(write).await
@@ -218,7 +205,7 @@ impl Store {
 
 pub(super) fn document_id(tx: &Transaction, vector_store_id: &str, file_id: &str) -> Result<i64> {
     let sql = "SELECT id FROM documents WHERE vector_store_row = ?
-               AND file_row = (SELECT row FROM files WHERE id = ?)";
+               AND file_row = (SELECT row FROM live_files WHERE id = ?)";
     let values = params![vector_store_row(tx, vector_store_id)?, file_id];
     let id = tx
         .prepare_cached(sql)?
@@ -227,13 +214,43 @@ pub(super) fn document_id(tx: &Transaction, vector_store_id: &str, file_id: &str
     id.ok_or_else(|| StoreError::not_found("vector store file", file_id))
 }
 
-fn attach(
+/// Documents of a vector store, or only those of one of its batches.
+pub(super) fn list_documents(
     tx: &Transaction,
     vector_store_id: &str,
-    file_id: &str,
-    attributes: Attributes,
-    chunking: Chunking,
-) -> Result<Document> {
+    batch_row: Option<i64>,
+    status: Option<DocumentStatus>,
+    list: &ListOptions,
+) -> Result<Page<Document>> {
+    let mut condition = "d.vector_store_row = ?".to_owned();
+    let mut values = vec![vector_store_row(tx, vector_store_id)?.into()];
+    if let Some(batch_row) = batch_row {
+        condition +=
+            " AND d.id IN (SELECT document_id FROM file_batch_documents WHERE batch_row = ?)";
+        values.push(batch_row.into());
+    }
+    if let Some(status) = status {
+        condition += " AND d.status = ?";
+        values.push(status.as_str().to_owned().into());
+    }
+    let window = list.window("d.id", |file_id| document_id(tx, vector_store_id, file_id))?;
+    values.extend(window.params.iter().cloned());
+    let sql = format!(
+        "{SELECT} WHERE {condition}{}{}",
+        window.conditions, window.order_and_limit
+    );
+    let mut statement = tx.prepare_cached(&sql)?;
+    let found = statement.query_map(params_from_iter(values), from_row)?;
+    Ok(window.page(found.collect::<rusqlite::Result<_>>()?))
+}
+
+/// The document that stands for a file in a vector store, queued if need be.
+pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) -> Result<i64> {
+    let NewDocument {
+        file_id,
+        attributes,
+        chunking,
+    } = new;
     if chunking.max_tokens == 0 || chunking.overlap_tokens >= chunking.max_tokens {
         let why = format!(
             "chunks of at most {} tokens cannot overlap by {}; the overlap must be smaller",
@@ -241,8 +258,8 @@ fn attach(
         );
         return Err(StoreError::invalid("chunking", why));
     }
-    let vector_store = vector_store_row(tx, vector_store_id)?;
-    let file = file_row(tx, file_id)?;
+    let vector_store = live_row(tx, vector_store_id)?;
+    let file = file_row(tx, &file_id)?;
     let existing: Option<(i64, DocumentStatus)> = tx
         .prepare_cached(
             "SELECT id, status FROM documents WHERE vector_store_row = ? AND file_row = ?",
@@ -250,7 +267,7 @@ fn attach(
         .query_row([vector_store, file], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let id = match existing {
-        Some((id, DocumentStatus::InProgress | DocumentStatus::Completed)) => return get(tx, id),
+        Some((id, DocumentStatus::InProgress | DocumentStatus::Completed)) => return Ok(id),
         Some((id, DocumentStatus::Failed | DocumentStatus::Cancelled)) => {
             tx.prepare_cached(
                 "UPDATE documents SET attributes = ?, max_chunk_tokens = ?, chunk_overlap_tokens = ? WHERE id = ?",
@@ -277,7 +294,7 @@ fn attach(
     };
     jobs::enqueue(tx, id)?;
     touch(tx, vector_store)?;
-    get(tx, id)
+    Ok(id)
 }
 
 fn get(tx: &Transaction, id: i64) -> Result<Document> {

@@ -19,6 +19,8 @@ pub struct NewFile {
     pub filename: String,
     pub purpose: String,
     pub media_type: String,
+    /// `None` to keep it until it is deleted.
+    pub expires_after_seconds: Option<u32>,
 }
 
 pub enum Content {
@@ -38,9 +40,12 @@ pub struct StoredFile {
     pub sha256: String,
     /// Seconds since 1970.
     pub created_at: i64,
+    /// Seconds since 1970; from then on it is gone. `None` for never.
+    pub expires_at: Option<i64>,
 }
 
-const COLUMNS: &str = "id, filename, purpose, media_type, num_bytes, sha256, created_at";
+const COLUMNS: &str =
+    "id, filename, purpose, media_type, num_bytes, sha256, created_at, expires_at";
 
 impl Store {
     /// Keeps a file. When this returns, it survives the end of the process and of the power.
@@ -76,7 +81,7 @@ impl Store {
             };
             values.extend(window.params.iter().cloned());
             let sql = format!(
-                "SELECT {COLUMNS} FROM files WHERE {condition}{}{}",
+                "SELECT {COLUMNS} FROM live_files WHERE {condition}{}{}",
                 window.conditions, window.order_and_limit
             );
             let mut statement = tx.prepare_cached(&sql)?;
@@ -92,11 +97,10 @@ impl Store {
     /// search cannot find it.
     pub async fn delete_file(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
-        let delete =
-            move |tx: &Transaction| match tx.execute("DELETE FROM files WHERE id = ?", [&id])? {
-                0 => Err(StoreError::not_found("file", &id)),
-                _ => Ok(()),
-            };
+        let delete = move |tx: &Transaction| {
+            tx.execute("DELETE FROM files WHERE row = ?", [file_row(tx, &id)?])?;
+            Ok(())
+        };
         self.database().write(delete).await
     }
 
@@ -127,14 +131,14 @@ impl Store {
 
 pub(super) fn file_row(tx: &Transaction, id: &str) -> Result<i64> {
     let row = tx
-        .prepare_cached("SELECT row FROM files WHERE id = ?")?
+        .prepare_cached("SELECT row FROM live_files WHERE id = ?")?
         .query_row([id], |row| row.get(0))
         .optional()?;
     row.ok_or_else(|| StoreError::not_found("file", id))
 }
 
-fn get(tx: &Transaction, id: &str) -> Result<StoredFile> {
-    let sql = format!("SELECT {COLUMNS} FROM files WHERE id = ?");
+pub(super) fn get(tx: &Transaction, id: &str) -> Result<StoredFile> {
+    let sql = format!("SELECT {COLUMNS} FROM live_files WHERE id = ?");
     let found = tx
         .prepare_cached(&sql)?
         .query_row([id], from_row)
@@ -142,24 +146,47 @@ fn get(tx: &Transaction, id: &str) -> Result<StoredFile> {
     found.ok_or_else(|| StoreError::not_found("file", id))
 }
 
-fn insert(
+pub(super) fn insert(
     tx: &Transaction,
     file: NewFile,
-    mut content: impl Read,
+    content: impl Read,
     content_name: &str,
 ) -> Result<StoredFile> {
     let id = new_id("file-");
+    let now = unix_now();
+    let expires_at = file
+        .expires_after_seconds
+        .map(|seconds| now + i64::from(seconds));
     tx.execute(
-        "INSERT INTO files (id, filename, purpose, media_type, num_bytes, sha256, created_at) VALUES (?, ?, ?, ?, 0, '', ?)",
-        params![id, file.filename, file.purpose, file.media_type, unix_now()],
+        "INSERT INTO files (id, filename, purpose, media_type, num_bytes, sha256, created_at, expires_at)
+         VALUES (?, ?, ?, ?, 0, '', ?, ?)",
+        params![id, file.filename, file.purpose, file.media_type, now, expires_at],
     )?;
     let file_row = tx.last_insert_rowid();
     let mut statement =
         tx.prepare_cached("INSERT INTO file_segments (file_row, ordinal, bytes) VALUES (?, ?, ?)")?;
     let mut hash = Sha256::new();
+    let num_bytes = for_each_segment(content, content_name, |ordinal, segment| {
+        hash.update(segment);
+        statement.execute(params![file_row, ordinal, segment])?;
+        Ok(())
+    })?;
+    tx.execute(
+        "UPDATE files SET num_bytes = ?, sha256 = ? WHERE row = ?",
+        params![num_bytes, hexadecimal(&hash.finalize()), file_row],
+    )?;
+    get(tx, &id)
+}
+
+/// Cuts `content` into the pieces that are kept, and says how many bytes there were.
+pub(super) fn for_each_segment(
+    mut content: impl Read,
+    content_name: &str,
+    mut keep: impl FnMut(i64, &[u8]) -> Result<()>,
+) -> Result<i64> {
     let mut num_bytes = 0;
     let mut segment = Vec::with_capacity(SEGMENT_BYTES);
-    for ordinal in 0_i64.. {
+    for ordinal in 0.. {
         segment.clear();
         (&mut content)
             .take(SEGMENT_BYTES as u64)
@@ -168,20 +195,14 @@ fn insert(
         if segment.is_empty() {
             break;
         }
-        hash.update(&segment);
         num_bytes += segment.len() as i64;
-        statement.execute(params![file_row, ordinal, segment])?;
+        keep(ordinal, &segment)?;
     }
-    let sha256: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    tx.execute(
-        "UPDATE files SET num_bytes = ?, sha256 = ? WHERE row = ?",
-        params![num_bytes, sha256, file_row],
-    )?;
-    get(tx, &id)
+    Ok(num_bytes)
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn copy_content(tx: &Transaction, id: &str, writer: &mut impl Write) -> Result<()> {
@@ -207,5 +228,6 @@ fn from_row(row: &Row) -> rusqlite::Result<StoredFile> {
         num_bytes: row.get::<_, i64>(4)? as u64,
         sha256: row.get(5)?,
         created_at: row.get(6)?,
+        expires_at: row.get(7)?,
     })
 }

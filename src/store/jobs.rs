@@ -223,7 +223,7 @@ fn claim_next(tx: &Transaction, embedder: &EmbedderId) -> Result<Option<Job>> {
     let oldest = "
         SELECT j.id, j.document_id, j.attempt, j.claim, v.id, f.id, d.max_chunk_tokens, d.chunk_overlap_tokens
         FROM jobs j JOIN documents d ON d.id = j.document_id JOIN vector_stores v ON v.row = d.vector_store_row
-             JOIN files f ON f.row = d.file_row
+             JOIN live_files f ON f.row = d.file_row
         WHERE j.state = 'queued' ORDER BY j.id LIMIT 1";
     loop {
         let found = tx.prepare_cached(oldest)?.query_row([], |row| {

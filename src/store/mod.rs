@@ -1,11 +1,14 @@
-//! What is remembered: files, their text, vector stores, documents, jobs, chunks, responses, and the search over them.
+//! What is remembered: files, uploads, their text, vector stores, documents, batches, jobs, chunks, responses, and the
+//! search over them.
 //! SQLite is the truth; the vector index is a cache that may be deleted at any moment. Never sees a model.
 
 mod chunks;
 mod database;
 mod documents;
 mod error;
+mod expiry;
 mod extractions;
+mod file_batches;
 mod files;
 mod filter;
 mod index_file;
@@ -16,6 +19,7 @@ mod listing;
 mod responses;
 mod scope;
 mod shared_index;
+mod uploads;
 mod vector_index;
 mod vector_search;
 mod vector_stores;
@@ -32,11 +36,12 @@ use tokio::sync::Notify;
 pub use chunks::ChunkRecord;
 pub use database::create_private_dir;
 pub use documents::{
-    Attributes, Chunking, Document, DocumentError, DocumentErrorCode, DocumentStatus, PageWarning,
-    Progress,
+    Attributes, Chunking, Document, DocumentError, DocumentErrorCode, DocumentStatus, NewDocument,
+    PageWarning, Progress,
 };
 pub use error::{Result, StoreError};
 pub use extractions::Extraction;
+pub use file_batches::FileBatch;
 pub use files::{Content, NewFile, StoredFile};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
 pub use jobs::{Job, NewChunk};
@@ -44,6 +49,7 @@ pub use keyword_search::WordFrequencies;
 pub use listing::{ListOptions, Order, Page};
 pub use responses::StoredResponse;
 pub use scope::SearchScope;
+pub use uploads::{NewUpload, Upload, UploadPart, UploadStatus};
 pub use vector_search::Hit;
 pub use vector_stores::{FileCounts, NewVectorStore, VectorStore, VectorStoreUpdate};
 pub use worker_lock::{WorkerLock, try_worker_lock};

@@ -22,12 +22,15 @@ pub(super) struct AllowedDocuments {
 }
 
 impl SearchScope {
-    /// Only completed documents whose vectors the current embedder made are ever allowed.
+    /// Only completed documents whose vectors the current embedder made are ever allowed, and only while neither their
+    /// file nor their vector store has expired.
     pub(super) fn allowed_documents(&self, embedder_hash: &str) -> Result<AllowedDocuments> {
         let mut sql =
             "SELECT d.id FROM documents d WHERE d.status = 'completed' AND d.embedder_hash = ?
              AND d.vector_store_row IN
-                 (SELECT row FROM vector_stores WHERE id IN (SELECT value FROM json_each(?)))"
+                 (SELECT row FROM vector_stores WHERE id IN (SELECT value FROM json_each(?))
+                  AND (expires_at IS NULL OR expires_at > unixepoch()))
+             AND d.file_row NOT IN (SELECT row FROM files WHERE expires_at <= unixepoch())"
                 .to_owned();
         let mut params = vec![
             Value::Text(embedder_hash.to_owned()),

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params, params_from_iter};
 
+use super::documents::{NewDocument, attach};
 use super::error::{Result, StoreError};
 use super::json::Json;
 use super::listing::{ListOptions, Page};
 use super::{Store, new_id, unix_now};
 
 const DEFAULT_NAME: &str = "Documents";
-const SECONDS_PER_DAY: i64 = 86_400;
+/// Searching puts a vector store's expiry off, but is not written down more often than this.
+const SECONDS_BETWEEN_TOUCHES: i64 = 60;
 
 #[derive(Debug, Clone, Default)]
 pub struct NewVectorStore {
@@ -18,6 +20,8 @@ pub struct NewVectorStore {
     pub description: Option<String>,
     pub metadata: BTreeMap<String, String>,
     pub expires_after_days: Option<u32>,
+    /// Files that it begins with.
+    pub files: Vec<NewDocument>,
 }
 
 /// What to change; `None` leaves as it is.
@@ -40,6 +44,10 @@ pub struct VectorStore {
     pub created_at: i64,
     pub last_active_at: i64,
     pub expires_after_days: Option<u32>,
+    /// Seconds since 1970; `None` for never.
+    pub expires_at: Option<i64>,
+    /// What it held is gone or about to be, and it takes and finds nothing more.
+    pub is_expired: bool,
     pub file_counts: FileCounts,
     /// Text and vectors of its chunks.
     pub usage_bytes: u64,
@@ -54,33 +62,72 @@ pub struct FileCounts {
     pub total: u64,
 }
 
-impl VectorStore {
-    /// Seconds since 1970; `None` for never.
-    pub fn expires_at(&self) -> Option<i64> {
-        self.expires_after_days
-            .map(|days| self.last_active_at + i64::from(days) * SECONDS_PER_DAY)
+impl FileCounts {
+    /// Five columns from `first` on, in the order of the fields.
+    pub(super) fn from_columns(row: &Row, first: usize) -> rusqlite::Result<Self> {
+        let count = |column| Ok::<_, rusqlite::Error>(row.get::<_, i64>(first + column)? as u64);
+        Ok(Self {
+            in_progress: count(0)?,
+            completed: count(1)?,
+            failed: count(2)?,
+            cancelled: count(3)?,
+            total: count(4)?,
+        })
     }
 }
 
 const SELECT: &str = "
     SELECT v.id, v.name, v.description, v.metadata, v.is_default, v.created_at, v.last_active_at, v.expires_after_days,
+           v.expires_at, coalesce(v.expires_at <= unixepoch(), false),
            count(*) FILTER (WHERE d.status = 'in_progress'), count(*) FILTER (WHERE d.status = 'completed'),
            count(*) FILTER (WHERE d.status = 'failed'), count(*) FILTER (WHERE d.status = 'cancelled'),
            count(d.id), coalesce(sum(d.usage_bytes), 0)
-    FROM vector_stores v LEFT JOIN documents d ON d.vector_store_row = v.row";
+    FROM vector_stores v LEFT JOIN documents d ON d.vector_store_row = v.row
+         AND (v.expires_at IS NULL OR v.expires_at > unixepoch())";
 
 impl Store {
+    /// Makes a vector store and queues the ingestion of its files; when one of them does not exist, nothing is made.
     pub async fn create_vector_store(&self, new: NewVectorStore) -> Result<VectorStore> {
         let create = move |tx: &Transaction| {
             let id = insert(tx, &new, false)?;
+            for file in new.files {
+                attach(tx, &id, file)?;
+            }
             get(tx, &id)
         };
-        self.database().write(create).await
+        let created = self.database().write(create).await?;
+        self.notify_jobs_changed();
+        Ok(created)
     }
 
     pub async fn vector_store(&self, id: &str) -> Result<VectorStore> {
         let id = id.to_owned();
         self.database().read(move |tx| get(tx, &id)).await
+    }
+
+    /// Refuses vector stores that do not exist or have expired, and puts the expiry of the others off.
+    pub async fn use_vector_stores(&self, ids: &[String]) -> Result<()> {
+        let ids = ids.to_vec();
+        let now = unix_now();
+        let stale = move |tx: &Transaction| {
+            let mut stale = Vec::new();
+            for id in &ids {
+                let row = live_row(tx, id)?;
+                let sql = "SELECT last_active_at FROM vector_stores WHERE row = ?";
+                let last: i64 = tx.prepare_cached(sql)?.query_row([row], |row| row.get(0))?;
+                if now - last >= SECONDS_BETWEEN_TOUCHES {
+                    stale.push(row);
+                }
+            }
+            Ok(stale)
+        };
+        let stale = self.database().read(stale).await?;
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let touch_all =
+            move |tx: &Transaction| stale.into_iter().try_for_each(|row| touch(tx, row));
+        self.database().write(touch_all).await
     }
 
     /// The ids of all vector stores.
@@ -135,16 +182,23 @@ impl Store {
         let id = id.to_owned();
         let write = move |tx: &Transaction| {
             let now = get(tx, &id)?;
+            if update.expires_after_days.is_some() {
+                live_row(tx, &id)?;
+            }
+            if now.is_default && update.expires_after_days.flatten().is_some() {
+                let why = "the default vector store stays; let another one expire";
+                return Err(StoreError::invalid("expires_after", why));
+            }
+            let row = vector_store_row(tx, &id)?;
+            touch(tx, row)?;
             tx.execute(
-                "UPDATE vector_stores SET name = ?, description = ?, metadata = ?, expires_after_days = ?, last_active_at = ?
-                 WHERE id = ?",
+                "UPDATE vector_stores SET name = ?, description = ?, metadata = ?, expires_after_days = ? WHERE row = ?",
                 params![
                     update.name.unwrap_or(now.name),
                     update.description.unwrap_or(now.description),
                     Json(update.metadata.unwrap_or(now.metadata)),
                     update.expires_after_days.unwrap_or(now.expires_after_days),
-                    unix_now(),
-                    id
+                    row
                 ],
             )?;
             get(tx, &id)
@@ -171,10 +225,21 @@ pub(super) fn vector_store_row(tx: &Transaction, id: &str) -> Result<i64> {
     row.ok_or_else(|| StoreError::not_found("vector store", id))
 }
 
-/// Notes that something happened in a vector store, which puts its expiry off.
+/// The row of a vector store that has not expired.
+pub(super) fn live_row(tx: &Transaction, id: &str) -> Result<i64> {
+    let row = vector_store_row(tx, id)?;
+    let sql = "SELECT coalesce(expires_at <= unixepoch(), false) FROM vector_stores WHERE row = ?";
+    match tx.prepare_cached(sql)?.query_row([row], |row| row.get(0))? {
+        true => Err(StoreError::Expired { id: id.to_owned() }),
+        false => Ok(row),
+    }
+}
+
+/// Notes that something happened in a vector store, which puts its expiry off. An expired one stays expired.
 pub(super) fn touch(tx: &Transaction, row: i64) -> Result<()> {
-    tx.prepare_cached("UPDATE vector_stores SET last_active_at = ? WHERE row = ?")?
-        .execute([unix_now(), row])?;
+    let sql = "UPDATE vector_stores SET last_active_at = ?1
+               WHERE row = ?2 AND (expires_at IS NULL OR expires_at > ?1)";
+    tx.prepare_cached(sql)?.execute([unix_now(), row])?;
     Ok(())
 }
 
@@ -207,7 +272,6 @@ fn get_default(tx: &Transaction) -> Result<Option<VectorStore>> {
 }
 
 fn from_row(row: &Row) -> rusqlite::Result<VectorStore> {
-    let count = |column| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)? as u64);
     Ok(VectorStore {
         id: row.get(0)?,
         name: row.get(1)?,
@@ -217,13 +281,9 @@ fn from_row(row: &Row) -> rusqlite::Result<VectorStore> {
         created_at: row.get(5)?,
         last_active_at: row.get(6)?,
         expires_after_days: row.get(7)?,
-        file_counts: FileCounts {
-            in_progress: count(8)?,
-            completed: count(9)?,
-            failed: count(10)?,
-            cancelled: count(11)?,
-            total: count(12)?,
-        },
-        usage_bytes: count(13)?,
+        expires_at: row.get(8)?,
+        is_expired: row.get(9)?,
+        file_counts: FileCounts::from_columns(row, 10)?,
+        usage_bytes: row.get::<_, i64>(15)? as u64,
     })
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::http::error::ApiError;
+use crate::http::openai::metadata::check_key;
 use crate::store::{AttributeValue, Attributes};
 
 /// Attributes that a document may have, and how long they may be.
@@ -20,6 +21,7 @@ pub fn checked(attributes: Map<String, Value>) -> Result<Attributes, ApiError> {
     }
     let mut checked = Attributes::new();
     for (key, given) in attributes {
+        check_key("attributes", &key)?;
         let is_short = given
             .as_str()
             .is_none_or(|text| text.chars().count() <= MAX_CHARS);

@@ -1,16 +1,15 @@
 //! `/v1/files`: originals, as they were uploaded.
 
-use actix_multipart::{Field, Multipart};
+use actix_multipart::Multipart;
 use actix_web::http::header::{self, ContentDisposition, DispositionParam, DispositionType};
 use actix_web::{HttpResponse, web};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
-use tokio::io::AsyncWriteExt;
 
 use crate::http::error::ApiError;
+use crate::http::openai::expiry::FileExpiry;
+use crate::http::openai::form::{self, KeptFile};
 use crate::http::openai::page::{self, PageQuery};
-use crate::http::openai::vector_stores::NO_EXPIRY;
 use crate::http::{Context, HttpOptions};
 use crate::store::{Content, NewFile, StoredFile};
 
@@ -23,155 +22,108 @@ const PURPOSES: &[&str] = &[
     "user_data",
     "evals",
 ];
-/// Longest text field of a form.
-const MAX_FIELD_BYTES: usize = 4096;
 
 /// What a form brought.
 #[derive(Default)]
-struct Upload {
-    content: Option<(NamedTempFile, String, Option<String>)>,
+struct Form {
+    file: Option<KeptFile>,
     purpose: Option<String>,
+    expiry_anchor: Option<String>,
+    expiry_seconds: Option<String>,
 }
 
 pub async fn create(
     context: web::Data<Context>,
-    form: Multipart,
+    multipart: Multipart,
 ) -> Result<HttpResponse, ApiError> {
-    let upload = read_form(form, &context.options).await?;
-    let missing =
-        |param: &str| ApiError::invalid(param, format!("missing required parameter: '{param}'"));
-    let purpose = upload.purpose.ok_or_else(|| missing("purpose"))?;
-    if !PURPOSES.contains(&purpose.as_str()) {
-        let message = format!(
-            "purpose is '{purpose}', but must be one of {}",
-            PURPOSES.join(", ")
-        );
-        return Err(ApiError::invalid("purpose", message));
+    let form = read_form(multipart, &context.options).await?;
+    let expires_after_seconds = expires_after(form.expiry_anchor, form.expiry_seconds)?;
+    let purpose = form.purpose.ok_or_else(|| missing("purpose"))?;
+    check_purpose(&purpose)?;
+    let file = form.file.ok_or_else(|| missing("file"))?;
+    let filename = file.filename;
+    if filename.is_empty() {
+        let message = "the part 'file' has no filename; send it as a file, not as text";
+        return Err(ApiError::invalid("file", message));
     }
-    let (content, filename, media_type) = upload.content.ok_or_else(|| missing("file"))?;
-    let num_bytes = content.as_file().metadata().map_err(unreadable)?.len();
-    if num_bytes == 0 {
-        return Err(ApiError::invalid(
-            "file",
-            format!("the file '{filename}' is empty"),
-        ));
+    if file.num_bytes == 0 {
+        let message = format!("the file '{filename}' is empty");
+        return Err(ApiError::invalid("file", message));
     }
-    let media_type = media_type
-        .filter(|media_type| media_type != "application/octet-stream")
-        .unwrap_or_else(|| {
-            mime_guess::from_path(&filename)
-                .first_or_octet_stream()
-                .to_string()
-        });
     let new = NewFile {
+        media_type: media_type(file.media_type, &filename),
         filename,
         purpose,
-        media_type,
+        expires_after_seconds,
     };
-    let file = context
+    let stored = context
         .workspace
         .store
-        .create_file(new, Content::Path(content.path().to_path_buf()))
+        .create_file(new, Content::Path(file.content.path().to_path_buf()))
         .await?;
-    Ok(HttpResponse::Ok().json(file_json(&file)))
+    Ok(HttpResponse::Ok().json(file_json(&stored)))
 }
 
-async fn read_form(mut form: Multipart, options: &HttpOptions) -> Result<Upload, ApiError> {
-    let mut upload = Upload::default();
-    while let Some(field) = form.next().await {
-        let field = field
-            .map_err(|error| ApiError::malformed(format!("the form cannot be read: {error}")))?;
-        match field.name().unwrap_or_default() {
-            "file" => upload.content = Some(read_file(field, options).await?),
-            "purpose" => upload.purpose = Some(read_text(field, "purpose").await?),
-            name if name.starts_with("expires_after") => {
-                return Err(ApiError::unsupported("expires_after", NO_EXPIRY));
+async fn read_form(mut multipart: Multipart, options: &HttpOptions) -> Result<Form, ApiError> {
+    let mut form = Form::default();
+    while let Some(field) = multipart.next().await {
+        let field = field.map_err(form::unreadable)?;
+        let name = field.name().unwrap_or_default().to_string();
+        let text = match name.as_str() {
+            "purpose" => &mut form.purpose,
+            "expires_after[anchor]" => &mut form.expiry_anchor,
+            "expires_after[seconds]" => &mut form.expiry_seconds,
+            "file" => {
+                let kept = form::keep_file(field, options, options.max_upload_bytes, "the file");
+                form.file = Some(kept.await?);
+                continue;
             }
             // Whatever clients add next.
-            _ => skip(field).await?,
-        }
+            _ => {
+                form::skip(field).await?;
+                continue;
+            }
+        };
+        *text = Some(form::read_text(field, &name).await?);
     }
-    Ok(upload)
+    Ok(form)
 }
 
-async fn read_file(
-    mut field: Field,
-    options: &HttpOptions,
-) -> Result<(NamedTempFile, String, Option<String>), ApiError> {
-    let filename = filename(&field);
-    if filename.is_empty() {
-        return Err(ApiError::invalid(
-            "file",
-            "the part 'file' has no filename; send it as a file, not as text",
-        ));
-    }
-    let media_type = field
-        .content_type()
-        .map(|media_type| media_type.essence_str().to_string());
-    let kept = NamedTempFile::new_in(&options.upload_dir).map_err(unreadable)?;
-    let mut writer = tokio::fs::File::from_std(kept.reopen().map_err(unreadable)?);
-    let mut num_bytes = 0;
-    while let Some(chunk) = field.next().await {
-        let chunk =
-            chunk.map_err(|error| ApiError::malformed(format!("the upload broke off: {error}")))?;
-        num_bytes += chunk.len() as u64;
-        if num_bytes > options.max_upload_bytes {
-            return Err(ApiError::too_large(
-                options.max_upload_bytes,
-                &format!("the file '{filename}'"),
-            ));
-        }
-        writer.write_all(&chunk).await.map_err(unreadable)?;
-    }
-    writer.flush().await.map_err(unreadable)?;
-    Ok((kept, filename, media_type))
+fn missing(param: &str) -> ApiError {
+    ApiError::invalid(param, format!("missing required parameter: '{param}'"))
 }
 
-/// The name as the user knows it, in UTF-8, without folders.
-fn filename(field: &Field) -> String {
-    let Some(disposition) = field.content_disposition() else {
-        return String::new();
+/// Expiry as a form writes it, in two fields.
+fn expires_after(anchor: Option<String>, seconds: Option<String>) -> Result<Option<u32>, ApiError> {
+    let (anchor, seconds) = match (anchor, seconds) {
+        (None, None) => return Ok(None),
+        (Some(anchor), Some(seconds)) => (anchor, seconds),
+        (None, Some(_)) => return Err(missing("expires_after[anchor]")),
+        (Some(_), None) => return Err(missing("expires_after[seconds]")),
     };
-    let name = match disposition.get_filename_ext() {
-        Some(extended) => String::from_utf8_lossy(&extended.value).into_owned(),
-        None => disposition.get_filename().unwrap_or_default().to_string(),
+    let Ok(seconds) = seconds.trim().parse() else {
+        let param = "expires_after[seconds]";
+        let message = format!("{param} is '{seconds}', but must be a whole number");
+        return Err(ApiError::invalid(param, message));
     };
-    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    name.chars()
-        .filter(|c| !c.is_control())
-        .take(255)
-        .collect::<String>()
-        .trim()
-        .to_string()
+    FileExpiry { anchor, seconds }.seconds().map(Some)
 }
 
-async fn read_text(mut field: Field, name: &str) -> Result<String, ApiError> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = field.next().await {
-        let chunk = chunk
-            .map_err(|error| ApiError::malformed(format!("the form cannot be read: {error}")))?;
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > MAX_FIELD_BYTES {
-            return Err(ApiError::invalid(
-                name,
-                format!("{name} is longer than {MAX_FIELD_BYTES} bytes"),
-            ));
-        }
+pub fn check_purpose(purpose: &str) -> Result<(), ApiError> {
+    if PURPOSES.contains(&purpose) {
+        return Ok(());
     }
-    String::from_utf8(bytes)
-        .map_err(|_| ApiError::invalid(name, format!("{name} is not valid UTF-8")))
+    let purposes = PURPOSES.join(", ");
+    let message = format!("purpose is '{purpose}', but must be one of {purposes}");
+    Err(ApiError::invalid("purpose", message))
 }
 
-async fn skip(field: Field) -> Result<(), ApiError> {
-    let read = field.try_for_each(|_| async { Ok(()) });
-    read.await
-        .map_err(|error| ApiError::malformed(format!("the form cannot be read: {error}")))
-}
-
-fn unreadable(error: std::io::Error) -> ApiError {
-    ApiError::not_available(format!(
-        "the upload cannot be kept: {error}; check the disk's free space"
-    ))
+/// The type that the client gave, or what the name suggests when that says nothing.
+pub fn media_type(given: Option<String>, filename: &str) -> String {
+    let guess = || mime_guess::from_path(filename).first_or_octet_stream();
+    given
+        .filter(|given| !given.is_empty() && given != "application/octet-stream")
+        .unwrap_or_else(|| guess().to_string())
 }
 
 pub async fn list(
@@ -224,8 +176,8 @@ pub async fn content(
         .body(bytes))
 }
 
-fn file_json(file: &StoredFile) -> Value {
-    json!({
+pub fn file_json(file: &StoredFile) -> Value {
+    let mut value = json!({
         "id": file.id,
         "object": "file",
         "bytes": file.num_bytes,
@@ -233,5 +185,9 @@ fn file_json(file: &StoredFile) -> Value {
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",
-    })
+    });
+    if let Some(expires_at) = file.expires_at {
+        value["expires_at"] = json!(expires_at);
+    }
+    value
 }

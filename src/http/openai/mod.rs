@@ -4,9 +4,13 @@ pub mod attributes;
 pub mod chat;
 pub mod completions;
 pub mod embeddings;
+pub mod expiry;
+pub mod file_batches;
 pub mod files;
 pub mod filters;
+pub mod form;
 pub mod format;
+pub mod metadata;
 pub mod models;
 pub mod page;
 pub mod parameters;
@@ -14,6 +18,7 @@ pub mod quote;
 pub mod rerank;
 pub mod responses;
 pub mod tools;
+pub mod uploads;
 pub mod vector_store_files;
 pub mod vector_stores;
 
@@ -71,5 +76,25 @@ pub fn routes(config: &mut ServiceConfig) {
         .route(
             "/vector_stores/{id}/files/{file}/content",
             web::get().to(vector_store_files::content),
-        );
+        )
+        .route(
+            "/vector_stores/{id}/file_batches",
+            web::post().to(file_batches::create),
+        )
+        .route(
+            "/vector_stores/{id}/file_batches/{batch}",
+            web::get().to(file_batches::get),
+        )
+        .route(
+            "/vector_stores/{id}/file_batches/{batch}/cancel",
+            web::post().to(file_batches::cancel),
+        )
+        .route(
+            "/vector_stores/{id}/file_batches/{batch}/files",
+            web::get().to(file_batches::list_files),
+        )
+        .route("/uploads", web::post().to(uploads::create))
+        .route("/uploads/{id}/parts", web::post().to(uploads::add_part))
+        .route("/uploads/{id}/complete", web::post().to(uploads::complete))
+        .route("/uploads/{id}/cancel", web::post().to(uploads::cancel));
 }

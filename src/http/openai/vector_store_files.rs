@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json};
 
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::json::JsonBody;
+use crate::http::json::{JsonBody, nullable};
 use crate::http::openai::attributes;
 use crate::http::openai::page::{self, PageQuery};
 use crate::rag::ingest::{allowed_chunking, default_chunking};
-use crate::store::{Chunking, Document, DocumentStatus};
+use crate::store::{Chunking, Document, DocumentStatus, NewDocument};
 
-/// Milliseconds after which a client should ask again, for its polling helpers.
-const POLL_AFTER_MS: &str = "200";
+/// Milliseconds after which a client that polls should ask again.
+const POLL_AFTER_MS: &str = "100";
 
 #[derive(Debug, Deserialize)]
 pub struct AttachRequest {
@@ -86,28 +86,38 @@ pub async fn attach(
     store_id: web::Path<String>,
     body: JsonBody<AttachRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let request = body.0;
-    let document = attach_one(&context, &store_id, request).await?;
-    Ok(HttpResponse::Ok()
-        .insert_header(("openai-poll-after-ms", POLL_AFTER_MS))
-        .json(document_json(&document)))
+    let NewDocument {
+        file_id,
+        attributes,
+        chunking,
+    } = new_document(&context, body.0)?;
+    let store = &context.workspace.store;
+    let document = store
+        .attach(&store_id, &file_id, attributes, chunking)
+        .await?;
+    Ok(HttpResponse::Ok().json(document_json(&document)))
 }
 
-/// Attaches a file and queues its ingestion. The answer shows the sizes that the embedder allows.
-pub async fn attach_one(
-    context: &Context,
-    store_id: &str,
-    request: AttachRequest,
-) -> Result<Document, ApiError> {
+/// A checked request. The sizes are those that the embedder allows, and are shown so.
+pub fn new_document(context: &Context, request: AttachRequest) -> Result<NewDocument, ApiError> {
     let embedder = context.documents_embedder()?;
     let attributes = attributes::checked(request.attributes.unwrap_or_default())?;
     let chunking = ChunkingStrategy::chunking(request.chunking_strategy.as_ref())?;
-    let chunking = allowed_chunking(chunking, embedder);
-    Ok(context
-        .workspace
-        .store
-        .attach(store_id, &request.file_id, attributes, chunking)
-        .await?)
+    Ok(NewDocument {
+        file_id: request.file_id,
+        attributes,
+        chunking: allowed_chunking(chunking, embedder),
+    })
+}
+
+/// The answer to a client that may be waiting for the end of something: while that is not reached, the header that the
+/// clients' polling helpers read says when to ask again.
+pub fn polled(is_in_progress: bool, body: Value) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    if is_in_progress {
+        response.insert_header(("openai-poll-after-ms", POLL_AFTER_MS));
+    }
+    response.json(body)
 }
 
 pub async fn list(
@@ -125,7 +135,7 @@ pub async fn list(
     Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
 }
 
-fn parse_status(text: &str) -> Result<DocumentStatus, ApiError> {
+pub fn parse_status(text: &str) -> Result<DocumentStatus, ApiError> {
     match text {
         "in_progress" => Ok(DocumentStatus::InProgress),
         "completed" => Ok(DocumentStatus::Completed),
@@ -145,14 +155,15 @@ pub async fn get(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     let document = context.workspace.store.document(&path.0, &path.1).await?;
-    Ok(HttpResponse::Ok()
-        .insert_header(("openai-poll-after-ms", POLL_AFTER_MS))
-        .json(document_json(&document)))
+    let is_in_progress = document.status == DocumentStatus::InProgress;
+    Ok(polled(is_in_progress, document_json(&document)))
 }
 
 #[derive(Debug, Deserialize)]
 pub struct UpdateRequest {
-    attributes: Map<String, Value>,
+    /// Null takes all away.
+    #[serde(default, deserialize_with = "nullable")]
+    attributes: Option<Option<Map<String, Value>>>,
 }
 
 pub async fn update(
@@ -160,7 +171,10 @@ pub async fn update(
     path: web::Path<(String, String)>,
     body: JsonBody<UpdateRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let attributes = attributes::checked(body.0.attributes)?;
+    let attributes = body.0.attributes.ok_or_else(|| {
+        ApiError::invalid("attributes", "missing required parameter: 'attributes'")
+    })?;
+    let attributes = attributes::checked(attributes.unwrap_or_default())?;
     let document = context
         .workspace
         .store

@@ -1,26 +1,25 @@
 //! `/v1/vector_stores`: collections of documents, and search in them.
 
-use std::collections::BTreeMap;
-
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::json::JsonBody;
+use crate::http::json::{JsonBody, nullable};
+use crate::http::openai::expiry::VectorStoreExpiry;
 use crate::http::openai::filters;
+use crate::http::openai::metadata;
 use crate::http::openai::page::{self, PageQuery};
-use crate::http::openai::parameters::{OneOrMany, refuse};
-use crate::http::openai::vector_store_files::{AttachRequest, ChunkingStrategy, attach_one};
+use crate::http::openai::parameters::OneOrMany;
+use crate::http::openai::vector_store_files::{AttachRequest, ChunkingStrategy, new_document};
 use crate::rag::retrieve::{Passage, Weights, retrieve};
-use crate::store::{NewVectorStore, SearchScope, VectorStore, VectorStoreUpdate};
+use crate::store::{FileCounts, NewVectorStore, SearchScope, VectorStore, VectorStoreUpdate};
 
 /// Files that a store may be created with.
 const MAX_FILES: usize = 500;
-const MAX_METADATA: usize = 16;
-/// Accepting what nothing carries out would keep documents that should be gone.
-pub const NO_EXPIRY: &str = "expiry is not served yet; leave out 'expires_after'";
+/// Queries in one search; each is embedded and searched for.
+const MAX_QUERIES: usize = 32;
 
 #[derive(Debug, Deserialize)]
 pub struct CreateRequest {
@@ -28,7 +27,7 @@ pub struct CreateRequest {
     description: Option<String>,
     file_ids: Option<Vec<String>>,
     chunking_strategy: Option<ChunkingStrategy>,
-    expires_after: Option<Value>,
+    expires_after: Option<VectorStoreExpiry>,
     metadata: Option<Map<String, Value>>,
 }
 
@@ -37,11 +36,7 @@ pub async fn create(
     body: JsonBody<CreateRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.0;
-    refuse("expires_after", &request.expires_after, NO_EXPIRY)?;
     let file_ids = request.file_ids.unwrap_or_default();
-    if !file_ids.is_empty() {
-        context.documents_embedder()?;
-    }
     if file_ids.len() > MAX_FILES {
         let message = format!(
             "file_ids has {} files, but may have {MAX_FILES}",
@@ -50,47 +45,25 @@ pub async fn create(
         return Err(ApiError::invalid("file_ids", message));
     }
     ChunkingStrategy::chunking(request.chunking_strategy.as_ref())?;
-    let store = &context.workspace.store;
-    // All or nothing: an unknown file is refused before the store exists.
-    for id in &file_ids {
-        store.file(id).await?;
-    }
-    let new = NewVectorStore {
-        name: request.name.unwrap_or_default(),
-        description: request.description,
-        metadata: checked_metadata(request.metadata.unwrap_or_default())?,
-        expires_after_days: None,
-    };
-    let created = store.create_vector_store(new).await?;
-    for file_id in file_ids {
-        let chunking_strategy = request.chunking_strategy.clone();
+    let attach = |file_id| {
         let attach = AttachRequest {
             file_id,
             attributes: None,
-            chunking_strategy,
+            chunking_strategy: request.chunking_strategy.clone(),
         };
-        attach_one(&context, &created.id, attach).await?;
-    }
-    let created = store.vector_store(&created.id).await?;
-    Ok(HttpResponse::Ok().json(store_json(&created)))
-}
-
-fn checked_metadata(metadata: Map<String, Value>) -> Result<BTreeMap<String, String>, ApiError> {
-    if metadata.len() > MAX_METADATA {
-        let message = format!(
-            "metadata has {} keys, but may have {MAX_METADATA}",
-            metadata.len()
-        );
-        return Err(ApiError::invalid("metadata", message));
-    }
-    let text = |(key, value)| match value {
-        Value::String(text) => Ok((key, text)),
-        _ => Err(ApiError::invalid(
-            format!("metadata.{key}"),
-            format!("metadata.{key} must be a string"),
-        )),
+        new_document(&context, attach)
     };
-    metadata.into_iter().map(text).collect()
+    let files: Result<Vec<_>, ApiError> = file_ids.into_iter().map(attach).collect();
+    let expires_after = request.expires_after;
+    let new = NewVectorStore {
+        name: request.name.unwrap_or_default(),
+        description: request.description,
+        metadata: metadata::checked(request.metadata.unwrap_or_default())?,
+        expires_after_days: expires_after.map(|it| it.days()).transpose()?,
+        files: files?,
+    };
+    let created = context.workspace.store.create_vector_store(new).await?;
+    Ok(HttpResponse::Ok().json(store_json(&created)))
 }
 
 pub async fn list(
@@ -114,11 +87,15 @@ pub async fn get(
     Ok(HttpResponse::Ok().json(store_json(&found)))
 }
 
+/// What to change; null takes it away.
 #[derive(Debug, Deserialize)]
 pub struct UpdateRequest {
-    name: Option<String>,
-    metadata: Option<Map<String, Value>>,
-    expires_after: Option<Value>,
+    #[serde(default, deserialize_with = "nullable")]
+    name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "nullable")]
+    metadata: Option<Option<Map<String, Value>>>,
+    #[serde(default, deserialize_with = "nullable")]
+    expires_after: Option<Option<VectorStoreExpiry>>,
 }
 
 pub async fn update(
@@ -127,11 +104,12 @@ pub async fn update(
     body: JsonBody<UpdateRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.0;
-    refuse("expires_after", &request.expires_after, NO_EXPIRY)?;
+    let metadata = request.metadata.map(Option::unwrap_or_default);
+    let days = |expiry: Option<VectorStoreExpiry>| expiry.map(|it| it.days()).transpose();
     let update = VectorStoreUpdate {
-        name: request.name,
-        metadata: request.metadata.map(checked_metadata).transpose()?,
-        expires_after_days: None,
+        name: request.name.map(Option::unwrap_or_default),
+        metadata: metadata.map(metadata::checked).transpose()?,
+        expires_after_days: request.expires_after.map(days).transpose()?,
         description: None,
     };
     let updated = context
@@ -151,6 +129,7 @@ pub async fn delete(
         .json(json!({ "id": *id, "object": "vector_store.deleted", "deleted": true })))
 }
 
+/// `rewrite_query` is accepted and changes nothing; what was searched for is told in the answer.
 #[derive(Debug, Deserialize)]
 pub struct SearchRequest {
     query: OneOrMany,
@@ -161,6 +140,7 @@ pub struct SearchRequest {
 
 #[derive(Debug, Default, Deserialize)]
 pub struct RankingOptions {
+    ranker: Option<String>,
     score_threshold: Option<f32>,
     hybrid_search: Option<HybridSearch>,
 }
@@ -174,6 +154,23 @@ struct HybridSearch {
 impl RankingOptions {
     /// The lowest score to show, and the weights of both searches. `param` names the place in an error.
     pub fn checked(self, param: &str) -> Result<(f32, Weights), ApiError> {
+        // Whatever the ranker, both searches are fused and no further model is asked.
+        if let Some(ranker) = self.ranker.as_deref()
+            && !matches!(ranker, "none" | "auto")
+            && !ranker.starts_with("default")
+        {
+            let param = format!("{param}.ranker");
+            let message = format!(
+                "{param} is '{ranker}', but must be 'none', 'auto' or 'default-2024-11-15'"
+            );
+            return Err(ApiError::invalid(param, message));
+        }
+        let threshold = self.score_threshold.unwrap_or(0.0);
+        if !(0.0..=1.0).contains(&threshold) {
+            let param = format!("{param}.score_threshold");
+            let message = format!("{param} is {threshold}, but must be between 0 and 1");
+            return Err(ApiError::invalid(param, message));
+        }
         let weights = match self.hybrid_search {
             Some(hybrid) => Weights {
                 meaning: hybrid.embedding_weight,
@@ -190,7 +187,7 @@ impl RankingOptions {
             );
             return Err(ApiError::invalid(param, message));
         }
-        Ok((self.score_threshold.unwrap_or(0.0), weights))
+        Ok((threshold, weights))
     }
 }
 
@@ -209,9 +206,18 @@ pub async fn search(
     }
     let max_num_results =
         checked_results("max_num_results", request.max_num_results.unwrap_or(10))?;
-    context.workspace.store.vector_store(&id).await?;
+    if queries.len() > MAX_QUERIES {
+        let message = format!(
+            "query has {} queries, but may have {MAX_QUERIES}",
+            queries.len()
+        );
+        return Err(ApiError::invalid("query", message));
+    }
+    let vector_store_ids = vec![id.into_inner()];
+    let store = &context.workspace.store;
+    store.use_vector_stores(&vector_store_ids).await?;
     let scope = SearchScope {
-        vector_store_ids: vec![id.into_inner()],
+        vector_store_ids,
         file_ids: None,
         filter: request
             .filters
@@ -242,7 +248,7 @@ pub async fn search(
         .collect();
     Ok(HttpResponse::Ok().json(json!({
         "object": "vector_store.search_results.page",
-        "search_query": queries,
+        "search_query": retrieved.queries,
         "data": data,
         "has_more": false,
         "next_page": null,
@@ -280,7 +286,9 @@ pub fn passage_json(passage: &Passage) -> Value {
 
 fn store_json(store: &VectorStore) -> Value {
     let counts = &store.file_counts;
-    let status = if counts.in_progress > 0 {
+    let status = if store.is_expired {
+        "expired"
+    } else if counts.in_progress > 0 {
         "in_progress"
     } else {
         "completed"
@@ -291,15 +299,9 @@ fn store_json(store: &VectorStore) -> Value {
         "created_at": store.created_at,
         "name": store.name,
         "usage_bytes": store.usage_bytes,
-        "file_counts": {
-            "in_progress": counts.in_progress,
-            "completed": counts.completed,
-            "failed": counts.failed,
-            "cancelled": counts.cancelled,
-            "total": counts.total,
-        },
+        "file_counts": counts_json(counts),
         "status": status,
-        "expires_at": store.expires_at(),
+        "expires_at": store.expires_at,
         "last_active_at": store.last_active_at,
         "metadata": store.metadata,
     });
@@ -310,4 +312,14 @@ fn store_json(store: &VectorStore) -> Value {
         value["description"] = json!(description);
     }
     value
+}
+
+pub fn counts_json(counts: &FileCounts) -> Value {
+    json!({
+        "in_progress": counts.in_progress,
+        "completed": counts.completed,
+        "failed": counts.failed,
+        "cancelled": counts.cancelled,
+        "total": counts.total,
+    })
 }

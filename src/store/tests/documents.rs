@@ -92,11 +92,12 @@ async fn counts_and_listings_follow_the_documents() {
     let done = ingest(&store, &vector_store, &[("ab", X), ("cde", X)]).await;
     let cancelled = create_file(&store, "f").await;
     attach(&store, &vector_store, &cancelled).await;
-    let document = store
-        .cancel_document(&vector_store, &cancelled)
-        .await
-        .unwrap();
-    assert_eq!(document.status, DocumentStatus::Cancelled);
+    let batch = cancel(&store, &vector_store, &cancelled).await;
+    assert!(batch.is_cancelled);
+    assert_eq!(
+        (batch.file_counts.cancelled, batch.file_counts.total),
+        (1, 1)
+    );
     assert!(store.claim_next_job().await.unwrap().is_none());
     let waiting = create_file(&store, "f").await;
     attach(&store, &vector_store, &waiting).await;
@@ -114,7 +115,8 @@ async fn counts_and_listings_follow_the_documents() {
     let document = store.document(&vector_store, &done).await.unwrap();
     assert_eq!((document.num_chunks, document.usage_bytes), (2, 5 + 2 * 16));
     assert_eq!(document.embedder_hash.as_deref(), Some("embedder"));
-    let unchanged = store.cancel_document(&vector_store, &done).await.unwrap();
+    assert!(!cancel(&store, &vector_store, &done).await.is_cancelled);
+    let unchanged = store.document(&vector_store, &done).await.unwrap();
     assert_eq!(unchanged, document);
 
     let all = store

@@ -23,6 +23,7 @@ async fn a_file_of_several_segments_reads_back_whole_from_bytes_and_from_a_path(
         filename: "Überblick 漢字.pdf".to_owned(),
         purpose: "assistants".to_owned(),
         media_type: "application/pdf".to_owned(),
+        expires_after_seconds: None,
     };
     for input in [
         Content::Bytes(content.clone()),
@@ -59,6 +60,7 @@ async fn an_upload_that_cannot_be_read_leaves_nothing_behind() {
         filename: "a".into(),
         purpose: "p".into(),
         media_type: "m".into(),
+        expires_after_seconds: None,
     };
     let error = store
         .create_file(new, Content::Path(dir.path().to_owned()))
@@ -251,9 +253,10 @@ async fn vector_stores_can_be_changed_and_the_default_one_is_made_once() {
         description: Some("signed".to_owned()),
         metadata: BTreeMap::from([("team".to_owned(), "legal".to_owned())]),
         expires_after_days: Some(2),
+        files: Vec::new(),
     };
     let made = store.create_vector_store(new).await.unwrap();
-    assert_eq!(made.expires_at(), Some(made.last_active_at + 2 * 86_400));
+    assert_eq!(made.expires_at, Some(made.last_active_at + 2 * 86_400));
     let update = VectorStoreUpdate {
         description: Some(None),
         expires_after_days: Some(None),

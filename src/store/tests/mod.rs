@@ -36,6 +36,7 @@ pub(super) async fn create_file(store: &Store, name: &str) -> String {
         filename: name.to_owned(),
         purpose: "assistants".to_owned(),
         media_type: "text/plain".to_owned(),
+        expires_after_seconds: None,
     };
     store
         .create_file(new, Content::Bytes(name.as_bytes().to_vec()))
@@ -68,6 +69,23 @@ pub(super) fn chunk(ordinal: u32, text: &str, vector: Vec<f32>) -> NewChunk {
 pub(super) async fn attach(store: &Store, vector_store: &str, file: &str) -> Document {
     store
         .attach(vector_store, file, Attributes::new(), CHUNKING)
+        .await
+        .unwrap()
+}
+
+/// Cancels the ingestion of a file, as the batch that it is in.
+pub(super) async fn cancel(store: &Store, vector_store: &str, file: &str) -> FileBatch {
+    let new = NewDocument {
+        file_id: file.to_owned(),
+        attributes: Attributes::new(),
+        chunking: CHUNKING,
+    };
+    let batch = store
+        .create_file_batch(vector_store, vec![new])
+        .await
+        .unwrap();
+    store
+        .cancel_file_batch(vector_store, &batch.id)
         .await
         .unwrap()
 }

@@ -167,7 +167,7 @@ impl Run {
                 .await
                 .unwrap();
         } else {
-            store.cancel_document(vector_store, &file).await.unwrap();
+            cancel(store, vector_store, &file).await;
         }
         "fail or cancel"
     }

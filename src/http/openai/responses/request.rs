@@ -387,9 +387,8 @@ async fn read_file_search(
         let message = format!("{param} is empty, but must name at least one vector store");
         return Err(ApiError::invalid(param, message));
     }
-    for id in &tool.vector_store_ids {
-        context.workspace.store.vector_store(id).await?;
-    }
+    let store = &context.workspace.store;
+    store.use_vector_stores(&tool.vector_store_ids).await?;
     let ranking = tool.ranking_options.unwrap_or_default();
     let (score_threshold, weights) = ranking.checked(&format!("{param}.ranking_options"))?;
     let max = tool.max_num_results.unwrap_or(context.workspace.top_k);
