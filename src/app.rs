@@ -2,6 +2,8 @@
 
 mod kv_cache;
 mod library;
+mod model_details;
+mod pull;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -30,6 +32,7 @@ use crate::rag::{Workspace, default_min_similarity, quote};
 use crate::store::{EmbedderId, Store, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
 use library::{Library, size_on_disk};
+use model_details::DetailsCache;
 
 /// Age at which uploads of another process are taken for abandoned.
 const ABANDONED_AFTER: Duration = Duration::from_secs(2 * 24 * 3600);
@@ -167,6 +170,7 @@ impl App {
             device: device.clone(),
             cache,
             defaults,
+            details: DetailsCache::default(),
         });
         let models = Models::start(library, options.clone());
         // Loaded before anything is served, so that a mistake in the settings is known at once.
@@ -294,6 +298,10 @@ impl App {
             device: self.device.name().to_string(),
             ingestion: self.ingestion.as_ref().map(Ingestion::watch),
             notices: self.notices.clone(),
+            pull_model: self
+                .settings
+                .api_pull
+                .then(|| pull::for_clients(&self.settings)),
         };
         let expiry = Expiry::start(self.workspace.store.clone());
         let server = http::serve(context, listener)?;

@@ -90,6 +90,9 @@ pub struct Settings {
     pub min_quote_confidence: Option<f32>,
     /// Origins that browsers may call from, besides localhost.
     pub cors_origins: Vec<String>,
+    /// Whether clients may have models of the catalog downloaded, by `POST /api/pull`; without it nothing leaves this
+    /// machine at a client's wish.
+    pub api_pull: bool,
     /// Where `models pull` downloads from.
     pub hub_endpoint: String,
     /// Access token for gated models.
@@ -127,6 +130,7 @@ impl Default for Settings {
             min_similarity: None,
             min_quote_confidence: None,
             cors_origins: Vec::new(),
+            api_pull: false,
             hub_endpoint: "https://huggingface.co".into(),
             hub_token: None,
             model_cache: None,

@@ -3,12 +3,15 @@
 
 use std::path::Path;
 
+use super::model_details::DetailsCache;
 use super::{kv_cache, load_chat, load_embedder, load_reranker};
 use crate::config::Settings;
 use crate::device::{ComputeDevice, machine_memory};
 use crate::hub::{self, ChosenModel, ModelCache, ResolvedModel};
 use crate::llm::Decoder;
-use crate::rag::models::{LoadError, LoadedModel, ModelEntry, ModelKind, ModelLibrary};
+use crate::rag::models::{
+    LoadError, LoadedModel, ModelDetails, ModelEntry, ModelKind, ModelLibrary,
+};
 
 pub struct Library {
     pub settings: Settings,
@@ -16,6 +19,7 @@ pub struct Library {
     pub cache: ModelCache,
     /// What the settings name, or what stands in where they name nothing.
     pub defaults: Vec<(hub::ModelKind, ChosenModel)>,
+    pub details: DetailsCache,
 }
 
 impl Library {
@@ -86,6 +90,11 @@ impl ModelLibrary for Library {
         let entry = hub::find(name)?;
         let missing = self.cache.resolve(&entry.name, entry.kind).err()?;
         Some(missing.to_string())
+    }
+
+    fn details(&self, id: &str) -> Result<ModelDetails, LoadError> {
+        let (_, found) = self.ready(id)?;
+        self.details.details(&found.path).map_err(failed)
     }
 
     fn memory_needed(&self, id: &str) -> Result<u64, LoadError> {

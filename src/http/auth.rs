@@ -6,7 +6,7 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, header};
 use actix_web::middleware::Next;
-use actix_web::{ResponseError, web};
+use actix_web::web;
 use subtle::ConstantTimeEq;
 
 use crate::http::error::ApiError;
@@ -21,9 +21,7 @@ pub async fn require_key<B: MessageBody>(
             .call(request)
             .await
             .map(ServiceResponse::map_into_left_body),
-        Err(error) => Ok(request
-            .into_response(error.error_response())
-            .map_into_right_body()),
+        Err(error) => Ok(request.error_response(error).map_into_right_body()),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The one place where an error becomes an HTTP answer, in the shape that OpenAI clients read.
+//! The one place where an error becomes an HTTP answer, in the shape that OpenAI clients read; `dialect` gives it the
+//! shape of others.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -75,12 +76,21 @@ impl ApiError {
         } else {
             served.join(", ")
         };
-        let message = format!("the model '{id}' is not served here; served are: {served}");
+        Self::model_not_found(format!(
+            "the model '{id}' is not served here; served are: {served}"
+        ))
+    }
+
+    pub fn model_not_found(message: impl Into<String>) -> Self {
         Self {
             code: Some("model_not_found"),
             param: Some("model".into()),
             ..Self::new(StatusCode::NOT_FOUND, INVALID, message)
         }
+    }
+
+    pub fn is_unknown_model(&self) -> bool {
+        self.code == Some("model_not_found")
     }
 
     pub fn unknown_route(method: &str, path: &str) -> Self {
@@ -233,11 +243,7 @@ impl From<LoadError> for ApiError {
     fn from(error: LoadError) -> Self {
         let message = error.to_string();
         match error {
-            LoadError::Unknown { .. } => Self {
-                code: Some("model_not_found"),
-                param: Some("model".into()),
-                ..Self::new(StatusCode::NOT_FOUND, INVALID, message)
-            },
+            LoadError::Unknown { .. } => Self::model_not_found(message),
             LoadError::WrongKind { .. } => Self::invalid("model", message),
             LoadError::NoRoom { no_room, .. } => Self {
                 code: Some("not_enough_memory"),

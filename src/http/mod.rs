@@ -1,10 +1,13 @@
 //! Speaks HTTP: the only place that knows actix. Parses, checks and streams; all work is done below.
 
+pub mod anthropic;
 pub mod app_api;
 pub mod auth;
+pub mod dialect;
 pub mod error;
 pub mod health;
 pub mod json;
+pub mod ollama;
 pub mod openai;
 pub mod request_id;
 pub mod sse;
@@ -18,7 +21,7 @@ use actix_cors::Cors;
 use actix_web::dev::{Server, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::{NormalizePath, from_fn};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 
 use tokio::task::AbortHandle;
 
@@ -40,6 +43,8 @@ pub struct Context {
     pub ingestion: Option<AbortHandle>,
     /// What the reader should know about this server, such as that a model is missing.
     pub notices: Vec<String>,
+    /// Downloads a model, where the owner lets clients do so.
+    pub pull_model: Option<ollama::PullModel>,
 }
 
 /// How the server behaves.
@@ -64,6 +69,12 @@ impl Context {
         let Some(name) = name.filter(|name| !name.is_empty()).or(default) else {
             return Err(ApiError::not_available(NO_CHAT_MODEL));
         };
+        if self.is_quote_model(Some(name)) {
+            let message = format!(
+                "'{QUOTE_MODEL}' answers under /v1/chat/completions and /v1/responses only; name a chat model"
+            );
+            return Err(ApiError::unsupported("model", message));
+        }
         match models.chat(name).await {
             Ok(chat) => Ok(chat),
             Err(error) => Err(self.not_loaded(error).await),
@@ -188,6 +199,7 @@ pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server>
                 ApiError::malformed(format!("the query cannot be read: {error}")).into()
             }))
             .wrap(from_fn(auth::require_key))
+            .wrap(from_fn(dialect::word_errors))
             .wrap(cors(&context.options.cors_origins))
             .wrap(from_fn(request_id::add))
             .wrap(NormalizePath::trim())
@@ -210,16 +222,28 @@ fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/health", web::get().to(health::get))
         .route("/health", web::head().to(health::get))
-        .service(web::scope("/api").configure(app_api::routes))
-        .service(web::scope("/v1").configure(openai::routes))
+        .service(
+            web::scope("/api")
+                .configure(app_api::routes)
+                .configure(ollama::routes),
+        )
+        .service(
+            web::scope("/v1")
+                .configure(openai::routes)
+                .configure(anthropic::routes),
+        )
         .configure(ui::routes)
         // Clients whose base URL lacks /v1.
-        .configure(openai::routes);
+        .configure(openai::routes)
+        .configure(anthropic::routes);
 }
 
 /// Whatever no route takes.
 async fn fallback(request: HttpRequest) -> HttpResponse {
-    ApiError::unknown_route(request.method().as_str(), request.path()).error_response()
+    HttpResponse::from_error(ApiError::unknown_route(
+        request.method().as_str(),
+        request.path(),
+    ))
 }
 
 /// Browsers may call from this server's own page, from this machine and from the origins that the owner names; any
@@ -247,6 +271,7 @@ fn cors(origins: &[String]) -> Cors {
         .allow_any_header()
         .expose_headers([
             "x-request-id",
+            "request-id",
             "retry-after",
             "openai-processing-ms",
             "openai-poll-after-ms",

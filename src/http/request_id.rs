@@ -22,10 +22,13 @@ pub async fn add(
     tracing::info!(%method, path, status = response.status().as_u16(), ms = elapsed, id, "request");
     harden(&mut response);
     let headers = response.headers_mut();
-    headers.insert(
-        HeaderName::from_static("x-request-id"),
-        HeaderValue::from_str(&id).expect("ids are ASCII"),
-    );
+    // Anthropic's clients read the second.
+    for name in ["x-request-id", "request-id"] {
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(&id).expect("ids are ASCII"),
+        );
+    }
     headers.insert(
         HeaderName::from_static("openai-processing-ms"),
         HeaderValue::from(elapsed),

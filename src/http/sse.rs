@@ -1,11 +1,12 @@
-//! Server-sent events: one frame an event, flushed at once, with keep-alives in every silence.
+//! Streams of server-sent events, and of lines of JSON: one frame an event or line, flushed at once, with keep-alives in
+//! every silence of an event stream.
 
 use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -22,6 +23,8 @@ pub enum Frame {
     Event(&'static str, Value),
     /// `data: [DONE]`
     Done,
+    /// `{json}`, of a stream of lines
+    Line(Value),
 }
 
 /// The sending half that a handler's task writes frames to.
@@ -49,6 +52,35 @@ pub fn respond<F>(produce: impl FnOnce(Frames) -> F) -> HttpResponse
 where
     F: Future<Output = Result<(), ClientGone>> + 'static,
 {
+    let receiver = start(produce);
+    let body = stream::unfold(receiver, |mut receiver| async move {
+        match timeout(KEEP_ALIVE, receiver.recv()).await {
+            Ok(frame) => Some((Ok::<_, actix_web::Error>(encode(&frame?)), receiver)),
+            // A single newline: some clients take an empty line for an event.
+            Err(_) => Some((Ok(Bytes::from_static(b": keep-alive\n")), receiver)),
+        }
+    });
+    answer("text/event-stream; charset=utf-8", body)
+}
+
+/// As [`respond`], for a stream of [`Frame::Line`].
+pub fn respond_lines<F>(produce: impl FnOnce(Frames) -> F) -> HttpResponse
+where
+    F: Future<Output = Result<(), ClientGone>> + 'static,
+{
+    let receiver = start(produce);
+    // Nothing but JSON may stand in it, so nothing keeps it alive.
+    let body = stream::unfold(receiver, |mut receiver| async move {
+        let frame = receiver.recv().await?;
+        Some((Ok::<_, actix_web::Error>(encode(&frame)), receiver))
+    });
+    answer("application/x-ndjson", body)
+}
+
+fn start<F>(produce: impl FnOnce(Frames) -> F) -> mpsc::Receiver<Frame>
+where
+    F: Future<Output = Result<(), ClientGone>> + 'static,
+{
     // Small: a slow client holds back its own generation's frames, and nothing else.
     let (sender, receiver) = mpsc::channel(64);
     let frames = Frames(sender);
@@ -60,15 +92,15 @@ where
             _ = work => {}
         }
     });
-    let body = stream::unfold(receiver, |mut receiver| async move {
-        match timeout(KEEP_ALIVE, receiver.recv()).await {
-            Ok(frame) => Some((Ok::<_, actix_web::Error>(encode(&frame?)), receiver)),
-            // A single newline: some clients take an empty line for an event.
-            Err(_) => Some((Ok(Bytes::from_static(b": keep-alive\n")), receiver)),
-        }
-    });
+    receiver
+}
+
+fn answer(
+    media_type: &'static str,
+    body: impl Stream<Item = Result<Bytes, actix_web::Error>> + 'static,
+) -> HttpResponse {
     HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
+        .insert_header((header::CONTENT_TYPE, media_type))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
         .insert_header((header::CONTENT_ENCODING, "identity"))
@@ -79,6 +111,7 @@ fn encode(frame: &Frame) -> Bytes {
     match frame {
         Frame::Data(data) => Bytes::from(format!("data: {data}\n\n")),
         Frame::Event(name, data) => Bytes::from(format!("event: {name}\ndata: {data}\n\n")),
+        Frame::Line(data) => Bytes::from(format!("{data}\n")),
         Frame::Done => Bytes::from_static(b"data: [DONE]\n\n"),
     }
 }

@@ -5,6 +5,8 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rust_embed::RustEmbed;
 
+use crate::http::ollama;
+
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
 #[allow_missing = true]
@@ -30,7 +32,16 @@ pub fn is_asset(path: &str) -> bool {
     path == "/" || path == "/favicon.svg" || path.starts_with("/assets/")
 }
 
-async fn index() -> HttpResponse {
+/// The page for browsers; Ollama's clients look here for a server.
+async fn index(request: HttpRequest) -> HttpResponse {
+    let accepts = request.headers().get(header::ACCEPT);
+    let accepts = accepts.and_then(|value| value.to_str().ok());
+    if !accepts.is_some_and(|types| types.contains("text/html")) {
+        return HttpResponse::Ok()
+            .insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"))
+            .insert_header((header::VARY, "accept"))
+            .body(ollama::RUNNING);
+    }
     let page = Assets::get("index.html").map_or_else(
         || MISSING.as_bytes().to_vec(),
         |file| file.data.into_owned(),
@@ -38,6 +49,7 @@ async fn index() -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::VARY, "accept"))
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .body(page)
 }

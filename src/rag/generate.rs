@@ -286,6 +286,9 @@ impl ChatModel {
             stream: Some(stream),
             decoder: StreamDecoder::new(&self.inner.tokenizer, options.stops.clone())
                 .showing(options.shown.clone()),
+            stops: options.stops.clone(),
+            stopped_by: None,
+            first_token_at: None,
             deadline,
             timeout: options.timeout,
             pending: Vec::new(),
@@ -307,6 +310,10 @@ pub struct Generation {
     /// `None` once nothing more is wanted from the engine.
     stream: Option<TokenStream>,
     decoder: StreamDecoder,
+    stops: Vec<String>,
+    /// Which of `stops` ended the text.
+    stopped_by: Option<usize>,
+    first_token_at: Option<Instant>,
     deadline: Instant,
     timeout: Duration,
     pending: Vec<GeneratedToken>,
@@ -340,10 +347,12 @@ impl Generation {
             };
             match event {
                 Ok(TokenEvent::Token(token)) => {
+                    self.first_token_at.get_or_insert_with(Instant::now);
                     self.usage.num_completion_tokens += 1;
                     let piece = self.decoder.push(token.id);
                     self.pending.push(token);
                     if piece.stopped.is_some() {
+                        self.stopped_by = piece.stopped;
                         self.usage.num_cached_tokens = stream.num_cached_tokens();
                         self.finished = Some(EndReason::Stop);
                     }
@@ -370,6 +379,16 @@ impl Generation {
                 }
             }
         }
+    }
+
+    /// The stop string that ended the text, where one did.
+    pub(super) fn stopped_by(&self) -> Option<&str> {
+        self.stops.get(self.stopped_by?).map(String::as_str)
+    }
+
+    /// When the prompt had been read and the first token was there.
+    pub(super) fn first_token_at(&self) -> Option<Instant> {
+        self.first_token_at
     }
 
     /// Ends the text here, as if the model had ended it: nothing more is computed.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::engine::{GeneratedToken, Usage};
 use crate::rag::constrain::{Shape, Wanted};
@@ -96,6 +97,43 @@ impl ReplyPlan {
             options,
             reader: OutputReader::new(thinking, tools_read),
         })
+    }
+
+    /// Goes on from `text` as it stands, without a chat template: all that comes is text.
+    pub async fn going_on(
+        chat: &ChatModel,
+        text: String,
+        shape: Option<Shape>,
+        mut options: GenerationOptions,
+    ) -> Result<Self, GenerateError> {
+        let wanted = Wanted {
+            thinking: None,
+            shape,
+            tools: ToolUse::default(),
+            format: chat.dialect().tool_format,
+        };
+        if wanted.is_constrained() {
+            options.constraint = Some(chat.constrainer().compile(wanted).await?);
+        }
+        let tokenizer = chat.clone();
+        let tokenized = tokio::task::spawn_blocking(move || tokenizer.plain_prompt(&text)).await;
+        Ok(Self {
+            chat: chat.clone(),
+            prompt: tokenized.map_err(|_| TemplateError::TooLong)?,
+            options,
+            reader: OutputReader::new(None, None),
+        })
+    }
+
+    /// The tokens that the reply comes after.
+    pub fn prompt(&self) -> &[u32] {
+        &self.prompt
+    }
+
+    /// Starts one reply. Dropping it cancels it.
+    pub fn start_one(self) -> Result<Reply, GenerateError> {
+        let mut replies = self.start(1)?;
+        Ok(replies.pop().expect("one reply was asked for"))
     }
 
     /// Starts several replies to the one prompt; the n-th, from 0, is sampled with the seed plus n. Dropping one cancels
@@ -240,6 +278,16 @@ impl Reply {
         }
     }
 
+    /// The stop string that ended the reply, where one did; known with `Finished`.
+    pub fn stopped_by(&self) -> Option<&str> {
+        self.generation.stopped_by()
+    }
+
+    /// When the prompt had been read and the first token was there.
+    pub fn first_token_at(&self) -> Option<Instant> {
+        self.generation.first_token_at()
+    }
+
     fn read(&mut self, text: &str, tokens: Vec<GeneratedToken>) {
         let was_reasoning = self.reader.is_reasoning();
         let events = self.reader.push(text);
@@ -307,6 +355,8 @@ impl Reply {
                 }
             }
         }
+        replied.stopped_by = self.stopped_by().map(str::to_owned);
+        replied.first_token_at = self.first_token_at();
         Ok(replied)
     }
 }
@@ -320,6 +370,10 @@ pub struct Replied {
     /// Those of the text.
     pub tokens: Vec<GeneratedToken>,
     pub reason: Option<EndReason>,
+    /// The stop string that ended it, where one did.
+    pub stopped_by: Option<String>,
+    /// When the prompt had been read.
+    pub first_token_at: Option<Instant>,
     pub usage: Usage,
     pub num_reasoning_tokens: usize,
 }

@@ -18,6 +18,7 @@ mod vocabulary;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -119,6 +120,23 @@ impl Tokenizer {
             .flatten()
             .copied()
             .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The text of tokens with the spelling of control tokens in it, which [`Tokenizer::decode`] leaves out.
+    pub fn spell(&self, ids: &[u32]) -> String {
+        let vocabulary = &self.0.vocabulary;
+        let steers = |id: u32| self.token_bytes(id).is_some_and(<[u8]>::is_empty);
+        let mut spellings: HashMap<u32, &str> = HashMap::new();
+        if ids.iter().any(|&id| steers(id)) {
+            let pieces = vocabulary.iter().filter(|(_, id)| steers(*id));
+            spellings.extend(pieces.map(|(text, id)| (id, text)));
+        }
+        let mut bytes = Vec::new();
+        for &id in ids {
+            let spelling = spellings.get(&id).map(|text| text.as_bytes());
+            bytes.extend_from_slice(spelling.or(self.token_bytes(id)).unwrap_or_default());
+        }
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

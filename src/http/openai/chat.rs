@@ -1,6 +1,6 @@
 //! `POST /v1/chat/completions`, streamed and not.
 
-mod messages;
+pub(super) mod messages;
 
 use actix_web::{HttpResponse, web};
 use futures_util::{StreamExt, stream};

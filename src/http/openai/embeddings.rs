@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::embedding::{InputKind, Priority};
+use crate::embedding::{Embedder, InputKind, Priority};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
@@ -31,13 +31,7 @@ pub async fn create(
     let request = body.0;
     let embedder = context.embedding_model(request.model.as_deref()).await?;
     let texts = texts(request.input)?;
-    let dimensions = embedder.spec().dimensions;
-    if let Some(wanted) = request.dimensions.filter(|wanted| *wanted != dimensions) {
-        let message = format!(
-            "dimensions is {wanted}, but this model gives {dimensions} and cannot be shortened"
-        );
-        return Err(ApiError::unsupported("dimensions", message));
-    }
+    check_dimensions(&embedder, request.dimensions)?;
     let as_base64 = match request.encoding_format.as_deref() {
         None | Some("float") => false,
         Some("base64") => true,
@@ -85,7 +79,22 @@ pub async fn create(
     })))
 }
 
-fn texts(input: Value) -> Result<Vec<String>, ApiError> {
+/// Refuses vectors of another length than the model's.
+pub fn check_dimensions(embedder: &Embedder, wanted: Option<usize>) -> Result<(), ApiError> {
+    let dimensions = embedder.spec().dimensions;
+    match wanted.filter(|wanted| *wanted != dimensions) {
+        None => Ok(()),
+        Some(wanted) => {
+            let message = format!(
+                "dimensions is {wanted}, but this model gives {dimensions} and cannot be shortened"
+            );
+            Err(ApiError::unsupported("dimensions", message))
+        }
+    }
+}
+
+/// The texts of an `input`.
+pub fn texts(input: Value) -> Result<Vec<String>, ApiError> {
     let invalid = |message: &str| ApiError::invalid("input", message);
     let items = match input {
         Value::String(text) => vec![Value::String(text)],

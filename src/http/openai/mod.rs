@@ -17,6 +17,7 @@ pub mod parameters;
 pub mod quote;
 pub mod rerank;
 pub mod responses;
+pub mod tokenize;
 pub mod tools;
 pub mod uploads;
 pub mod vector_store_files;
@@ -33,6 +34,8 @@ pub fn routes(config: &mut ServiceConfig) {
         .route("/completions", web::post().to(completions::create))
         .route("/embeddings", web::post().to(embeddings::create))
         .route("/rerank", web::post().to(rerank::create))
+        .route("/tokenize", web::post().to(tokenize::tokenize))
+        .route("/detokenize", web::post().to(tokenize::detokenize))
         .route("/responses", web::post().to(responses::create))
         .route("/responses/{id}", web::get().to(responses::get))
         .route("/responses/{id}", web::delete().to(responses::delete))

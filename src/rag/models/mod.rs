@@ -7,7 +7,7 @@ mod residency;
 mod tests;
 
 use std::ops::Deref;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::embedding::{Embedder, Reranker};
 use crate::rag::generate::ChatModel;
@@ -44,6 +44,20 @@ pub struct ModelEntry {
     pub is_demonstration: bool,
 }
 
+/// What a model's files say of it, without loading it. What they do not say is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelDetails {
+    pub num_bytes: u64,
+    pub modified_at: SystemTime,
+    /// `gguf` or `safetensors`.
+    pub format: &'static str,
+    pub architecture: Option<String>,
+    pub num_parameters: Option<u64>,
+    /// How the weights are stored, such as `Q8_0` or `F32`.
+    pub quantization: Option<String>,
+    pub chat_template: Option<String>,
+}
+
 /// The models on this machine, and how one is loaded. Its methods block: they are called away from the threads that
 /// serve.
 pub trait ModelLibrary: Send + Sync + 'static {
@@ -52,6 +66,8 @@ pub trait ModelLibrary: Send + Sync + 'static {
 
     /// What to do about a name that [`list`](Self::list) does not have, where that is known.
     fn hint(&self, name: &str) -> Option<String>;
+
+    fn details(&self, id: &str) -> Result<ModelDetails, LoadError>;
 
     /// Memory that the model will take at least, in bytes: weights and cache.
     fn memory_needed(&self, id: &str) -> Result<u64, LoadError>;

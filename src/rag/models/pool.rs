@@ -10,7 +10,8 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 
 use super::residency::{Limits, Residency, Stay};
 use super::{
-    Leased, LoadError, LoadedModel, ModelEntry, ModelKind, ModelLibrary, ModelStatus, UnloadError,
+    Leased, LoadError, LoadedModel, ModelDetails, ModelEntry, ModelKind, ModelLibrary, ModelStatus,
+    UnloadError,
 };
 use crate::embedding::{Embedder, Reranker};
 use crate::engine::EngineStats;
@@ -155,6 +156,12 @@ impl Models {
             entry.context_length = learnt.copied().or(entry.context_length);
         }
         entries
+    }
+
+    /// What the files of the model of that name say of it.
+    pub async fn details(&self, name: &str) -> Result<ModelDetails, LoadError> {
+        let id = self.id(name).to_owned();
+        self.blocking(move |library| library.details(&id)).await
     }
 
     pub fn is_loaded(&self, id: &str) -> bool {

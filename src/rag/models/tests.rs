@@ -96,6 +96,18 @@ impl ModelLibrary for Shelf {
         (name == "pullable").then(|| "pull it first".into())
     }
 
+    fn details(&self, id: &str) -> Result<ModelDetails, LoadError> {
+        Ok(ModelDetails {
+            num_bytes: self.sizes[id],
+            modified_at: SystemTime::UNIX_EPOCH,
+            format: "gguf",
+            architecture: None,
+            num_parameters: None,
+            quantization: None,
+            chat_template: None,
+        })
+    }
+
     fn memory_needed(&self, id: &str) -> Result<u64, LoadError> {
         Ok(self.sizes[id])
     }

@@ -1,0 +1,87 @@
+//! `POST /api/generate`: one prompt, through the chat template or as it stands.
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::messages::refuse_images;
+use super::options::{self, Options, Think};
+use super::stream::{Answer, Clock, Form, without_prompt};
+use crate::http::Context;
+use crate::http::error::ApiError;
+use crate::http::json::JsonBody;
+use crate::http::openai::parameters::refuse;
+use crate::rag::conversation::ChatMessage;
+use crate::rag::reply::{ReplyPlan, ReplyRequest};
+use crate::rag::tools::ToolUse;
+
+#[derive(Debug, Deserialize)]
+pub struct GenerateRequest {
+    model: String,
+    prompt: Option<String>,
+    system: Option<String>,
+    raw: Option<bool>,
+    suffix: Option<Value>,
+    template: Option<Value>,
+    context: Option<Value>,
+    images: Option<Vec<Value>>,
+    format: Option<Value>,
+    options: Option<Options>,
+    stream: Option<bool>,
+    think: Option<Think>,
+    keep_alive: Option<Value>,
+}
+
+pub async fn create(
+    context: web::Data<Context>,
+    body: JsonBody<GenerateRequest>,
+) -> Result<HttpResponse, ApiError> {
+    let mut clock = Clock::start();
+    let request = body.0;
+    refuse_images("images", request.images.as_deref())?;
+    let no_insert = format!("\"{}\" does not support insert", request.model);
+    refuse("suffix", &request.suffix, &no_insert)?;
+    let own_template = "template is not served: the model's own chat template is used; send 'raw' with a prompt that \
+                        has one applied";
+    refuse("template", &request.template, own_template)?;
+    let no_context = "context is not served; send the earlier turns as 'messages' to /api/chat";
+    refuse("context", &request.context, no_context)?;
+    let mut options = request
+        .options
+        .unwrap_or_default()
+        .checked(context.generation_timeout())?;
+    let shape = options::shape(request.format)?;
+    let prompt = request.prompt.unwrap_or_default();
+    if prompt.is_empty() {
+        return without_prompt(&context, &request.model, request.keep_alive, Form::Generate).await;
+    }
+    let chat = super::chat_model(&context, &request.model).await?;
+    clock.is_loaded();
+    let plan = if request.raw.unwrap_or(false) {
+        // A continuation begins where the prompt ended.
+        options.trims_start = false;
+        ReplyPlan::going_on(&chat, prompt, shape, options).await?
+    } else {
+        let thinks = options::thinks(request.think.as_ref(), &chat, &request.model)?;
+        let system = request.system.filter(|system| !system.is_empty());
+        let system = system.map(ChatMessage::System);
+        let plan = ReplyRequest {
+            messages: system
+                .into_iter()
+                .chain([ChatMessage::User(prompt)])
+                .collect(),
+            extra: options::template_variables(thinks),
+            tools: ToolUse::default(),
+            shape,
+            options,
+        };
+        ReplyPlan::new(&chat, plan).await?
+    };
+    let answer = Answer {
+        model: request.model,
+        form: Form::Generate,
+        hides_thoughts: matches!(request.think, Some(Think::Whether(false))),
+        clock,
+    };
+    answer.respond(plan, request.stream.unwrap_or(true)).await
+}

@@ -1,0 +1,93 @@
+//! Ollama's API over the same models, under `/api` beside the browser app's own: its wire format, not its behaviour
+//! where that cuts a prompt unasked.
+
+mod chat;
+mod embed;
+mod generate;
+mod messages;
+mod models;
+mod options;
+mod pull;
+mod stream;
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+use serde_json::json;
+
+use crate::http::Context;
+use crate::http::error::ApiError;
+use crate::rag::generate::ChatModel;
+
+pub use pull::{PullError, PullModel, PullStep};
+
+/// What clients look for at `/`.
+pub const RUNNING: &str = "Ollama is running";
+/// The release whose wire format this is: clients decide by it what they may ask for.
+const VERSION: &str = "0.12.6";
+
+/// The first parts of Ollama's paths under `/api`; those that have no route are unknown in its own words.
+const PATHS: [&str; 14] = [
+    "version",
+    "tags",
+    "ps",
+    "show",
+    "chat",
+    "generate",
+    "embed",
+    "embeddings",
+    "pull",
+    "push",
+    "create",
+    "copy",
+    "delete",
+    "blobs",
+];
+
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        .route("/version", web::get().to(version))
+        .route("/version", web::head().to(version))
+        .route("/tags", web::get().to(models::tags))
+        .route("/tags", web::head().to(models::tags))
+        .route("/ps", web::get().to(models::running))
+        .route("/ps", web::head().to(models::running))
+        .route("/show", web::post().to(models::show))
+        .route("/chat", web::post().to(chat::create))
+        .route("/generate", web::post().to(generate::create))
+        .route("/embed", web::post().to(embed::create))
+        .route("/embeddings", web::post().to(embed::create_one))
+        .route("/pull", web::post().to(pull::create));
+}
+
+/// Whether a path is one of Ollama's.
+pub fn owns(path: &str) -> bool {
+    let first = path
+        .strip_prefix("/api/")
+        .and_then(|rest| rest.split('/').next());
+    first.is_some_and(|first| PATHS.contains(&first))
+}
+
+async fn version() -> impl Responder {
+    HttpResponse::Ok().json(json!({ "version": VERSION, "inglenook": env!("CARGO_PKG_VERSION") }))
+}
+
+/// The name as it is known here: Ollama's clients put `:latest` behind names without a tag.
+fn plain<'a>(context: &Context, name: &'a str) -> &'a str {
+    match name.strip_suffix(":latest") {
+        Some(short) if !context.workspace.models.aliases().contains_key(name) => short,
+        _ => name,
+    }
+}
+
+async fn chat_model(context: &Context, name: &str) -> Result<ChatModel, ApiError> {
+    let model = context.chat_model(Some(plain(context, name))).await;
+    model.map_err(|error| not_found(error, name))
+}
+
+/// An unknown model in the words that clients look for.
+fn not_found(error: ApiError, name: &str) -> ApiError {
+    match error.is_unknown_model() {
+        true => ApiError::model_not_found(format!("model '{name}' not found")),
+        false => error,
+    }
+}

@@ -1,0 +1,282 @@
+//! An answer as Ollama gives it: lines of JSON, or one object, ending with what it took.
+
+use actix_web::HttpResponse;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+
+use super::options;
+use crate::engine::Usage;
+use crate::http::Context;
+use crate::http::dialect::Dialect;
+use crate::http::error::ApiError;
+use crate::http::sse::{self, ClientGone, Frame, Frames};
+use crate::rag::conversation::PastCall;
+use crate::rag::generate::EndReason;
+use crate::rag::reply::{Reply, ReplyEvent, ReplyPlan};
+
+/// Which endpoint answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Chat,
+    Generate,
+}
+
+/// When the steps of a request were done.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+    loaded: Instant,
+}
+
+impl Clock {
+    pub fn start() -> Self {
+        let now = Instant::now();
+        Self {
+            started: now,
+            loaded: now,
+        }
+    }
+
+    /// The model is there.
+    pub fn is_loaded(&mut self) {
+        self.loaded = Instant::now();
+    }
+
+    pub fn total_nanos(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+
+    pub fn load_nanos(&self) -> u64 {
+        self.loaded.duration_since(self.started).as_nanos() as u64
+    }
+
+    /// In nanoseconds. Reading the prompt counts from when it was given to the engine, so waiting is a part of it.
+    fn durations(&self, submitted: Instant, first_token: Option<Instant>, usage: &Usage) -> Value {
+        let now = Instant::now();
+        let read = first_token.unwrap_or(now);
+        let between = |from: Instant, to: Instant| to.duration_since(from).as_nanos() as u64;
+        json!({
+            "total_duration": self.total_nanos(),
+            "load_duration": self.load_nanos(),
+            "prompt_eval_count": usage.num_prompt_tokens,
+            "prompt_eval_duration": between(submitted, read),
+            "eval_count": usage.num_completion_tokens,
+            "eval_duration": between(read, now),
+        })
+    }
+}
+
+/// An answer on its way.
+pub struct Answer {
+    /// As the client named it.
+    pub model: String,
+    pub form: Form,
+    /// Whether thoughts are left out that a model has without being asked.
+    pub hides_thoughts: bool,
+    pub clock: Clock,
+}
+
+/// What one object says.
+#[derive(Default)]
+struct Said {
+    text: String,
+    thinking: String,
+    calls: Vec<PastCall>,
+}
+
+impl Answer {
+    pub async fn respond(
+        self,
+        plan: ReplyPlan,
+        is_streamed: bool,
+    ) -> Result<HttpResponse, ApiError> {
+        let submitted = Instant::now();
+        let reply = plan.start_one()?;
+        if is_streamed {
+            return Ok(sse::respond_lines(move |frames| {
+                self.stream(reply, submitted, frames)
+            }));
+        }
+        let replied = reply.collect().await?;
+        let said = Said {
+            text: replied.text,
+            thinking: replied.reasoning,
+            calls: replied.calls,
+        };
+        let took = self
+            .clock
+            .durations(submitted, replied.first_token_at, &replied.usage);
+        Ok(HttpResponse::Ok().json(self.last(said, replied.reason, &took)))
+    }
+
+    async fn stream(
+        self,
+        mut reply: Reply,
+        submitted: Instant,
+        frames: Frames,
+    ) -> Result<(), ClientGone> {
+        // Arguments are an object, which is known when all of it is.
+        let mut call: Option<PastCall> = None;
+        while let Some(event) = reply.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    let error = Dialect::Ollama.body(&ApiError::from(error));
+                    return frames.send(Frame::Line(error)).await;
+                }
+            };
+            if let ReplyEvent::ToolArguments { fragment, .. } = event {
+                if let Some(call) = &mut call {
+                    call.arguments.push_str(&fragment);
+                }
+                continue;
+            }
+            if let Some(call) = call.take() {
+                let calls = vec![call];
+                self.send(
+                    &frames,
+                    Said {
+                        calls,
+                        ..Said::default()
+                    },
+                )
+                .await?;
+            }
+            let said = match event {
+                ReplyEvent::Text { text, .. } => Said {
+                    text,
+                    ..Said::default()
+                },
+                ReplyEvent::Reasoning(thinking) => Said {
+                    thinking,
+                    ..Said::default()
+                },
+                ReplyEvent::ToolCall { id, name, .. } => {
+                    let arguments = String::new();
+                    call = Some(PastCall {
+                        id,
+                        name,
+                        arguments,
+                    });
+                    continue;
+                }
+                ReplyEvent::ToolArguments { .. } => continue,
+                ReplyEvent::Finished { reason, usage, .. } => {
+                    let first_token = reply.first_token_at();
+                    let took = self.clock.durations(submitted, first_token, &usage);
+                    let last = self.last(Said::default(), Some(reason), &took);
+                    return frames.send(Frame::Line(last)).await;
+                }
+            };
+            self.send(&frames, said).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, frames: &Frames, said: Said) -> Result<(), ClientGone> {
+        let is_hidden = self.hides_thoughts && !said.thinking.is_empty();
+        // A call that was cut off is none.
+        let is_nothing =
+            !said.calls.is_empty() && said.calls.iter().all(|it| arguments(it).is_none());
+        if is_hidden || is_nothing {
+            return Ok(());
+        }
+        frames.send(Frame::Line(self.part(said))).await
+    }
+
+    fn part(&self, said: Said) -> Value {
+        let mut part = json!({ "model": self.model, "created_at": now() });
+        let thinking = Some(said.thinking).filter(|it| !it.is_empty() && !self.hides_thoughts);
+        match self.form {
+            Form::Generate => {
+                part["response"] = json!(said.text);
+                if let Some(thinking) = thinking {
+                    part["thinking"] = json!(thinking);
+                }
+            }
+            Form::Chat => {
+                let mut message = json!({ "role": "assistant", "content": said.text });
+                if let Some(thinking) = thinking {
+                    message["thinking"] = json!(thinking);
+                }
+                let calls: Vec<Value> = said.calls.iter().filter_map(call_json).collect();
+                if !calls.is_empty() {
+                    message["tool_calls"] = json!(calls);
+                }
+                part["message"] = message;
+            }
+        }
+        part["done"] = json!(false);
+        part
+    }
+
+    fn last(&self, said: Said, reason: Option<EndReason>, took: &Value) -> Value {
+        let reason = match reason {
+            Some(EndReason::Length) => "length",
+            Some(EndReason::Stop) | None => "stop",
+        };
+        self.ended(said, reason, took)
+    }
+
+    fn ended(&self, said: Said, reason: &str, took: &Value) -> Value {
+        let mut last = self.part(said);
+        last["done"] = json!(true);
+        last["done_reason"] = json!(reason);
+        for (name, value) in took.as_object().into_iter().flatten() {
+            last[name] = value.clone();
+        }
+        last
+    }
+}
+
+/// What a request without a prompt is answered: the model is loaded, or unloaded where `keep_alive` is 0.
+pub async fn without_prompt(
+    context: &Context,
+    model: &str,
+    keep_alive: Option<Value>,
+    form: Form,
+) -> Result<HttpResponse, ApiError> {
+    let mut clock = Clock::start();
+    let reason = if options::unloads(keep_alive.as_ref()) {
+        let models = &context.workspace.models;
+        let name = super::plain(context, model);
+        if models.is_loaded(models.id(name)) {
+            models.unload(name).await?;
+        }
+        "unload"
+    } else {
+        super::chat_model(context, model).await?;
+        clock.is_loaded();
+        "load"
+    };
+    let answer = Answer {
+        model: model.to_owned(),
+        form,
+        hides_thoughts: false,
+        clock,
+    };
+    Ok(HttpResponse::Ok().json(answer.ended(Said::default(), reason, &Value::Null)))
+}
+
+fn call_json(call: &PastCall) -> Option<Value> {
+    let function = json!({ "name": call.name, "arguments": arguments(call)? });
+    Some(json!({ "id": call.id, "function": function }))
+}
+
+/// The arguments as an object; `None` when the answer ended within them.
+fn arguments(call: &PastCall) -> Option<Value> {
+    match call.arguments.trim() {
+        "" => Some(json!({})),
+        text => serde_json::from_str(text).ok(),
+    }
+}
+
+pub fn now() -> String {
+    rfc3339(OffsetDateTime::now_utc())
+}
+
+pub fn rfc3339(time: OffsetDateTime) -> String {
+    time.format(&Rfc3339).unwrap_or_default()
+}
