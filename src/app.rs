@@ -248,6 +248,8 @@ impl App {
                 .join("uploads")
                 .join(std::process::id().to_string()),
             generation_timeout: Duration::from_secs(settings.generation_timeout),
+            sse_keep_alive: (settings.sse_keep_alive > 0)
+                .then(|| Duration::from_secs(settings.sse_keep_alive)),
             shutdown_grace: Duration::from_secs(settings.shutdown_grace),
             cors_origins: settings.cors_origins.clone(),
         }

@@ -80,6 +80,8 @@ pub struct Settings {
     pub max_waiting: usize,
     /// Seconds that one generation may take.
     pub generation_timeout: u64,
+    /// Seconds of silence after which a streamed answer that has not begun yet says that it lives; 0 never does.
+    pub sse_keep_alive: u64,
     /// Seconds that running answers may take to finish after Ctrl-C or SIGTERM.
     pub shutdown_grace: u64,
     /// Passages given to the chat model for one question.
@@ -125,6 +127,7 @@ impl Default for Settings {
             max_context: None,
             max_waiting: 64,
             generation_timeout: 120,
+            sse_keep_alive: 10,
             shutdown_grace: 20,
             top_k: 6,
             min_similarity: None,

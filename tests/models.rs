@@ -540,6 +540,15 @@ fn documents_are_ordered_by_a_rerank_model_that_is_loaded_when_asked() {
         }])
     );
 
+    // As both versions of Cohere have it.
+    for (path, version) in [("/v1/rerank", "1"), ("/rerank", "1"), ("/v2/rerank", "2")] {
+        let ranked = server.post(path, body.clone()).ok();
+        assert!(ranked["id"].as_str().unwrap().starts_with("rerank-"));
+        assert_eq!(ranked["meta"]["api_version"]["version"], version);
+        assert_eq!(ranked["meta"]["billed_units"]["search_units"], 1);
+        assert_eq!(&ranked["results"], &json!(results));
+    }
+
     // As text-embeddings-inference has it.
     let bare = json!({ "query": "heat pump", "texts": ["a black cat"], "raw_scores": true, "return_text": true });
     let bare = server.post("/rerank", bare).ok();

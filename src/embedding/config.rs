@@ -307,6 +307,39 @@ pub(super) fn read_max_tokens(dir: &Path) -> Result<Option<usize>, EmbeddingErro
     Ok([sentence_bert, tokenizer].into_iter().flatten().min())
 }
 
+/// The shorter lengths that vectors may be cut to, in the file of sentence-transformers or of the model itself. Longest
+/// first.
+pub(super) fn read_matryoshka_dimensions(
+    dir: &Path,
+    hidden_size: usize,
+) -> Result<Vec<usize>, EmbeddingError> {
+    #[derive(Deserialize)]
+    struct File {
+        matryoshka_dimensions: Option<Vec<usize>>,
+    }
+    for name in ["config_sentence_transformers.json", "config.json"] {
+        let path = dir.join(name);
+        let file = read_optional::<File>(&path)?;
+        let Some(mut dimensions) = file.and_then(|file| file.matryoshka_dimensions) else {
+            continue;
+        };
+        if let Some(wrong) = dimensions
+            .iter()
+            .find(|it| !(1..=hidden_size).contains(*it))
+        {
+            return Err(EmbeddingError::InvalidFile {
+                path,
+                reason: format!(
+                    "matryoshka_dimensions has {wrong}, but vectors have {hidden_size} dimensions"
+                ),
+            });
+        }
+        dimensions.sort_unstable_by(|a, b| b.cmp(a));
+        return Ok(dimensions);
+    }
+    Ok(Vec::new())
+}
+
 /// The instructions for queries and passages.
 fn read_prompts(dir: &Path) -> Result<(Option<String>, Option<String>), EmbeddingError> {
     #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use super::thread::ModelThread;
 use super::worker::Computation;
 use super::{
     EmbedderOptions, EmbedderSpec, EmbeddingError, EmbeddingModel, EmbeddingTokenizer, Embeddings,
-    InputKind, Priority, load,
+    InputKind, Priority, TooLong, load,
 };
 
 /// A handle to a running embedding model. The model stops when the last clone is dropped.
@@ -29,31 +29,64 @@ struct Embedding {
     model: Box<dyn EmbeddingModel>,
     tokenizer: Arc<dyn EmbeddingTokenizer>,
     max_tokens: usize,
+    /// Special tokens after the text.
+    num_last: usize,
+}
+
+/// A text to embed.
+struct Input {
+    text: String,
+    too_long: TooLong,
+}
+
+struct Encoded {
+    ids: Vec<u32>,
+    is_cut: bool,
+}
+
+struct Vector {
+    values: Vec<f32>,
+    is_cut: bool,
 }
 
 impl Computation for Embedding {
-    type Input = String;
-    type Tokens = Vec<u32>;
-    type Output = Vec<f32>;
+    type Input = Input;
+    type Tokens = Encoded;
+    type Output = Vector;
 
-    fn encode(&self, text: &String, index: usize) -> Result<Vec<u32>, EmbeddingError> {
-        let ids = self.tokenizer.encode(text)?;
-        if ids.len() > self.max_tokens {
-            return Err(EmbeddingError::InputTooLong {
-                index,
-                num_tokens: ids.len(),
-                num_max_tokens: self.max_tokens,
-            });
+    fn encode(&self, input: &Input, index: usize) -> Result<Encoded, EmbeddingError> {
+        let mut ids = self.tokenizer.encode(&input.text)?;
+        let num_tokens = ids.len();
+        let num_excess = num_tokens.saturating_sub(self.max_tokens);
+        if num_excess > 0 {
+            if input.too_long == TooLong::Refuse {
+                return Err(EmbeddingError::InputTooLong {
+                    index,
+                    num_tokens,
+                    num_max_tokens: self.max_tokens,
+                });
+            }
+            let end = num_tokens - self.num_last;
+            ids.drain(end - num_excess..end);
         }
-        Ok(ids)
+        Ok(Encoded {
+            ids,
+            is_cut: num_excess > 0,
+        })
     }
 
-    fn num_tokens(ids: &Vec<u32>) -> usize {
-        ids.len()
+    fn num_tokens(encoded: &Encoded) -> usize {
+        encoded.ids.len()
     }
 
-    fn compute(&mut self, batch: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
-        self.model.embed(batch)
+    fn compute(&mut self, batch: &[Encoded]) -> Result<Vec<Vector>, EmbeddingError> {
+        let ids: Vec<Vec<u32>> = batch.iter().map(|it| it.ids.clone()).collect();
+        let vectors = self.model.embed(&ids)?.into_iter().zip(batch);
+        let vector = |(values, encoded): (Vec<f32>, &Encoded)| Vector {
+            values,
+            is_cut: encoded.is_cut,
+        };
+        Ok(vectors.map(vector).collect())
     }
 }
 
@@ -79,10 +112,12 @@ impl Embedder {
         let max_passage_tokens = spec
             .max_tokens
             .saturating_sub(tokenizer.encode(instruction)?.len());
+        let num_last = num_last_special_tokens(&*tokenizer)?;
         let computation = Embedding {
             model,
             tokenizer: tokenizer.clone(),
             max_tokens: spec.max_tokens,
+            num_last,
         };
         Ok(Embedder {
             shared: Arc::new(Shared {
@@ -101,22 +136,46 @@ impl Embedder {
     /// One vector a text. Waits while the queue is full; dropping the future withdraws the request.
     ///
     /// # Errors
-    /// [`EmbeddingError::InputTooLong`] for the first text that does not fit; nothing is ever cut.
+    /// [`EmbeddingError::InputTooLong`] for the first text that does not fit; nothing is cut.
     pub async fn embed(
         &self,
-        mut texts: Vec<String>,
+        texts: Vec<String>,
         kind: InputKind,
         priority: Priority,
     ) -> Result<Embeddings, EmbeddingError> {
-        if let Some(instruction) = self.instruction(kind) {
-            texts
-                .iter_mut()
-                .for_each(|it| it.insert_str(0, instruction));
-        }
-        let outputs = self.shared.thread.compute(texts, priority).await?;
+        self.compute(texts, kind, priority, TooLong::Refuse).await
+    }
+
+    /// As [`embed`](Self::embed), but of a text that is too long, what fits of its beginning is embedded.
+    pub async fn embed_cut(
+        &self,
+        texts: Vec<String>,
+        kind: InputKind,
+        priority: Priority,
+    ) -> Result<Embeddings, EmbeddingError> {
+        self.compute(texts, kind, priority, TooLong::Cut).await
+    }
+
+    async fn compute(
+        &self,
+        texts: Vec<String>,
+        kind: InputKind,
+        priority: Priority,
+        too_long: TooLong,
+    ) -> Result<Embeddings, EmbeddingError> {
+        let instruction = self.instruction(kind).unwrap_or_default();
+        let input = |mut text: String| {
+            text.insert_str(0, instruction);
+            Input { text, too_long }
+        };
+        let inputs = texts.into_iter().map(input).collect();
+        let outputs = self.shared.thread.compute(inputs, priority).await?;
+        let vectors = outputs.values.into_iter();
+        let (vectors, is_cut) = vectors.map(|it| (it.values, it.is_cut)).unzip();
         Ok(Embeddings {
-            vectors: outputs.values,
+            vectors,
             num_tokens: outputs.num_tokens,
+            is_cut,
         })
     }
 
@@ -177,6 +236,13 @@ impl Embedder {
     pub async fn shutdown(&self) {
         self.shared.thread.shutdown().await;
     }
+}
+
+/// How many special tokens the tokenizer puts after a text: those that a text and none at all have in common.
+fn num_last_special_tokens(tokenizer: &dyn EmbeddingTokenizer) -> Result<usize, EmbeddingError> {
+    let (none, some) = (tokenizer.encode("")?, tokenizer.encode("a")?);
+    let pairs = none.iter().rev().zip(some.iter().rev());
+    Ok(pairs.take_while(|(one, other)| one == other).count())
 }
 
 impl std::fmt::Debug for Embedder {

@@ -8,7 +8,7 @@ use candle_core::Device;
 use sha2::{Digest, Sha256};
 
 use super::bert::BertModel;
-use super::config::{Architecture, SentenceSettings, read};
+use super::config::{Architecture, SentenceSettings, read, read_matryoshka_dimensions};
 use super::tokenizer::FileTokenizer;
 use super::weights::Weights;
 use super::{EmbedderOptions, EmbedderSpec, EmbeddingError, EmbeddingTokenizer, Pooling};
@@ -48,6 +48,8 @@ pub(super) fn load(dir: &Path, options: EmbedderOptions) -> Result<Loaded, Embed
         });
     }
 
+    let matryoshka_dimensions = read_matryoshka_dimensions(dir, architecture.hidden_size)?;
+
     let weights_path = dir.join("model.safetensors");
     let weights_bytes = MappedFile::open(&weights_path).map_err(|error| EmbeddingError::Read {
         path: weights_path.clone(),
@@ -67,6 +69,7 @@ pub(super) fn load(dir: &Path, options: EmbedderOptions) -> Result<Loaded, Embed
         spec: EmbedderSpec {
             name,
             dimensions: architecture.hidden_size,
+            matryoshka_dimensions,
             max_tokens,
             pooling,
             normalize,

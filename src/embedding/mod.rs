@@ -1,5 +1,5 @@
-//! Text to vectors, on a thread of its own: a BERT encoder behind a cloneable handle. Nothing is ever cut to fit: a text
-//! that is too long is an error with both counts. Vectors do not depend on which other texts share a batch. Beside it the
+//! Text to vectors, on a thread of its own: a BERT encoder behind a cloneable handle. Nothing is cut to fit
+//! unless the caller asks for that: a text that is too long is an error with both counts. Vectors do not depend on which other texts share a batch. Beside it the
 //! [`Reranker`], which reads a query and a document together and gives a score.
 //!
 //! A text's way: [`Embedder::embed`] queues the request; the worker takes waiting texts in turn, interactive requests
@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use embedder::Embedder;
-pub use reranker::{RerankPair, Reranker, RerankerOptions, RerankerSpec, Score, TooLong};
+pub use reranker::{RerankPair, Reranker, RerankerOptions, RerankerSpec, Score};
 
 /// Token ids to vectors: what the worker thread owns. A fake and [`bert`] implement it.
 pub trait EmbeddingModel: Send {
@@ -80,6 +80,9 @@ pub struct EmbedderSpec {
     pub name: String,
     /// The length of each vector.
     pub dimensions: usize,
+    /// Lengths to which a vector may be cut and still serve, as the model was trained for it (Matryoshka representation
+    /// learning, Kusupati et al. 2022). Mostly none.
+    pub matryoshka_dimensions: Vec<usize>,
     /// The longest input in tokens, special tokens included.
     pub max_tokens: usize,
     pub pooling: Pooling,
@@ -104,6 +107,15 @@ pub enum InputKind {
     Raw,
 }
 
+/// What happens to a text or a pair that the model cannot read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooLong {
+    /// It is an error with both counts.
+    Refuse,
+    /// Its end is left out; of a pair the document's, never any of the query.
+    Cut,
+}
+
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
@@ -116,8 +128,10 @@ pub enum Priority {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
     pub vectors: Vec<Vec<f32>>,
-    /// Tokens of each text, special tokens and instruction included.
+    /// Tokens of each text as it was read, special tokens and instruction included.
     pub num_tokens: Vec<usize>,
+    /// Whether the end of each text was left out, because the caller allowed that.
+    pub is_cut: Vec<bool>,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -132,7 +146,7 @@ pub enum EmbeddingError {
     #[error("this embedding model cannot be run: {reason}")]
     Unsupported { reason: String },
     #[error(
-        "text {index} has {num_tokens} tokens, but the embedding model reads at most {num_max_tokens}; split it"
+        "text {index} has {num_tokens} tokens, but the embedding model reads at most {num_max_tokens}; split it, or let its end be cut with 'truncate'"
     )]
     InputTooLong {
         /// Which text of the request.

@@ -14,7 +14,7 @@ use super::thread::ModelThread;
 use super::tokenizer::FileTokenizer;
 use super::weights::Weights;
 use super::worker::Computation;
-use super::{EmbeddingError, Priority};
+use super::{EmbeddingError, Priority, TooLong};
 use crate::kernels::mapped_file::MappedFile;
 
 /// A handle to a running rerank model. The model stops when the last clone is dropped.
@@ -54,15 +54,6 @@ pub struct RerankPair {
     pub query: Arc<str>,
     pub document: String,
     pub too_long: TooLong,
-}
-
-/// What happens to a pair that the model cannot read whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TooLong {
-    /// It is an error with both counts.
-    Refuse,
-    /// The end of the document is left out, never any of the query.
-    CutDocument,
 }
 
 /// How well a document answers a query.

@@ -34,6 +34,7 @@ pub fn fake_spec() -> EmbedderSpec {
     EmbedderSpec {
         name: "fake".into(),
         dimensions: FAKE_DIMENSIONS,
+        matryoshka_dimensions: Vec::new(),
         max_tokens: FAKE_MAX_TOKENS,
         pooling: Pooling::Mean,
         normalize: true,

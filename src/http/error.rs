@@ -101,6 +101,32 @@ impl ApiError {
         }
     }
 
+    /// 405: the path is served, but not with this method.
+    pub fn wrong_method(method: &str, path: &str) -> Self {
+        let message = format!("{path} does not take the method {method}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message)
+    }
+
+    /// An error of which no more is known than its status and what was said with it.
+    pub fn of_status(status: StatusCode, said: &str) -> Self {
+        let kind = match status.is_server_error() {
+            true => SERVER,
+            false => INVALID,
+        };
+        let message = match said {
+            "" => status.canonical_reason().unwrap_or("the request failed"),
+            said => said,
+        };
+        Self::new(status, kind, message)
+    }
+
+    /// 400: a JSON body that is larger than may be read.
+    pub fn body_too_large(limit_bytes: usize) -> Self {
+        Self::malformed(format!(
+            "the JSON body is larger than the limit of {limit_bytes} bytes; send less at once, or a file to /v1/files"
+        ))
+    }
+
     pub fn too_large(limit_bytes: u64, what: &str) -> Self {
         let message = format!("{what} is larger than the limit of {limit_bytes} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, message)
@@ -204,6 +230,10 @@ impl ResponseError for ApiError {
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(
+                header::HeaderName::from_static("retry-after-ms"),
+                HeaderValue::from(u64::from(seconds) * 1000),
+            );
         } else if self.status.is_server_error() {
             // Our own failures repeat themselves; a retry would only cost the same again.
             headers.insert(

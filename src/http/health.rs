@@ -1,4 +1,4 @@
-//! `GET /health`: version and readiness, for load balancers and people.
+//! `GET /health`: version and readiness, for load balancers and people. `GET /version`: the version alone.
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
@@ -45,4 +45,8 @@ pub async fn get(context: web::Data<Context>) -> HttpResponse {
             "num_accepted_tokens": stats.num_accepted_tokens,
         })),
     }))
+}
+
+pub async fn version() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "version": env!("CARGO_PKG_VERSION") }))
 }

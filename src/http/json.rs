@@ -1,17 +1,24 @@
 //! Reads a JSON body leniently in its headers and strictly in its content: the error names the parameter.
 
-use actix_web::dev::Payload;
+use actix_web::dev::{Decompress, Payload};
+use actix_web::http::header;
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use crate::http::error::ApiError;
 
 /// Largest JSON body: long prompts and files in base64 must fit.
 pub const MAX_JSON_BYTES: usize = 64 << 20;
+
+/// A client that sends more than may be read still gets its answer when it has sent all; but no more than this is waited
+/// for.
+const MAX_SKIPPED_BYTES: usize = 4 * MAX_JSON_BYTES;
+/// Some clients begin UTF-8 with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A JSON body of type `T`, whatever the content type says.
 pub struct JsonBody<T>(pub T);
@@ -47,23 +54,46 @@ fn read(
     request: &HttpRequest,
     payload: &mut Payload,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
-    let mut stream = actix_web::dev::Decompress::from_headers(payload.take(), request.headers());
+    let encoding = checked_encoding(request);
+    let mut stream = Decompress::from_headers(payload.take(), request.headers());
     async move {
+        encoding?;
         let mut body = BytesMut::new();
+        let mut num_bytes = 0;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| {
                 ApiError::malformed(format!("the request body cannot be read: {error}"))
             })?;
-            if body.len() + chunk.len() > MAX_JSON_BYTES {
-                return Err(ApiError::too_large(MAX_JSON_BYTES as u64, "the JSON body"));
+            num_bytes += chunk.len();
+            if num_bytes <= MAX_JSON_BYTES {
+                body.extend_from_slice(&chunk);
+            } else if num_bytes > MAX_SKIPPED_BYTES {
+                break;
             }
-            body.extend_from_slice(&chunk);
+        }
+        if num_bytes > MAX_JSON_BYTES {
+            return Err(ApiError::body_too_large(MAX_JSON_BYTES));
         }
         Ok(body.freeze())
     }
 }
 
+/// Refuses an encoding that would be taken for the text itself.
+fn checked_encoding(request: &HttpRequest) -> Result<(), ApiError> {
+    let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) else {
+        return Ok(());
+    };
+    let encoding = String::from_utf8_lossy(encoding.as_bytes()).to_lowercase();
+    match encoding.as_str() {
+        "" | "identity" | "gzip" | "deflate" => Ok(()),
+        other => Err(ApiError::malformed(format!(
+            "the content-encoding '{other}' is not read; send the body as it is, or with gzip or deflate"
+        ))),
+    }
+}
+
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     if body.is_empty() {
         return Err(ApiError::malformed(
             "the request body is empty, but must be a JSON object",
@@ -72,6 +102,13 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     let invalid = |error: serde_json::Error| {
         ApiError::malformed(format!("the request body is not valid JSON: {error}"))
     };
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first != Some(&b'{') {
+        serde_json::from_slice::<IgnoredAny>(body).map_err(invalid)?;
+        return Err(ApiError::malformed(
+            "the request body must be a JSON object",
+        ));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -87,6 +124,11 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
             };
             let message = format!("missing required parameter: '{field}'");
             return ApiError::invalid(field, message);
+        }
+        // Null is the same as absent.
+        if error.to_string().starts_with("invalid type: null") && path != "." {
+            let message = format!("missing required parameter: '{path}'");
+            return ApiError::invalid(path, message);
         }
         if path == "." {
             return ApiError::malformed(format!("the request body does not fit: {error}"));

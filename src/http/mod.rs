@@ -3,13 +3,16 @@
 pub mod anthropic;
 pub mod app_api;
 pub mod auth;
+pub mod cors;
 pub mod dialect;
 pub mod error;
 pub mod health;
 pub mod json;
+pub mod metrics;
 pub mod ollama;
 pub mod openai;
 pub mod request_id;
+pub mod routing;
 pub mod sse;
 pub mod ui;
 
@@ -17,11 +20,10 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use actix_cors::Cors;
 use actix_web::dev::{Server, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::{NormalizePath, from_fn};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpServer, web};
 
 use tokio::task::AbortHandle;
 
@@ -58,6 +60,8 @@ pub struct HttpOptions {
     pub upload_dir: PathBuf,
     pub generation_timeout: Duration,
     pub shutdown_grace: Duration,
+    /// The silence before an answer begins after which a stream says that it lives; `None` never does.
+    pub sse_keep_alive: Option<Duration>,
     pub cors_origins: Vec<String>,
 }
 
@@ -192,19 +196,24 @@ pub fn runtime() -> actix_web::rt::SystemRunner {
 pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server> {
     let grace = context.options.shutdown_grace;
     let context = web::Data::new(context);
+    let counts = web::Data::new(metrics::RequestCounts::default());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
+            .app_data(counts.clone())
             .app_data(web::QueryConfig::default().error_handler(|error, _| {
                 ApiError::malformed(format!("the query cannot be read: {error}")).into()
             }))
+            .wrap(from_fn(routing::serve_head))
             .wrap(from_fn(auth::require_key))
             .wrap(from_fn(dialect::word_errors))
-            .wrap(cors(&context.options.cors_origins))
+            .wrap(cors::cors(&context.options.cors_origins))
+            .wrap(from_fn(routing::errors_as_json))
+            .wrap(from_fn(metrics::count))
             .wrap(from_fn(request_id::add))
             .wrap(NormalizePath::trim())
             .configure(routes)
-            .default_service(web::to(fallback))
+            .default_service(web::to(routing::fallback))
     });
     let server = server
         .listen(listener)?
@@ -221,62 +230,27 @@ pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server>
 fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/health", web::get().to(health::get))
-        .route("/health", web::head().to(health::get))
+        .route("/version", web::get().to(health::version))
+        .route("/metrics", web::get().to(metrics::get))
         .service(
             web::scope("/api")
                 .configure(app_api::routes)
                 .configure(ollama::routes),
         )
-        .service(
-            web::scope("/v1")
-                .configure(openai::routes)
-                .configure(anthropic::routes),
-        )
+        // Clients that append /v1 to a base URL which has it.
+        .service(web::scope("/v1/v1").configure(vendors))
+        .service(web::scope("/v1").configure(vendors))
+        .route("/v2/rerank", web::post().to(openai::rerank::create))
         .configure(ui::routes)
         // Clients whose base URL lacks /v1.
+        .configure(vendors);
+}
+
+/// The APIs that are served under /v1.
+fn vendors(config: &mut web::ServiceConfig) {
+    config
         .configure(openai::routes)
         .configure(anthropic::routes);
-}
-
-/// Whatever no route takes.
-async fn fallback(request: HttpRequest) -> HttpResponse {
-    HttpResponse::from_error(ApiError::unknown_route(
-        request.method().as_str(),
-        request.path(),
-    ))
-}
-
-/// Browsers may call from this server's own page, from this machine and from the origins that the owner names; any
-/// header is allowed, as client libraries send their own. Other origins are refused, not only kept from reading.
-fn cors(origins: &[String]) -> Cors {
-    let allowed = origins.to_vec();
-    Cors::default()
-        .allowed_origin_fn(move |origin, request| {
-            let Ok(origin) = origin.to_str() else {
-                return false;
-            };
-            let host = origin.split_once("://").map_or("", |(_, host)| host);
-            let own = request
-                .headers()
-                .get(header::HOST)
-                .and_then(|own| own.to_str().ok());
-            auth::is_local_host(host)
-                || own == Some(host)
-                || allowed
-                    .iter()
-                    .any(|allowed| allowed == origin || allowed == "*")
-        })
-        .block_on_origin_mismatch(true)
-        .allow_any_method()
-        .allow_any_header()
-        .expose_headers([
-            "x-request-id",
-            "request-id",
-            "retry-after",
-            "openai-processing-ms",
-            "openai-poll-after-ms",
-        ])
-        .max_age(3600)
 }
 
 /// Runs `work`, which computes, away from the threads that serve.

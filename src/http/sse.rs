@@ -1,5 +1,6 @@
-//! Streams of server-sent events, and of lines of JSON: one frame an event or line, flushed at once, with keep-alives in
-//! every silence of an event stream.
+//! Streams of server-sent events, and of lines of JSON: one frame an event or line, flushed at once. While the answer has
+//! not begun, a silent stream of events says now and then that it lives; never after that, since some clients take a
+//! comment between two events for an event.
 
 use std::time::Duration;
 
@@ -11,20 +12,34 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// How long a silent stream waits before it says that it lives: below the 15 s that common proxies allow.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A single newline: some clients take an empty line for the end of an event.
+const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 
 /// One frame.
 #[derive(Debug)]
 pub enum Frame {
     /// `data: {json}`
     Data(Value),
+    /// `data: {json}` before the answer itself begins.
+    Opening(Value),
     /// `event: TYPE` and `data: {json}`
     Event(&'static str, Value),
     /// `data: [DONE]`
     Done,
     /// `{json}`, of a stream of lines
     Line(Value),
+}
+
+impl Frame {
+    /// Whether what took the time is still to come.
+    fn is_opening(&self) -> bool {
+        match self {
+            Frame::Opening(_) => true,
+            // The events before the first piece of an answer tell of its making.
+            Frame::Event(name, _) => !name.ends_with("delta"),
+            Frame::Data(_) | Frame::Line(_) | Frame::Done => false,
+        }
+    }
 }
 
 /// The sending half that a handler's task writes frames to.
@@ -46,20 +61,32 @@ impl Frames {
     }
 }
 
-/// Answers 200 with a stream of what `produce` sends. When the client leaves, `produce` is dropped at once, and with
-/// it the generation that it holds.
-pub fn respond<F>(produce: impl FnOnce(Frames) -> F) -> HttpResponse
+/// Answers 200 with a stream of what `produce` sends; until the answer begins, each silence of `keep_alive` is broken.
+/// When the client leaves, `produce` is dropped at once, and with it the generation that it holds.
+pub fn respond<F>(keep_alive: Option<Duration>, produce: impl FnOnce(Frames) -> F) -> HttpResponse
 where
     F: Future<Output = Result<(), ClientGone>> + 'static,
 {
     let receiver = start(produce);
-    let body = stream::unfold(receiver, |mut receiver| async move {
-        match timeout(KEEP_ALIVE, receiver.recv()).await {
-            Ok(frame) => Some((Ok::<_, actix_web::Error>(encode(&frame?)), receiver)),
-            // A single newline: some clients take an empty line for an event.
-            Err(_) => Some((Ok(Bytes::from_static(b": keep-alive\n")), receiver)),
-        }
-    });
+    let body = stream::unfold(
+        (receiver, keep_alive),
+        |(mut receiver, keep_alive)| async move {
+            let frame = match keep_alive {
+                None => receiver.recv().await?,
+                Some(interval) => match timeout(interval, receiver.recv()).await {
+                    Ok(frame) => frame?,
+                    Err(_) => {
+                        return Some((Ok(Bytes::from_static(KEEP_ALIVE)), (receiver, keep_alive)));
+                    }
+                },
+            };
+            let keep_alive = keep_alive.filter(|_| frame.is_opening());
+            Some((
+                Ok::<_, actix_web::Error>(encode(&frame)),
+                (receiver, keep_alive),
+            ))
+        },
+    );
     answer("text/event-stream; charset=utf-8", body)
 }
 
@@ -109,7 +136,7 @@ fn answer(
 
 fn encode(frame: &Frame) -> Bytes {
     match frame {
-        Frame::Data(data) => Bytes::from(format!("data: {data}\n\n")),
+        Frame::Data(data) | Frame::Opening(data) => Bytes::from(format!("data: {data}\n\n")),
         Frame::Event(name, data) => Bytes::from(format!("event: {name}\ndata: {data}\n\n")),
         Frame::Line(data) => Bytes::from(format!("{data}\n")),
         Frame::Done => Bytes::from_static(b"data: [DONE]\n\n"),

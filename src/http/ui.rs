@@ -22,7 +22,6 @@ const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/", web::get().to(index))
-        .route("/", web::head().to(index))
         .route("/assets/{path:.*}", web::get().to(asset))
         .route("/favicon.svg", web::get().to(asset));
 }

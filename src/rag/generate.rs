@@ -14,6 +14,7 @@ use crate::engine::{
 use crate::rag::constrain::{ConstrainError, Constrainer};
 use crate::rag::conversation::Dialect;
 use crate::rag::models::Lease;
+use crate::rag::timings::Timings;
 use crate::tokenizer::{ChatTemplate, SpecialTokens, StreamDecoder, TemplateError, Tokenizer};
 
 /// For a model whose file has no chat template, as base models have none.
@@ -37,6 +38,7 @@ struct Inner {
     template: ChatTemplate,
     dialect: Dialect,
     constrainer: Constrainer,
+    timings: Arc<Timings>,
 }
 
 /// How one text is to be generated.
@@ -122,6 +124,7 @@ impl ChatModel {
                 tokenizer,
                 dialect: Dialect::of(&template),
                 template,
+                timings: Arc::default(),
             }),
             lease: None,
         })
@@ -155,6 +158,11 @@ impl ChatModel {
     /// Compiles what this model's answers are to be held to.
     pub fn constrainer(&self) -> &Constrainer {
         &self.inner.constrainer
+    }
+
+    /// What those who read this model's texts have waited.
+    pub fn timings(&self) -> &Timings {
+        &self.inner.timings
     }
 
     /// Longest prompt and answer together, in tokens.
@@ -204,6 +212,12 @@ impl ChatModel {
         self.encode(text, SpecialTokens::Parse)
     }
 
+    /// The tokens after which the model writes what belongs between two texts; `None` when it was not trained for that.
+    pub fn infill_prompt(&self, prefix: &str, suffix: &str) -> Option<Vec<u32>> {
+        let ids = self.inner.tokenizer.infill(prefix, suffix)?;
+        Some(self.with_bos(ids))
+    }
+
     /// Messages whose text cannot act as control tokens: what a user or a document writes stays text, so that nobody
     /// can end a turn or speak as the system.
     fn defused(&self, messages: &[Value]) -> Vec<Value> {
@@ -237,8 +251,11 @@ impl ChatModel {
     }
 
     fn encode(&self, text: &str, special: SpecialTokens) -> Vec<u32> {
+        self.with_bos(self.inner.tokenizer.encode(text, special))
+    }
+
+    fn with_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
         let tokenizer = &self.inner.tokenizer;
-        let mut ids = tokenizer.encode(text, special);
         if let Some(bos) = tokenizer.bos()
             && tokenizer.adds_bos()
             && ids.first() != Some(&bos)
@@ -281,7 +298,8 @@ impl ChatModel {
             user: options.user,
             num_public_tokens: options.num_public_tokens,
         };
-        let deadline = Instant::now() + options.timeout;
+        let asked_at = Instant::now();
+        let deadline = asked_at + options.timeout;
         let generation = |stream| Generation {
             stream: Some(stream),
             decoder: StreamDecoder::new(&self.inner.tokenizer, options.stops.clone())
@@ -298,6 +316,8 @@ impl ChatModel {
                 ..Usage::default()
             },
             finished: None,
+            timings: Arc::clone(&self.inner.timings),
+            last_event_at: asked_at,
             _lease: self.lease.clone(),
         };
         let streams = self.inner.engine.submit_choices(request, num_choices)?;
@@ -322,6 +342,9 @@ pub struct Generation {
     usage: Usage,
     /// Set when the text has ended and only the last event is still to be given.
     finished: Option<EndReason>,
+    timings: Arc<Timings>,
+    /// When the last token came, or the request.
+    last_event_at: Instant,
     _lease: Option<Lease>,
 }
 
@@ -347,7 +370,13 @@ impl Generation {
             };
             match event {
                 Ok(TokenEvent::Token(token)) => {
-                    self.first_token_at.get_or_insert_with(Instant::now);
+                    let waited = match self.usage.num_completion_tokens {
+                        0 => &self.timings.first_token,
+                        _ => &self.timings.inter_token,
+                    };
+                    let now = Instant::now();
+                    self.first_token_at.get_or_insert(now);
+                    waited.observe(now - std::mem::replace(&mut self.last_event_at, now));
                     self.usage.num_completion_tokens += 1;
                     let piece = self.decoder.push(token.id);
                     self.pending.push(token);

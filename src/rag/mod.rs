@@ -18,6 +18,7 @@ pub mod quote;
 pub mod reply;
 pub mod retrieve;
 pub mod sentence;
+pub mod timings;
 pub mod tools;
 
 use crate::embedding::{Embedder, Pooling};

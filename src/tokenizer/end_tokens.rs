@@ -23,7 +23,9 @@ const UNMISTAKABLE: &[&str] = &[
 ];
 
 /// Ends in some vocabularies, ordinary text in others: they count where they are control tokens.
-const AMBIGUOUS: &[&str] = &["</s>", "<eos>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]"];
+const AMBIGUOUS: &[&str] = &[
+    "</s>", "<eos>", "<EOT>", "_<EOT>", "▁<EOT>", "[EOT]", "[EOS]",
+];
 
 /// Makes control tokens of those end tokens that the file wrongly lists as text.
 pub(super) fn correct_kinds(tokens: &mut [Token]) {

@@ -9,6 +9,7 @@ mod end_tokens;
 mod from_dir;
 mod from_gguf;
 mod huggingface;
+mod infill;
 mod pretokenizer;
 mod special;
 mod spm;

@@ -128,7 +128,7 @@ async fn a_document_that_is_too_long_is_refused_or_its_end_is_cut() {
             num_max_tokens: 512
         })
     ));
-    let cut = score(&reranker, "heat pump", &documents, TooLong::CutDocument).await;
+    let cut = score(&reranker, "heat pump", &documents, TooLong::Cut).await;
     let cut = cut.unwrap();
     assert_eq!(
         cut.iter().map(|it| it.num_tokens).collect::<Vec<_>>(),
@@ -145,7 +145,7 @@ async fn a_document_that_is_too_long_is_refused_or_its_end_is_cut() {
         .unwrap();
     assert_eq!((whole[0].logit, whole[0].num_tokens), (cut[1].logit, 512));
     let endless = "heat ".repeat(509);
-    let refused = score(&reranker, &endless, &documents, TooLong::CutDocument).await;
+    let refused = score(&reranker, &endless, &documents, TooLong::Cut).await;
     assert!(matches!(
         refused,
         Err(EmbeddingError::QueryTooLong {

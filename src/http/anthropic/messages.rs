@@ -44,9 +44,10 @@ pub async fn create(
     let reply = plan.start_one()?;
     let empty = message(&model, Vec::new(), usage);
     if is_streamed {
-        return Ok(sse::respond(move |frames| {
-            MessageStream::new(frames, shows_thoughts).run(reply, empty)
-        }));
+        return Ok(sse::respond(
+            context.options.sse_keep_alive,
+            move |frames| MessageStream::new(frames, shows_thoughts).run(reply, empty),
+        ));
     }
     let replied = reply.collect().await?;
     let reason = stop_reason(

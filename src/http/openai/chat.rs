@@ -25,7 +25,7 @@ use messages::Message;
 pub use messages::Content;
 
 /// Choices that one request may ask for.
-const MAX_CHOICES: u32 = 16;
+pub const MAX_CHOICES: u32 = 16;
 /// Alternatives that may be asked for with log-probabilities.
 const MAX_TOP_LOGPROBS: u32 = 20;
 
@@ -199,15 +199,18 @@ pub async fn create(
         with_logprobs: logprobs.is_some(),
     };
     if is_streamed {
-        return Ok(sse::respond(move |frames| async move {
-            let stream = ChunkStream {
-                chat,
-                envelope,
-                include_usage,
-                frames,
-            };
-            stream.run(replies).await
-        }));
+        return Ok(sse::respond(
+            context.options.sse_keep_alive,
+            move |frames| async move {
+                let stream = ChunkStream {
+                    chat,
+                    envelope,
+                    include_usage,
+                    frames,
+                };
+                stream.run(replies).await
+            },
+        ));
     }
     complete(&chat, envelope, replies).await
 }
@@ -325,7 +328,8 @@ impl ChunkStream {
         let mut num_calls = vec![0; replies.len()];
         for index in 0..replies.len() {
             let role = json!({ "role": "assistant", "content": "" });
-            self.send(index, role, None, Value::Null).await?;
+            let opening = Frame::Opening(self.chunk(index, role, None, Value::Null));
+            self.frames.send(opening).await?;
         }
         let events = replies.into_iter().enumerate().map(|(index, reply)| {
             Box::pin(stream::unfold(reply, move |mut reply| async move {
@@ -398,6 +402,17 @@ impl ChunkStream {
         finish_reason: Option<&str>,
         logprobs: Value,
     ) -> Result<(), ClientGone> {
+        let chunk = self.chunk(index, delta, finish_reason, logprobs);
+        self.frames.send(Frame::Data(chunk)).await
+    }
+
+    fn chunk(
+        &self,
+        index: usize,
+        delta: Value,
+        finish_reason: Option<&str>,
+        logprobs: Value,
+    ) -> Value {
         let mut chunk = self.envelope.chunk(json!([{
             "index": index,
             "delta": delta,
@@ -407,7 +422,7 @@ impl ChunkStream {
         if self.include_usage {
             chunk["usage"] = Value::Null;
         }
-        self.frames.send(Frame::Data(chunk)).await
+        chunk
     }
 }
 

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::embedding::{Embedder, InputKind, Priority};
+use crate::embedding::{EmbedderSpec, InputKind, Priority};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
@@ -17,11 +17,13 @@ const MAX_INPUTS: usize = 2048;
 #[derive(Debug, Deserialize)]
 pub struct EmbeddingsRequest {
     model: Option<String>,
-    input: Value,
+    input: Option<Value>,
     encoding_format: Option<String>,
     dimensions: Option<usize>,
     /// Extension: `query` or `passage` puts the model's own instruction before the text.
     input_type: Option<String>,
+    /// Extension: the end of a text that is too long is left out, instead of an error.
+    truncate: Option<bool>,
 }
 
 pub async fn create(
@@ -29,9 +31,7 @@ pub async fn create(
     body: JsonBody<EmbeddingsRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.0;
-    let embedder = context.embedding_model(request.model.as_deref()).await?;
     let texts = texts(request.input)?;
-    check_dimensions(&embedder, request.dimensions)?;
     let as_base64 = match request.encoding_format.as_deref() {
         None | Some("float") => false,
         Some("base64") => true,
@@ -49,27 +49,33 @@ pub async fn create(
             return Err(ApiError::invalid("input_type", message));
         }
     };
-    let embeddings = embedder
-        .embed(texts, kind, Priority::Interactive)
-        .await
-        .map_err(|error| ApiError::from(error).about("input"))?;
-    let data: Vec<Value> = embeddings
-        .vectors
-        .iter()
-        .enumerate()
-        .map(|(index, vector)| {
-            let embedding = if as_base64 {
-                let bytes: Vec<u8> = vector
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
-                json!(STANDARD.encode(bytes))
-            } else {
-                json!(vector)
-            };
-            json!({ "object": "embedding", "index": index, "embedding": embedding })
-        })
-        .collect();
+    if request.dimensions == Some(0) {
+        let message = "dimensions is 0, but must be at least 1";
+        return Err(ApiError::invalid("dimensions", message));
+    }
+    // A mistake is told before a model is loaded for it.
+    let embedder = context.embedding_model(request.model.as_deref()).await?;
+    let dimensions = wanted_dimensions(embedder.spec(), request.dimensions)?;
+    let embedded = match request.truncate.unwrap_or(false) {
+        true => embedder.embed_cut(texts, kind, Priority::Interactive).await,
+        false => embedder.embed(texts, kind, Priority::Interactive).await,
+    };
+    let embeddings = embedded.map_err(|error| ApiError::from(error).about("input"))?;
+    let vectors = embeddings.vectors.into_iter().zip(embeddings.is_cut);
+    let data = vectors.enumerate().map(|(index, (vector, is_cut))| {
+        let vector = shortened(vector, dimensions);
+        let embedding = match as_base64 {
+            true => json!(base64(&vector)),
+            false => json!(vector),
+        };
+        let mut entry = json!({ "object": "embedding", "index": index, "embedding": embedding });
+        // An extension, only where it says something.
+        if is_cut {
+            entry["truncated"] = json!(true);
+        }
+        entry
+    });
+    let data: Vec<Value> = data.collect();
     let num_tokens: usize = embeddings.num_tokens.iter().sum();
     Ok(HttpResponse::Ok().json(json!({
         "object": "list",
@@ -79,30 +85,65 @@ pub async fn create(
     })))
 }
 
-/// Refuses vectors of another length than the model's.
-pub fn check_dimensions(embedder: &Embedder, wanted: Option<usize>) -> Result<(), ApiError> {
-    let dimensions = embedder.spec().dimensions;
-    match wanted.filter(|wanted| *wanted != dimensions) {
-        None => Ok(()),
+/// The length that vectors are to have.
+pub fn wanted_dimensions(spec: &EmbedderSpec, wanted: Option<usize>) -> Result<usize, ApiError> {
+    let full = spec.dimensions;
+    let shorter = &spec.matryoshka_dimensions;
+    match wanted {
+        None => Ok(full),
+        Some(wanted) if wanted == full || shorter.contains(&wanted) => Ok(wanted),
+        Some(wanted) if shorter.is_empty() => Err(ApiError::unsupported(
+            "dimensions",
+            format!(
+                "dimensions is {wanted}, but this model gives {full} and was not trained to be cut shorter"
+            ),
+        )),
         Some(wanted) => {
+            let shorter: Vec<String> = shorter.iter().map(usize::to_string).collect();
             let message = format!(
-                "dimensions is {wanted}, but this model gives {dimensions} and cannot be shortened"
+                "dimensions is {wanted}, but this model gives {full} and can be cut to: {}",
+                shorter.join(", ")
             );
             Err(ApiError::unsupported("dimensions", message))
         }
     }
 }
 
-/// The texts of an `input`.
-pub fn texts(input: Value) -> Result<Vec<String>, ApiError> {
+/// The first numbers of a vector, with length 1 again.
+pub fn shortened(mut vector: Vec<f32>, dimensions: usize) -> Vec<f32> {
+    if dimensions >= vector.len() {
+        return vector;
+    }
+    vector.truncate(dimensions);
+    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|value| *value /= length);
+    }
+    vector
+}
+
+/// The numbers as 32-bit floats, little-endian.
+fn base64(vector: &[f32]) -> String {
+    let bytes = vector.iter().flat_map(|value| value.to_le_bytes());
+    STANDARD.encode(bytes.collect::<Vec<u8>>())
+}
+
+pub fn texts(input: Option<Value>) -> Result<Vec<String>, ApiError> {
     let invalid = |message: &str| ApiError::invalid("input", message);
     let items = match input {
-        Value::String(text) => vec![Value::String(text)],
-        Value::Array(items) => items,
-        _ => return Err(invalid("input must be a string or an array of strings")),
+        None => return Err(invalid("missing required parameter: 'input'")),
+        Some(Value::String(text)) => vec![Value::String(text)],
+        Some(Value::Array(items)) => items,
+        Some(_) => return Err(invalid("input must be a string or an array of strings")),
     };
     if items.is_empty() {
         return Err(invalid("input is empty, but must have at least one text"));
+    }
+    if items.iter().any(|item| item.is_number() || item.is_array()) {
+        return Err(invalid(
+            "input has token ids, which belong to another model's vocabulary; send text (in LangChain: \
+             check_embedding_ctx_length=False)",
+        ));
     }
     if items.len() > MAX_INPUTS {
         return Err(invalid(&format!(
@@ -115,10 +156,6 @@ pub fn texts(input: Value) -> Result<Vec<String>, ApiError> {
             Err(invalid("input has an empty text, which has no embedding"))
         }
         Value::String(text) => Ok(text),
-        Value::Number(_) | Value::Array(_) => Err(invalid(
-            "input has token ids, which belong to another model's vocabulary; send text (in LangChain: \
-             check_embedding_ctx_length=False)",
-        )),
         _ => Err(invalid("input must be a string or an array of strings")),
     };
     items.into_iter().map(text).collect()

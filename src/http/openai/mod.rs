@@ -28,7 +28,6 @@ use actix_web::web::{self, ServiceConfig};
 pub fn routes(config: &mut ServiceConfig) {
     config
         .route("/models", web::get().to(models::list))
-        .route("/models", web::head().to(models::list))
         .route("/models/{id:.*}", web::get().to(models::get))
         .route("/chat/completions", web::post().to(chat::create))
         .route("/completions", web::post().to(completions::create))

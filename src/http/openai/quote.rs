@@ -40,9 +40,10 @@ pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpR
     };
     if request.is_streamed() {
         let include_usage = request.includes_usage();
-        return Ok(sse::respond(move |frames| {
-            stream(frames, envelope, quoted, include_usage)
-        }));
+        return Ok(sse::respond(
+            context.options.sse_keep_alive,
+            move |frames| stream(frames, envelope, quoted, include_usage),
+        ));
     }
     let choice = json!({
         "index": 0,

@@ -1,9 +1,9 @@
-//! `POST /v1/rerank`: documents in the order in which they answer a query, in the shape that Jina and Cohere share; and in
-//! that of text-embeddings-inference for who sends `texts`.
+//! `POST /v1/rerank` and `/v2/rerank`: documents in the order in which they answer a query, in a shape that clients of Jina
+//! and of both versions of Cohere read; and in that of text-embeddings-inference for who sends `texts`.
 
 use std::sync::Arc;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use crate::embedding::{Priority, RerankPair, Score, TooLong};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
+use crate::store::new_id;
 
 /// Documents that one request may carry.
 const MAX_DOCUMENTS: usize = 1000;
@@ -34,6 +35,7 @@ pub struct RerankRequest {
 }
 
 pub async fn create(
+    route: HttpRequest,
     context: web::Data<Context>,
     body: JsonBody<RerankRequest>,
 ) -> Result<HttpResponse, ApiError> {
@@ -58,7 +60,7 @@ pub async fn create(
     }
     let reranker = context.rerank_model(request.model.as_deref()).await?;
     let too_long = match request.truncate.unwrap_or(false) {
-        true => TooLong::CutDocument,
+        true => TooLong::Cut,
         false => TooLong::Refuse,
     };
     let query: Arc<str> = request.query.into();
@@ -100,11 +102,21 @@ pub async fn create(
     });
     let results: Vec<Value> = results.collect();
     let num_tokens: usize = scores.iter().map(|score| score.num_tokens).sum();
+    let version = match route.path().starts_with("/v2/") {
+        true => "2",
+        false => "1",
+    };
     Ok(HttpResponse::Ok().json(json!({
+        "id": new_id("rerank-"),
         "model": reranker.spec().name,
         "object": "list",
         "usage": { "prompt_tokens": num_tokens, "total_tokens": num_tokens },
         "results": results,
+        "meta": {
+            "api_version": { "version": version },
+            // Cohere counts a query with up to a hundred documents as one.
+            "billed_units": { "search_units": documents.len().div_ceil(100) },
+        },
     })))
 }
 

@@ -190,12 +190,20 @@ impl Models {
 
     /// What all chat models together are doing; `None` when none is loaded.
     pub fn engine_stats(&self) -> Option<EngineStats> {
+        let chats = self.loaded_chats().into_iter();
+        let stats = chats.map(|chat| chat.engine().stats());
+        stats.reduce(EngineStats::plus)
+    }
+
+    /// The loaded chat models, by name, to read their counters. They hold no lease: whoever generates asks for
+    /// [`chat`](Self::chat).
+    pub fn loaded_chats(&self) -> Vec<ChatModel> {
         let state = self.pool.state();
         let chats = state.loaded.values().filter_map(|model| match model {
-            LoadedModel::Chat(chat) => Some(chat.engine().stats()),
+            LoadedModel::Chat(chat) => Some(chat.clone()),
             LoadedModel::Embedder(_) | LoadedModel::Reranker(_) => None,
         });
-        chats.reduce(EngineStats::plus)
+        chats.collect()
     }
 
     /// Unloads a model that nobody uses, whatever its time.

@@ -28,9 +28,10 @@ pub async fn create(
     // Searching and fitting the prompt come before the first byte, so that their errors have a status of their own.
     let run = run::prepare(&context, checked).await?;
     if is_streamed {
-        return Ok(sse::respond(move |frames| async move {
-            run.stream(frames).await
-        }));
+        return Ok(sse::respond(
+            context.options.sse_keep_alive,
+            move |frames| async move { run.stream(frames).await },
+        ));
     }
     Ok(HttpResponse::Ok().json(run.complete().await?))
 }
