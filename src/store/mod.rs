@@ -1,7 +1,9 @@
-//! What is remembered: files, their text, vector stores, documents, jobs, chunks, responses, and the search over them.
+//! What is remembered: files, their text, vector stores, documents, jobs, chunks, conversations, responses, and the search over them.
 //! SQLite is the truth; the vector index is a cache that may be deleted at any moment. Never sees a model.
 
+mod chat_completions;
 mod chunks;
+mod conversations;
 mod database;
 mod documents;
 mod error;
@@ -9,10 +11,12 @@ mod extractions;
 mod files;
 mod filter;
 mod index_file;
+mod items;
 mod jobs;
 mod json;
 mod keyword_search;
 mod listing;
+mod processes;
 mod responses;
 mod scope;
 mod shared_index;
@@ -29,7 +33,9 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+pub use chat_completions::StoredCompletion;
 pub use chunks::ChunkRecord;
+pub use conversations::StoredConversation;
 pub use database::create_private_dir;
 pub use documents::{
     Attributes, Chunking, Document, DocumentError, DocumentErrorCode, DocumentStatus, PageWarning,
@@ -39,16 +45,18 @@ pub use error::{Result, StoreError};
 pub use extractions::Extraction;
 pub use files::{Content, NewFile, StoredFile};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
+pub use items::Item;
 pub use jobs::{Job, NewChunk};
 pub use keyword_search::WordFrequencies;
 pub use listing::{ListOptions, Order, Page};
-pub use responses::StoredResponse;
+pub use responses::{StoredResponse, Written};
 pub use scope::SearchScope;
 pub use vector_search::Hit;
 pub use vector_stores::{FileCounts, NewVectorStore, VectorStore, VectorStoreUpdate};
 pub use worker_lock::{WorkerLock, try_worker_lock};
 
 use database::Database;
+use processes::ProcessMark;
 use shared_index::SharedIndex;
 
 /// Which model made the vectors. Chunks of another one are kept but never searched.
@@ -69,6 +77,7 @@ struct Parts {
     embedder: Arc<EmbedderId>,
     index: Arc<SharedIndex>,
     jobs_changed: Notify,
+    process: ProcessMark,
 }
 
 impl Store {
@@ -84,6 +93,7 @@ impl Store {
                 embedder,
                 index,
                 jobs_changed: Notify::new(),
+                process: ProcessMark::new(&dir),
             };
             Ok(Self {
                 parts: Arc::new(parts),

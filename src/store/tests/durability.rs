@@ -246,7 +246,7 @@ async fn a_database_of_a_newer_program_is_refused() {
             error,
             StoreError::NewerSchema {
                 found: 99,
-                supported: 1,
+                supported: 2,
                 ..
             }
         ),
