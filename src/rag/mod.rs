@@ -2,6 +2,7 @@
 //! of HTTP, SQL or tensors.
 
 pub mod answer;
+pub mod attached;
 pub mod chunk;
 pub mod cite;
 pub mod constrain;
@@ -18,6 +19,7 @@ pub mod reply;
 pub mod retrieve;
 pub mod sentence;
 pub mod tools;
+pub mod turns;
 
 use crate::embedding::{Embedder, Pooling};
 use crate::store::Store;
