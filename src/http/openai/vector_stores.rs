@@ -1,7 +1,5 @@
 //! `/v1/vector_stores`: collections of documents, and search in them.
 
-use std::collections::BTreeMap;
-
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -10,6 +8,7 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::openai::filters;
+use crate::http::openai::metadata;
 use crate::http::openai::page::{self, PageQuery};
 use crate::http::openai::parameters::{OneOrMany, refuse};
 use crate::http::openai::vector_store_files::{AttachRequest, ChunkingStrategy, attach_one};
@@ -18,7 +17,6 @@ use crate::store::{NewVectorStore, SearchScope, VectorStore, VectorStoreUpdate};
 
 /// Files that a store may be created with.
 const MAX_FILES: usize = 500;
-const MAX_METADATA: usize = 16;
 /// Accepting what nothing carries out would keep documents that should be gone.
 pub const NO_EXPIRY: &str = "expiry is not served yet; leave out 'expires_after'";
 
@@ -58,7 +56,7 @@ pub async fn create(
     let new = NewVectorStore {
         name: request.name.unwrap_or_default(),
         description: request.description,
-        metadata: checked_metadata(request.metadata.unwrap_or_default())?,
+        metadata: metadata::checked(request.metadata)?,
         expires_after_days: None,
     };
     let created = store.create_vector_store(new).await?;
@@ -73,24 +71,6 @@ pub async fn create(
     }
     let created = store.vector_store(&created.id).await?;
     Ok(HttpResponse::Ok().json(store_json(&created)))
-}
-
-fn checked_metadata(metadata: Map<String, Value>) -> Result<BTreeMap<String, String>, ApiError> {
-    if metadata.len() > MAX_METADATA {
-        let message = format!(
-            "metadata has {} keys, but may have {MAX_METADATA}",
-            metadata.len()
-        );
-        return Err(ApiError::invalid("metadata", message));
-    }
-    let text = |(key, value)| match value {
-        Value::String(text) => Ok((key, text)),
-        _ => Err(ApiError::invalid(
-            format!("metadata.{key}"),
-            format!("metadata.{key} must be a string"),
-        )),
-    };
-    metadata.into_iter().map(text).collect()
 }
 
 pub async fn list(
@@ -130,7 +110,10 @@ pub async fn update(
     refuse("expires_after", &request.expires_after, NO_EXPIRY)?;
     let update = VectorStoreUpdate {
         name: request.name,
-        metadata: request.metadata.map(checked_metadata).transpose()?,
+        metadata: request
+            .metadata
+            .map(|it| metadata::checked(Some(it)))
+            .transpose()?,
         expires_after_days: None,
         description: None,
     };
