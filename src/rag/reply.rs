@@ -172,7 +172,9 @@ fn fit(
         let over = budget.map_or(0, |budget| rendered.0.len().saturating_sub(budget));
         let places = match over {
             0 => Vec::new(),
-            over => turns::oldest(&messages, over, |text| chat.count_tokens(text)),
+            over => turns::oldest(&messages, over, rendered.0.len(), |text| {
+                chat.count_tokens(text)
+            }),
         };
         if places.is_empty() {
             return Ok((rendered, num_dropped));

@@ -3,13 +3,21 @@
 
 use crate::rag::conversation::ChatMessage;
 
-/// The places of the messages that make up the oldest turns, as many whole turns as free about `over` tokens, at least
-/// one. Never what the system said, never the last turn: nothing is left to go when that is all there is.
+/// The places of the messages that make up the oldest turns, as many whole turns as free about `over` of the
+/// `num_tokens` that all messages take in a prompt, at least one. Never what the system said, never the last turn:
+/// nothing is left to go when that is all there is.
 pub fn oldest(
     messages: &[ChatMessage],
     over: usize,
+    num_tokens: usize,
     count_tokens: impl Fn(&str) -> usize,
 ) -> Vec<usize> {
+    let sizes: Vec<usize> = messages
+        .iter()
+        .map(|message| size(message, &count_tokens))
+        .collect();
+    // What the template puts around messages goes with them.
+    let over = over * sizes.iter().sum::<usize>() / num_tokens.max(1);
     let is_question = |message: &ChatMessage| matches!(message, ChatMessage::User(_));
     let last = messages.iter().rposition(is_question).unwrap_or(0);
     let mut freed = 0;
@@ -18,17 +26,24 @@ pub fn oldest(
         if is_question(message) && !places.is_empty() && freed >= over {
             break;
         }
-        freed += match message {
-            ChatMessage::System(_) => continue,
-            ChatMessage::User(content) | ChatMessage::Tool { content, .. } => count_tokens(content),
-            ChatMessage::Assistant { content, calls, .. } => {
-                let calls = calls.iter().map(|call| count_tokens(&call.arguments));
-                count_tokens(content) + calls.sum::<usize>()
-            }
-        };
-        places.push(at);
+        if !matches!(message, ChatMessage::System(_)) {
+            freed += sizes[at];
+            places.push(at);
+        }
     }
     places
+}
+
+fn size(message: &ChatMessage, count_tokens: impl Fn(&str) -> usize) -> usize {
+    match message {
+        ChatMessage::System(content)
+        | ChatMessage::User(content)
+        | ChatMessage::Tool { content, .. } => count_tokens(content),
+        ChatMessage::Assistant { content, calls, .. } => {
+            let calls = calls.iter().map(|call| count_tokens(&call.arguments));
+            count_tokens(content) + calls.sum::<usize>()
+        }
+    }
 }
 
 /// How many items of a response's input a message is: each call is one of its own.
@@ -83,12 +98,16 @@ mod tests {
             says("3", 1),
         ];
         let letters = |text: &str| text.len();
-        assert_eq!(oldest(&messages, 1, letters), [1]);
+        // 39 letters in all; a prompt of as many, so that nothing is scaled.
+        let oldest = |over, num_tokens| oldest(&messages, over, num_tokens, letters);
+        assert_eq!(oldest(1, 39), [1]);
         // hello, one, {}, 12 and 1 have 13 letters.
-        assert_eq!(oldest(&messages, 13, letters), [1, 2, 3, 4, 5]);
-        assert_eq!(oldest(&messages, 14, letters), [1, 2, 3, 4, 5, 7, 8]);
-        assert_eq!(oldest(&messages, 1000, letters), [1, 2, 3, 4, 5, 7, 8]);
-        assert!(oldest(&messages[9..], 1000, letters).is_empty());
+        assert_eq!(oldest(13, 39), [1, 2, 3, 4, 5]);
+        assert_eq!(oldest(14, 39), [1, 2, 3, 4, 5, 7, 8]);
+        assert_eq!(oldest(1000, 39), [1, 2, 3, 4, 5, 7, 8]);
+        // With as much again around the messages, half of what is over is in them.
+        assert_eq!(oldest(26, 78), [1, 2, 3, 4, 5]);
+        assert!(super::oldest(&messages[9..], 1000, 39, letters).is_empty());
         assert_eq!(num_items(&messages[3]), 1);
         assert_eq!(num_items(&messages[10]), 2);
     }

@@ -1,6 +1,7 @@
 //! `/v1/responses`: conversation, and answers from documents through the `file_search` tool.
 
 mod background;
+mod file_search;
 mod input;
 pub mod item;
 mod items;
@@ -21,7 +22,7 @@ use crate::http::sse;
 use request::{Checked, ResponsesRequest};
 
 pub use background::BackgroundTasks;
-pub use request::FileSearch;
+pub use file_search::FileSearch;
 pub use shape::file_citation;
 
 pub async fn create(

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::file_search::FileSearch;
 use super::input::{Conversation, SOURCES};
-use super::request::{Checked, Echo, FileSearch};
+use super::request::{Checked, Echo};
 use super::run::{Run, Source};
 use super::shape::Head;
 use crate::http::error::ApiError;
