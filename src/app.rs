@@ -23,6 +23,7 @@ use crate::http::{self, Context, HttpOptions, NO_CHAT_MODEL, NO_EMBEDDING_MODEL}
 use crate::hub::{ChosenModel, ModelCache, ModelKind, ResolvedModel};
 use crate::llm::gguf::GgufFile;
 use crate::llm::{Decoder, LanguageModel};
+use crate::rag::attached::FileReader;
 use crate::rag::expiry::Expiry;
 use crate::rag::extract::ExtractLimits;
 use crate::rag::generate::ChatModel;
@@ -299,6 +300,8 @@ impl App {
             started_at: unix_now(),
             device: self.device.name().to_string(),
             ingestion: self.ingestion.as_ref().map(Ingestion::watch),
+            files: FileReader::new(std::env::current_exe()?),
+            background: Default::default(),
             notices: self.notices.clone(),
             pull_model: self
                 .settings

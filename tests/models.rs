@@ -226,6 +226,7 @@ fn a_mistaken_request_is_refused_before_the_model_that_it_names_is_loaded() {
     let user = json!([{ "role": "user", "content": "Go" }]);
     let image =
         json!([{ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA==" } }]);
+    let file = json!([{ "type": "file", "file": { "file_data": "AAEC", "filename": "a.exe" } }]);
     for (path, param, fields) in [
         (
             "/v1/chat/completions",
@@ -262,6 +263,26 @@ fn a_mistaken_request_is_refused_before_the_model_that_it_names_is_loaded() {
             "/v1/responses",
             "tool_choice",
             json!({ "input": "Go", "tool_choice": "required" }),
+        ),
+        (
+            "/v1/responses",
+            "truncation",
+            json!({ "input": "Go", "truncation": "some" }),
+        ),
+        (
+            "/v1/responses",
+            "input[0].id",
+            json!({ "input": [{ "type": "item_reference", "id": "msg_nobody" }] }),
+        ),
+        (
+            "/v1/responses",
+            "stream",
+            json!({ "input": "Go", "background": true, "stream": true }),
+        ),
+        (
+            "/v1/chat/completions",
+            "messages[0].content[0].file.file_data",
+            json!({ "messages": [{ "role": "user", "content": file }] }),
         ),
     ] {
         let mut body = fields;

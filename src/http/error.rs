@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::embedding::EmbeddingError;
 use crate::engine::{EngineError, SubmitError};
 use crate::rag::answer::AnswerError;
+use crate::rag::attached::AttachError;
 use crate::rag::constrain::ConstrainError;
+use crate::rag::extract::ExtractError;
 use crate::rag::generate::GenerateError;
 use crate::rag::models::{LoadError, UnloadError};
 use crate::rag::prompt::PromptError;
@@ -145,6 +147,15 @@ impl ApiError {
         Self {
             code: Some("previous_response_not_found"),
             ..Self::invalid("previous_response_id", message)
+        }
+    }
+
+    /// 429: what has a bound has reached it.
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self {
+            code: Some("rate_limit_exceeded"),
+            retry_after: Some(2),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
         }
     }
 
@@ -383,6 +394,29 @@ impl From<StoreError> for ApiError {
             | StoreError::Sqlite(_)
             | StoreError::VectorIndex(_)
             | StoreError::Panicked(_) => Self::internal(message),
+        }
+    }
+}
+
+impl From<AttachError> for ApiError {
+    fn from(error: AttachError) -> Self {
+        let message = error.to_string();
+        match error {
+            AttachError::Store(error) => error.into(),
+            AttachError::Extract(ExtractError::Worker { .. }) => Self::internal(message),
+            AttachError::Extract(
+                ExtractError::UnsupportedFormat { .. }
+                | ExtractError::Empty { .. }
+                | ExtractError::Encrypted
+                | ExtractError::NoText { .. }
+                | ExtractError::Invalid { .. }
+                | ExtractError::TooLarge { .. }
+                | ExtractError::TimedOut { .. }
+                | ExtractError::OutOfMemory { .. }
+                | ExtractError::Crashed { .. },
+            )
+            | AttachError::NoText { .. }
+            | AttachError::TooLong { .. } => Self::malformed(message),
         }
     }
 }

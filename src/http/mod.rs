@@ -28,10 +28,12 @@ use actix_web::{App, HttpServer, web};
 use tokio::task::AbortHandle;
 
 use crate::embedding::{Embedder, Reranker};
+use crate::rag::attached::FileReader;
 use crate::rag::generate::ChatModel;
 use crate::rag::models::{Leased, LoadError, ModelKind};
 use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
 use error::ApiError;
+use openai::responses::BackgroundTasks;
 
 /// What every handler sees.
 pub struct Context {
@@ -43,6 +45,10 @@ pub struct Context {
     pub device: String,
     /// The running ingestion, where there is one.
     pub ingestion: Option<AbortHandle>,
+    /// Reads the files that messages bring.
+    pub files: FileReader,
+    /// Responses that are written while nobody waits.
+    pub background: BackgroundTasks,
     /// What the reader should know about this server, such as that a model is missing.
     pub notices: Vec<String>,
     /// Downloads a model, where the owner lets clients do so.

@@ -8,7 +8,9 @@ use crate::rag::cite::{CitedPiece, MarkerReader, claim_before, supporting_span};
 use crate::rag::generate::{
     ChatModel, EndReason, GenerateError, Generation, GenerationEvent, GenerationOptions,
 };
-use crate::rag::prompt::{self, LeftOut, PromptError, PromptParts, Role, Sources, Turn};
+use crate::rag::prompt::{
+    self, BuiltPrompt, LeftOut, PromptError, PromptParts, Role, Sources, Turn,
+};
 use crate::rag::quote::{self, Quote};
 use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
 use crate::rag::{Workspace, document};
@@ -100,6 +102,29 @@ impl Answer {
         if !retrieved.is_relevant {
             return Ok(Self::not_found(workspace));
         }
+        let (built, options) = Self::prompt(chat, question, retrieved)?;
+        let generation = chat.generate(built.tokens, options)?;
+        Ok(Self {
+            workspace: workspace.clone(),
+            reader: MarkerReader::new(built.passages.iter().map(|passage| passage.number)),
+            passages: built.passages,
+            left_out: built.left_out,
+            sources: built.sources,
+            numbers: built.numbers,
+            is_found: true,
+            confidence: None,
+            generation: Some(generation),
+            written: String::new(),
+            queue: Default::default(),
+        })
+    }
+
+    /// The prompt that `question` is answered from, and how the answer is to be generated.
+    pub fn prompt(
+        chat: &ChatModel,
+        question: Question,
+        retrieved: &Retrieved,
+    ) -> Result<(BuiltPrompt, GenerationOptions), AnswerError> {
         // What the system said stands for the whole conversation, and is not left out with old turns.
         let (system, earlier): (Vec<Turn>, Vec<Turn>) = question
             .earlier
@@ -128,20 +153,7 @@ impl Answer {
             num_public_tokens: built.num_public_tokens,
             ..question.options
         };
-        let generation = chat.generate(built.tokens, options)?;
-        Ok(Self {
-            workspace: workspace.clone(),
-            reader: MarkerReader::new(built.passages.iter().map(|passage| passage.number)),
-            passages: built.passages,
-            left_out: built.left_out,
-            sources: built.sources,
-            numbers: built.numbers,
-            is_found: true,
-            confidence: None,
-            generation: Some(generation),
-            written: String::new(),
-            queue: Default::default(),
-        })
+        Ok((built, options))
     }
 
     /// Answers with the sentence or two of what was retrieved that answer `question`, or says that there are none.

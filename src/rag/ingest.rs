@@ -102,6 +102,13 @@ struct Layout {
     headings: Vec<Heading>,
 }
 
+/// The text of a file that has been read before, as it would be read now.
+pub async fn known_text(store: &Store, file_id: &str) -> Result<Option<ExtractedText>, StoreError> {
+    let stored = store.extraction(file_id).await?;
+    let current = stored.filter(|it| it.extractor_version == EXTRACTOR_VERSION);
+    Ok(current.and_then(decode))
+}
+
 fn encode(document: &ExtractedText) -> Extraction {
     let ExtractedText {
         format,
@@ -314,10 +321,7 @@ impl Worker {
 
     /// The document's text, read anew only when it has not been before.
     async fn text_of(&self, job: &Job) -> Result<ExtractedText, IngestError> {
-        if let Some(stored) = self.store.extraction(&job.file_id).await?
-            && stored.extractor_version == EXTRACTOR_VERSION
-            && let Some(document) = decode(stored)
-        {
+        if let Some(document) = known_text(&self.store, &job.file_id).await? {
             return Ok(document);
         }
         let file = self.store.file(&job.file_id).await?;

@@ -2,6 +2,7 @@
 //! of HTTP, SQL or tensors.
 
 pub mod answer;
+pub mod attached;
 pub mod chunk;
 pub mod cite;
 pub mod constrain;
@@ -20,6 +21,7 @@ pub mod retrieve;
 pub mod sentence;
 pub mod timings;
 pub mod tools;
+pub mod turns;
 
 use crate::embedding::{Embedder, Pooling};
 use crate::store::Store;

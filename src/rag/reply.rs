@@ -14,7 +14,9 @@ use crate::rag::generate::{
 use crate::rag::output::{
     OutputEvent, OutputReader, THINK_END, THINK_START, ThinkingStart, ToolFormat, ToolsRead,
 };
+use crate::rag::prompt::answer_tokens;
 use crate::rag::tools::ToolUse;
+use crate::rag::turns;
 use crate::store::new_id;
 use crate::tokenizer::TemplateError;
 
@@ -35,6 +37,7 @@ pub struct ReplyPlan {
     prompt: Vec<u32>,
     options: GenerationOptions,
     reader: OutputReader,
+    num_dropped_items: usize,
 }
 
 /// Where the prompt leaves the model's thoughts.
@@ -52,6 +55,32 @@ enum Thoughts {
 impl ReplyPlan {
     /// Renders the prompt and compiles what the reply is held to, away from the calling thread.
     pub async fn new(chat: &ChatModel, request: ReplyRequest) -> Result<Self, GenerateError> {
+        Self::planned(chat, request, None).await
+    }
+
+    /// As [`new`](Self::new), but of a conversation that is too long, the oldest turns are left out until the rest and
+    /// an answer fit.
+    pub async fn fitted(chat: &ChatModel, request: ReplyRequest) -> Result<Self, GenerateError> {
+        let context_length = chat.context_length();
+        let answer_tokens = answer_tokens(context_length, request.options.max_tokens);
+        let budget = context_length.saturating_sub(answer_tokens);
+        Self::planned(chat, request, Some(budget)).await
+    }
+
+    pub fn num_prompt_tokens(&self) -> usize {
+        self.prompt.len()
+    }
+
+    /// Items of the conversation that were left out.
+    pub fn num_dropped_items(&self) -> usize {
+        self.num_dropped_items
+    }
+
+    async fn planned(
+        chat: &ChatModel,
+        request: ReplyRequest,
+        budget: Option<usize>,
+    ) -> Result<Self, GenerateError> {
         let ReplyRequest {
             messages,
             extra,
@@ -63,9 +92,14 @@ impl ReplyPlan {
         let dialect = chat.dialect();
         let renderer = chat.clone();
         let offered = tools.clone();
-        let render = move || render(&renderer, &messages, &offered, &extra);
+        let render = move || {
+            fit(&renderer, messages, budget, |messages| {
+                render(&renderer, messages, &offered, &extra)
+            })
+        };
         let rendered = tokio::task::spawn_blocking(render).await;
-        let (prompt, thoughts) = rendered.map_err(|_| TemplateError::TooLong)??;
+        let ((prompt, thoughts), num_dropped_items) =
+            rendered.map_err(|_| TemplateError::TooLong)??;
 
         let thinking = match thoughts {
             Thoughts::None => None,
@@ -96,6 +130,7 @@ impl ReplyPlan {
             prompt,
             options,
             reader: OutputReader::new(thinking, tools_read),
+            num_dropped_items,
         })
     }
 
@@ -122,6 +157,7 @@ impl ReplyPlan {
             prompt: tokenized.map_err(|_| TemplateError::TooLong)?,
             options,
             reader: OutputReader::new(None, None),
+            num_dropped_items: 0,
         })
     }
 
@@ -144,6 +180,7 @@ impl ReplyPlan {
             prompt,
             options,
             reader,
+            ..
         } = self;
         let generations = chat.generate_choices(prompt, options, num_choices)?;
         let reply = |generation| Reply {
@@ -158,12 +195,41 @@ impl ReplyPlan {
     }
 }
 
+type Rendered = (Vec<u32>, Thoughts);
+
+/// The prompt of `messages`, or of what is left of them when the oldest turns go until it has `budget` tokens, and how
+/// many items went. One that is still too long is for the engine to refuse.
+fn fit(
+    chat: &ChatModel,
+    mut messages: Vec<ChatMessage>,
+    budget: Option<usize>,
+    render: impl Fn(&[ChatMessage]) -> Result<Rendered, TemplateError>,
+) -> Result<(Rendered, usize), TemplateError> {
+    let mut num_dropped = 0;
+    loop {
+        let rendered = render(&messages)?;
+        let over = budget.map_or(0, |budget| rendered.0.len().saturating_sub(budget));
+        let places = match over {
+            0 => Vec::new(),
+            over => turns::oldest(&messages, over, rendered.0.len(), |text| {
+                chat.count_tokens(text)
+            }),
+        };
+        if places.is_empty() {
+            return Ok((rendered, num_dropped));
+        }
+        for place in places.into_iter().rev() {
+            num_dropped += turns::num_items(&messages.remove(place));
+        }
+    }
+}
+
 fn render(
     chat: &ChatModel,
     messages: &[ChatMessage],
     tools: &ToolUse,
     extra: &Map<String, Value>,
-) -> Result<(Vec<u32>, Thoughts), TemplateError> {
+) -> Result<Rendered, TemplateError> {
     let dialect = chat.dialect();
     let tools = if tools.is_wanted() {
         tools.tools.as_slice()
@@ -218,7 +284,7 @@ fn shown_tokens(
 }
 
 /// One step of a reply.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ReplyEvent {
     /// For the reader; `tokens` are those of the text since the last such event.
     Text {
@@ -328,32 +394,7 @@ impl Reply {
     pub async fn collect(mut self) -> Result<Replied, GenerateError> {
         let mut replied = Replied::default();
         while let Some(event) = self.next().await {
-            match event? {
-                ReplyEvent::Text { text, tokens } => {
-                    replied.text.push_str(&text);
-                    replied.tokens.extend(tokens);
-                }
-                ReplyEvent::Reasoning(thought) => replied.reasoning.push_str(&thought),
-                ReplyEvent::ToolCall { id, name, .. } => replied.calls.push(PastCall {
-                    id,
-                    name,
-                    arguments: String::new(),
-                }),
-                ReplyEvent::ToolArguments { index, fragment } => {
-                    if let Some(call) = replied.calls.get_mut(index) {
-                        call.arguments.push_str(&fragment);
-                    }
-                }
-                ReplyEvent::Finished {
-                    reason,
-                    usage,
-                    num_reasoning_tokens,
-                } => {
-                    replied.reason = Some(reason);
-                    replied.usage = usage;
-                    replied.num_reasoning_tokens = num_reasoning_tokens;
-                }
-            }
+            replied.add(event?);
         }
         replied.stopped_by = self.stopped_by().map(str::to_owned);
         replied.first_token_at = self.first_token_at();
@@ -376,4 +417,36 @@ pub struct Replied {
     pub first_token_at: Option<Instant>,
     pub usage: Usage,
     pub num_reasoning_tokens: usize,
+}
+
+impl Replied {
+    /// Adds the next event.
+    pub fn add(&mut self, event: ReplyEvent) {
+        match event {
+            ReplyEvent::Text { text, tokens } => {
+                self.text.push_str(&text);
+                self.tokens.extend(tokens);
+            }
+            ReplyEvent::Reasoning(thought) => self.reasoning.push_str(&thought),
+            ReplyEvent::ToolCall { id, name, .. } => self.calls.push(PastCall {
+                id,
+                name,
+                arguments: String::new(),
+            }),
+            ReplyEvent::ToolArguments { index, fragment } => {
+                if let Some(call) = self.calls.get_mut(index) {
+                    call.arguments.push_str(&fragment);
+                }
+            }
+            ReplyEvent::Finished {
+                reason,
+                usage,
+                num_reasoning_tokens,
+            } => {
+                self.reason = Some(reason);
+                self.usage = usage;
+                self.num_reasoning_tokens = num_reasoning_tokens;
+            }
+        }
+    }
 }

@@ -1,8 +1,10 @@
-//! What is remembered: files, uploads, their text, vector stores, documents, batches, jobs, chunks, responses, and the
-//! search over them.
+//! What is remembered: files, uploads, their text, vector stores, documents, batches, jobs, chunks, conversations,
+//! responses, chat completions, and the search over them.
 //! SQLite is the truth; the vector index is a cache that may be deleted at any moment. Never sees a model.
 
+mod chat_completions;
 mod chunks;
+mod conversations;
 mod database;
 mod documents;
 mod error;
@@ -12,10 +14,12 @@ mod file_batches;
 mod files;
 mod filter;
 mod index_file;
+mod items;
 mod jobs;
 mod json;
 mod keyword_search;
 mod listing;
+mod processes;
 mod responses;
 mod scope;
 mod shared_index;
@@ -33,7 +37,9 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+pub use chat_completions::StoredCompletion;
 pub use chunks::ChunkRecord;
+pub use conversations::StoredConversation;
 pub use database::create_private_dir;
 pub use documents::{
     Attributes, Chunking, Document, DocumentError, DocumentErrorCode, DocumentStatus, NewDocument,
@@ -44,10 +50,11 @@ pub use extractions::Extraction;
 pub use file_batches::FileBatch;
 pub use files::{Content, NewFile, StoredFile};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
+pub use items::Item;
 pub use jobs::{Job, NewChunk};
 pub use keyword_search::WordFrequencies;
 pub use listing::{ListOptions, Order, Page};
-pub use responses::StoredResponse;
+pub use responses::{StoredResponse, Written};
 pub use scope::SearchScope;
 pub use uploads::{NewUpload, Upload, UploadPart, UploadStatus};
 pub use vector_search::Hit;
@@ -55,6 +62,7 @@ pub use vector_stores::{FileCounts, NewVectorStore, VectorStore, VectorStoreUpda
 pub use worker_lock::{WorkerLock, try_worker_lock};
 
 use database::Database;
+use processes::ProcessMark;
 use shared_index::SharedIndex;
 
 /// Which model made the vectors. Chunks of another one are kept but never searched.
@@ -75,6 +83,7 @@ struct Parts {
     embedder: Arc<EmbedderId>,
     index: Arc<SharedIndex>,
     jobs_changed: Notify,
+    process: ProcessMark,
 }
 
 impl Store {
@@ -90,6 +99,7 @@ impl Store {
                 embedder,
                 index,
                 jobs_changed: Notify::new(),
+                process: ProcessMark::new(&dir),
             };
             Ok(Self {
                 parts: Arc::new(parts),

@@ -3,9 +3,10 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::Value;
 
-use super::Store;
 use super::error::{Result, StoreError};
+use super::items::{self, Item, Place};
 use super::json::Json;
+use super::{Store, conversations};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredResponse {
@@ -16,33 +17,90 @@ pub struct StoredResponse {
     pub input: Value,
     /// The response this one continues, which may have been deleted since.
     pub previous_id: Option<String>,
+    /// The process that works on it (`processes.rs`); `None` once it has ended.
+    pub owner: Option<String>,
+}
+
+/// What is to be remembered of a response that has been written.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// `None` where only the conversation remembers it.
+    pub response: Option<StoredResponse>,
+    pub input: Vec<Item>,
+    pub output: Vec<Item>,
+    /// Both are appended to it.
+    pub conversation_id: Option<String>,
 }
 
 impl Store {
-    /// Keeps a response, in the place of an earlier one with the same id.
-    pub async fn save_response(&self, response: StoredResponse) -> Result<()> {
-        let sql = "INSERT OR REPLACE INTO responses (id, created_at, body, input, previous_id) VALUES (?, ?, ?, ?, ?)";
-        let save = move |tx: &Transaction| {
-            let StoredResponse {
-                id,
-                created_at,
-                body,
-                input,
-                previous_id,
-            } = response;
-            tx.execute(
-                sql,
-                params![id, created_at, Json(body), Json(input), previous_id],
-            )?;
+    /// Keeps a response that is still to be written, with the items that it is given.
+    pub async fn begin_response(&self, response: StoredResponse, input: Vec<Item>) -> Result<()> {
+        let begin = move |tx: &Transaction| {
+            insert(tx, &response)?;
+            items::append(tx, Place::Response(&response.id), true, &input)?;
             Ok(())
         };
+        self.database().write(begin).await
+    }
+
+    /// Replaces what is shown of a response that has not ended. False when it has, or is deleted.
+    pub async fn update_response(&self, id: &str, body: Value) -> Result<bool> {
+        let sql = "UPDATE responses SET body = ? WHERE id = ? AND owner IS NOT NULL";
+        self.change_response(sql, id, body).await
+    }
+
+    /// Ends a response that has not ended. False when it has, or is deleted: the first to end it decides.
+    pub async fn end_response(&self, id: &str, body: Value) -> Result<bool> {
+        let sql = "UPDATE responses SET body = ?, owner = NULL WHERE id = ? AND owner IS NOT NULL";
+        self.change_response(sql, id, body).await
+    }
+
+    async fn change_response(&self, sql: &'static str, id: &str, body: Value) -> Result<bool> {
+        let id = id.to_owned();
+        let change = move |tx: &Transaction| Ok(tx.execute(sql, params![Json(body), id])? == 1);
+        self.database().write(change).await
+    }
+
+    /// Keeps a response that was written at once.
+    pub async fn save_written(&self, written: Written) -> Result<()> {
+        let save = move |tx: &Transaction| {
+            if let Some(response) = &written.response {
+                let place = Place::Response(&response.id);
+                insert(tx, response)?;
+                items::append(tx, place, true, &written.input)?;
+                items::append(tx, place, false, &written.output)?;
+            }
+            continue_conversation(tx, &written)
+        };
         self.database().write(save).await
+    }
+
+    /// Keeps what was written for a response that was begun with its input. Nothing is kept, and false is the answer,
+    /// when it has ended meanwhile.
+    pub async fn finish_response(&self, written: Written) -> Result<bool> {
+        let finish = move |tx: &Transaction| {
+            let Some(response) = &written.response else {
+                return Ok(false);
+            };
+            let sql = "UPDATE responses SET body = ?, input = ?, owner = NULL WHERE id = ? AND owner IS NOT NULL";
+            let changed = tx.execute(
+                sql,
+                params![Json(&response.body), Json(&response.input), response.id],
+            )?;
+            if changed == 0 {
+                return Ok(false);
+            }
+            items::append(tx, Place::Response(&response.id), false, &written.output)?;
+            continue_conversation(tx, &written)?;
+            Ok(true)
+        };
+        self.database().write(finish).await
     }
 
     pub async fn response(&self, id: &str) -> Result<StoredResponse> {
         let id = id.to_owned();
         let read = move |tx: &Transaction| {
-            let sql = "SELECT id, created_at, body, input, previous_id FROM responses WHERE id = ?";
+            let sql = "SELECT id, created_at, body, input, previous_id, owner FROM responses WHERE id = ?";
             let found = tx.prepare_cached(sql)?.query_row([&id], |row| {
                 Ok(StoredResponse {
                     id: row.get(0)?,
@@ -50,6 +108,7 @@ impl Store {
                     body: row.get::<_, Json<_>>(2)?.0,
                     input: row.get::<_, Json<_>>(3)?.0,
                     previous_id: row.get(4)?,
+                    owner: row.get(5)?,
                 })
             });
             found
@@ -69,4 +128,28 @@ impl Store {
         };
         self.database().write(delete).await
     }
+}
+
+fn insert(tx: &Transaction, response: &StoredResponse) -> Result<()> {
+    let sql = "INSERT INTO responses (id, created_at, body, input, previous_id, owner) VALUES (?, ?, ?, ?, ?, ?)";
+    tx.execute(
+        sql,
+        params![
+            response.id,
+            response.created_at,
+            Json(&response.body),
+            Json(&response.input),
+            response.previous_id,
+            response.owner
+        ],
+    )?;
+    Ok(())
+}
+
+fn continue_conversation(tx: &Transaction, written: &Written) -> Result<()> {
+    if let Some(id) = &written.conversation_id {
+        conversations::append(tx, id, &written.input)?;
+        conversations::append(tx, id, &written.output)?;
+    }
+    Ok(())
 }

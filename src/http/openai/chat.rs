@@ -1,6 +1,7 @@
 //! `POST /v1/chat/completions`, streamed and not.
 
 pub(super) mod messages;
+pub mod stored;
 
 use actix_web::{HttpResponse, web};
 use futures_util::{StreamExt, stream};
@@ -21,6 +22,7 @@ use crate::rag::generate::{ChatModel, EndReason, GenerateError};
 use crate::rag::reply::{Replied, Reply, ReplyEvent, ReplyPlan, ReplyRequest};
 use crate::store::{new_id, unix_now};
 use messages::Message;
+use stored::Keeper;
 
 pub use messages::Content;
 
@@ -54,6 +56,8 @@ pub struct ChatRequest {
     guided_choice: Option<Vec<String>>,
     chat_template_kwargs: Option<Map<String, Value>>,
     reasoning_effort: Option<String>,
+    store: Option<bool>,
+    metadata: Option<Map<String, Value>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,6 +130,7 @@ pub async fn create(
     body: JsonParts<ChatRequest, SamplingFields>,
 ) -> Result<HttpResponse, ApiError> {
     let JsonParts(mut request, sampling) = body;
+    let sampling_seen = stored::sampling_json(&sampling);
     refuse_unserved(&request)?;
     let (is_streamed, include_usage) = (request.is_streamed(), request.includes_usage());
     let num_choices = request.n.unwrap_or(1);
@@ -154,6 +159,7 @@ pub async fn create(
         request.structured_outputs.take(),
         guide,
     )?;
+    let keeper = Keeper::new(&context, &mut request, &sampling_seen)?;
     if context.is_quote_model(request.model.as_deref()) {
         let unserved = [
             ("n", num_choices > 1),
@@ -167,9 +173,11 @@ pub async fn create(
             );
             return Err(ApiError::unsupported(*param, message));
         }
-        return quote::create(&context, request).await;
+        messages::read_files(&context, &mut request.messages).await?;
+        return quote::create(&context, request, keeper).await;
     }
     let held_by = shape.as_ref().map_or("tools", |(_, field)| *field);
+    messages::read_files(&context, &mut request.messages).await?;
     let messages = messages::checked(request.messages)?;
     let chat = context.chat_model(request.model.as_deref()).await?;
     let mut extra = request.chat_template_kwargs.unwrap_or_default();
@@ -207,12 +215,13 @@ pub async fn create(
                     envelope,
                     include_usage,
                     frames,
+                    keeper,
                 };
                 stream.run(replies).await
             },
         ));
     }
-    complete(&chat, envelope, replies).await
+    complete(&chat, envelope, replies, keeper).await
 }
 
 fn refuse_unserved(request: &ChatRequest) -> Result<(), ApiError> {
@@ -229,7 +238,11 @@ fn refuse_unserved(request: &ChatRequest) -> Result<(), ApiError> {
     )
 }
 
-fn wanted_logprobs(logprobs: Option<bool>, top: Option<u32>) -> Result<Option<usize>, ApiError> {
+/// How many alternatives are wanted with the log-probabilities; `None` where these are not.
+pub fn wanted_logprobs(
+    logprobs: Option<bool>,
+    top: Option<u32>,
+) -> Result<Option<usize>, ApiError> {
     let top_logprobs = top.unwrap_or(0);
     if top_logprobs > MAX_TOP_LOGPROBS {
         let message =
@@ -250,9 +263,19 @@ async fn complete(
     chat: &ChatModel,
     envelope: Envelope,
     replies: Vec<Reply>,
+    keeper: Option<Keeper>,
 ) -> Result<HttpResponse, ApiError> {
     let finished =
         futures_util::future::try_join_all(replies.into_iter().map(Reply::collect)).await?;
+    let mut completion = whole(chat, &envelope, finished);
+    if let Some(keeper) = keeper {
+        completion = keeper.keep(completion).await?;
+    }
+    Ok(HttpResponse::Ok().json(completion))
+}
+
+/// The completion that finished replies make.
+fn whole(chat: &ChatModel, envelope: &Envelope, finished: Vec<Replied>) -> Value {
     let mut spent = Spent::default();
     let mut choices = Vec::new();
     for (index, replied) in finished.into_iter().enumerate() {
@@ -267,7 +290,7 @@ async fn complete(
             "message": message_json(replied),
         }));
     }
-    Ok(HttpResponse::Ok().json(envelope.completion(&choices, spent.json())))
+    envelope.completion(&choices, spent.json())
 }
 
 fn message_json(replied: Replied) -> Value {
@@ -321,10 +344,13 @@ struct ChunkStream {
     envelope: Envelope,
     include_usage: bool,
     frames: Frames,
+    /// Where the completion is to be kept.
+    keeper: Option<Keeper>,
 }
 
 impl ChunkStream {
-    async fn run(self, replies: Vec<Reply>) -> Result<(), ClientGone> {
+    async fn run(mut self, replies: Vec<Reply>) -> Result<(), ClientGone> {
+        let mut replied: Vec<Replied> = replies.iter().map(|_| Replied::default()).collect();
         let mut num_calls = vec![0; replies.len()];
         for index in 0..replies.len() {
             let role = json!({ "role": "assistant", "content": "" });
@@ -347,6 +373,9 @@ impl ChunkStream {
                     return self.frames.send(error).await;
                 }
             };
+            if self.keeper.is_some() {
+                replied[index].add(event.clone());
+            }
             let mut logprobs = Value::Null;
             let mut finished = None;
             let delta = match event {
@@ -386,6 +415,12 @@ impl ChunkStream {
                 }
             };
             self.send(index, delta, finished, logprobs).await?;
+        }
+        if let Some(keeper) = self.keeper.take() {
+            let kept = keeper.keep(whole(&self.chat, &self.envelope, replied));
+            if let Err(error) = kept.await {
+                return self.frames.send(Frame::Data(error.body())).await;
+            }
         }
         if self.include_usage {
             let mut chunk = self.envelope.chunk(json!([]));
@@ -451,23 +486,22 @@ pub fn usage_json(usage: &Usage) -> Value {
 }
 
 fn logprobs_json(chat: &ChatModel, tokens: &[GeneratedToken]) -> Value {
+    json!({ "content": token_logprobs(chat, tokens), "refusal": null })
+}
+
+/// What each token's probability was, and that of others in its place; nothing of tokens for which it is not known.
+pub fn token_logprobs(chat: &ChatModel, tokens: &[GeneratedToken]) -> Vec<Value> {
     let entry = |id: u32, logprob: f32| {
         let bytes = chat.tokenizer().token_bytes(id).unwrap_or_default();
         json!({ "token": String::from_utf8_lossy(bytes), "logprob": logprob, "bytes": bytes })
     };
-    let content: Vec<Value> = tokens
-        .iter()
-        .filter_map(|token| {
-            let logprob = token.logprob.as_ref()?;
-            let mut value = entry(token.id, logprob.logprob);
-            let top: Vec<Value> = logprob
-                .alternatives
-                .iter()
-                .map(|one| entry(one.id, one.logprob))
-                .collect();
-            value["top_logprobs"] = json!(top);
-            Some(value)
-        })
-        .collect();
-    json!({ "content": content, "refusal": null })
+    let known = tokens.iter().filter_map(|token| {
+        let logprob = token.logprob.as_ref()?;
+        let mut value = entry(token.id, logprob.logprob);
+        let others = logprob.alternatives.iter();
+        let top = others.map(|one| entry(one.id, one.logprob));
+        value["top_logprobs"] = top.collect();
+        Some(value)
+    });
+    known.collect()
 }

@@ -3,9 +3,11 @@
 pub mod attributes;
 pub mod chat;
 pub mod completions;
+pub mod conversations;
 pub mod embeddings;
 pub mod expiry;
 pub mod file_batches;
+pub mod file_parts;
 pub mod files;
 pub mod filters;
 pub mod form;
@@ -25,19 +27,61 @@ pub mod vector_stores;
 
 use actix_web::web::{self, ServiceConfig};
 
+use chat::stored;
+
 pub fn routes(config: &mut ServiceConfig) {
     config
         .route("/models", web::get().to(models::list))
         .route("/models/{id:.*}", web::get().to(models::get))
         .route("/chat/completions", web::post().to(chat::create))
+        .route("/chat/completions", web::get().to(stored::list))
+        .route("/chat/completions/{id}", web::get().to(stored::get))
+        .route("/chat/completions/{id}", web::post().to(stored::update))
+        .route("/chat/completions/{id}", web::delete().to(stored::delete))
+        .route(
+            "/chat/completions/{id}/messages",
+            web::get().to(stored::messages),
+        )
         .route("/completions", web::post().to(completions::create))
         .route("/embeddings", web::post().to(embeddings::create))
         .route("/rerank", web::post().to(rerank::create))
         .route("/tokenize", web::post().to(tokenize::tokenize))
         .route("/detokenize", web::post().to(tokenize::detokenize))
         .route("/responses", web::post().to(responses::create))
+        .route(
+            "/responses/input_tokens",
+            web::post().to(responses::input_tokens),
+        )
         .route("/responses/{id}", web::get().to(responses::get))
         .route("/responses/{id}", web::delete().to(responses::delete))
+        .route("/responses/{id}/cancel", web::post().to(responses::cancel))
+        .route(
+            "/responses/{id}/input_items",
+            web::get().to(responses::input_items),
+        )
+        .route("/conversations", web::post().to(conversations::create))
+        .route("/conversations/{id}", web::get().to(conversations::get))
+        .route("/conversations/{id}", web::post().to(conversations::update))
+        .route(
+            "/conversations/{id}",
+            web::delete().to(conversations::delete),
+        )
+        .route(
+            "/conversations/{id}/items",
+            web::post().to(conversations::add_items),
+        )
+        .route(
+            "/conversations/{id}/items",
+            web::get().to(conversations::list_items),
+        )
+        .route(
+            "/conversations/{id}/items/{item}",
+            web::get().to(conversations::get_item),
+        )
+        .route(
+            "/conversations/{id}/items/{item}",
+            web::delete().to(conversations::delete_item),
+        )
         .route("/files", web::post().to(files::create))
         .route("/files", web::get().to(files::list))
         .route("/files/{id}", web::get().to(files::get))

@@ -1,5 +1,7 @@
 //! Cursor pages of lists, as OpenAI clients follow them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -45,6 +47,72 @@ impl PageQuery {
             after: self.after.clone(),
             before: self.before.clone(),
         })
+    }
+}
+
+/// The query string of a list whose parameters may be repeated, as `include[]=a&include[]=b`, or have names of their
+/// own, as `metadata[topic]=x`.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct ListQuery(Vec<(String, String)>);
+
+impl ListQuery {
+    /// The page asked for: `default` items, at most `max`.
+    pub fn request(&self, default: usize, max: usize) -> Result<ListOptions, ApiError> {
+        let limit = self.value("limit").map(|limit| {
+            let number = limit.parse();
+            number.map_err(|_| {
+                let message = format!("limit is '{limit}', but must be a number");
+                ApiError::invalid("limit", message)
+            })
+        });
+        let query = PageQuery {
+            limit: limit.transpose()?,
+            order: self.value("order").map(str::to_owned),
+            after: self.value("after").map(str::to_owned),
+            before: self.value("before").map(str::to_owned),
+            filter: None,
+            purpose: None,
+        };
+        query.request(default, max)
+    }
+
+    /// The page asked for of a list that begins with the oldest unless it is asked for otherwise.
+    pub fn ascending(&self) -> Result<ListOptions, ApiError> {
+        let mut list = self.request(20, 100)?;
+        if self.value("order").is_none() {
+            list.order = Order::Asc;
+        }
+        Ok(list)
+    }
+
+    /// The last value of this name; an empty one counts as absent.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let pairs = self.0.iter().rev().filter(|(_, value)| !value.is_empty());
+        let mut values = pairs.filter(|(key, _)| key == name);
+        values.next().map(|(_, value)| value.as_str())
+    }
+
+    /// What is to be shown besides the usual.
+    pub fn include(&self) -> Vec<&str> {
+        let is_include = |key: &str| key == "include" || key.starts_with("include[");
+        let pairs = self.0.iter().filter(|(key, _)| is_include(key));
+        pairs.flat_map(|(_, value)| value.split(',')).collect()
+    }
+
+    /// The pairs `metadata[key]=value`.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        let key = |name: &str| {
+            Some(
+                name.strip_prefix("metadata[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
+        };
+        let pairs = self.0.iter();
+        pairs
+            .filter_map(|(name, value)| Some((key(name)?, value.clone())))
+            .collect()
     }
 }
 

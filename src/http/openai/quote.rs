@@ -4,6 +4,7 @@
 use actix_web::HttpResponse;
 use serde_json::{Value, json};
 
+use super::chat::stored::Keeper;
 use super::chat::{ChatRequest, Envelope, finish_reason, usage_json};
 use super::responses::FileSearch;
 use super::responses::file_citation;
@@ -15,7 +16,11 @@ use crate::rag::QUOTE_MODEL;
 use crate::rag::answer::{Answer, AnswerEvent};
 use crate::store::{new_id, unix_now};
 
-pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpResponse, ApiError> {
+pub async fn create(
+    context: &Context,
+    mut request: ChatRequest,
+    keeper: Option<Keeper>,
+) -> Result<HttpResponse, ApiError> {
     let question = request.take_question()?;
     let search = FileSearch::everything(context).await?;
     let workspace = &context.workspace;
@@ -38,13 +43,6 @@ pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpR
         fingerprint: context.fingerprint(),
         with_logprobs: false,
     };
-    if request.is_streamed() {
-        let include_usage = request.includes_usage();
-        return Ok(sse::respond(
-            context.options.sse_keep_alive,
-            move |frames| stream(frames, envelope, quoted, include_usage),
-        ));
-    }
     let choice = json!({
         "index": 0,
         "message": {
@@ -58,7 +56,18 @@ pub async fn create(context: &Context, mut request: ChatRequest) -> Result<HttpR
         "logprobs": null,
         "finish_reason": finish_reason(None),
     });
-    Ok(HttpResponse::Ok().json(envelope.completion(&[choice], usage_json(&quoted.usage))))
+    let mut completion = envelope.completion(&[choice], usage_json(&quoted.usage));
+    if let Some(keeper) = keeper {
+        completion = keeper.keep(completion).await?;
+    }
+    if request.is_streamed() {
+        let include_usage = request.includes_usage();
+        return Ok(sse::respond(
+            context.options.sse_keep_alive,
+            move |frames| stream(frames, envelope, quoted, include_usage),
+        ));
+    }
+    Ok(HttpResponse::Ok().json(completion))
 }
 
 #[derive(Default)]

@@ -292,12 +292,13 @@ async fn a_response_is_kept_until_deleted() {
         body: serde_json::json!({"output": ["ä", 1.5, null]}),
         input: serde_json::json!([{"role": "user"}]),
         previous_id: Some("resp_0".to_owned()),
+        owner: None,
     };
-    open(dir.path())
-        .await
-        .save_response(response.clone())
-        .await
-        .unwrap();
+    let written = Written {
+        response: Some(response.clone()),
+        ..Written::default()
+    };
+    open(dir.path()).await.save_written(written).await.unwrap();
     let store = open(dir.path()).await;
     assert_eq!(store.response("resp_1").await.unwrap(), response);
     store.delete_response("resp_1").await.unwrap();

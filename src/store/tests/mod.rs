@@ -1,5 +1,6 @@
 //! The store as its users see it: real files in temporary folders.
 
+mod conversations;
 mod documents;
 mod durability;
 mod files;

@@ -1,44 +1,60 @@
 //! The messages of a chat request, checked one by one.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::openai::file_parts::FilePart;
 use crate::rag::conversation::{ChatMessage, PastCall};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Message {
     role: String,
     content: Option<Content>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<Vec<ToolCall>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<String>,
 }
 
-/// Text, or parts of which only text is served.
-#[derive(Debug, Deserialize)]
+/// Text, or parts of which text is served, and files in what a user says.
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Part {
     #[serde(rename = "type")]
     kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<FilePart>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 struct ToolCall {
     id: Option<String>,
+    #[serde(rename = "type", default = "function")]
+    kind: String,
     function: CalledFunction,
 }
 
-#[derive(Debug, Deserialize)]
+fn function() -> String {
+    "function".into()
+}
+
+#[derive(Debug, Deserialize, Serialize)]
 struct CalledFunction {
     name: String,
     /// JSON text; some clients send the object itself.
@@ -66,14 +82,40 @@ impl Content {
                 }
                 "refusal" => text.push_str(&part.refusal.unwrap_or_default()),
                 other => {
-                    let message =
-                        format!("{here} is of type '{other}', but this model takes only text");
+                    let message = format!(
+                        "{here} is of type '{other}', but this model takes only text, and files as their text in \
+                         messages of role 'user'"
+                    );
                     return Err(ApiError::unsupported(here, message));
                 }
             }
         }
         Ok(text)
     }
+}
+
+/// Puts the text of files in their place in what users say.
+pub async fn read_files(context: &Context, messages: &mut [Message]) -> Result<(), ApiError> {
+    for (at, message) in messages.iter_mut().enumerate() {
+        let Some(Content::Parts(parts)) = &mut message.content else {
+            continue;
+        };
+        if message.role != "user" {
+            continue;
+        }
+        for (part_at, part) in parts.iter_mut().enumerate() {
+            if part.kind != "file" {
+                continue;
+            }
+            let param = format!("messages[{at}].content[{part_at}].file");
+            let file = part.file.take().ok_or_else(|| {
+                ApiError::invalid(&param, format!("missing required parameter: '{param}'"))
+            })?;
+            part.text = Some(file.into_text(context, &param).await?);
+            part.kind = "text".into();
+        }
+    }
+    Ok(())
 }
 
 /// The whole conversation.

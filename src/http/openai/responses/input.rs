@@ -1,4 +1,4 @@
-//! The input of a response: text, or items, and what a stored response is continued with.
+//! What a model reads: the messages that items make, and what stored responses and conversations bring with them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::http::error::ApiError;
 use crate::http::openai::chat::Content;
 use crate::rag::conversation::{ChatMessage, PastCall};
 use crate::rag::prompt::{Role, Sources, Turn};
-use crate::store::StoreError;
+use crate::store::{Item, StoreError};
 
 /// A conversation, with the sources that its questions were shown with.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +20,7 @@ pub struct Conversation {
 }
 
 /// Where a stored question has its sources.
-const SOURCES: &str = "sources";
+pub const SOURCES: &str = "sources";
 
 impl Conversation {
     /// What a stored response continues, its own answer included.
@@ -32,21 +32,57 @@ impl Conversation {
             }
             Err(error) => return Err(error.into()),
         };
+        if stored.owner.is_some() {
+            let message =
+                format!("the response '{id}' has not ended yet; wait for it or cancel it");
+            return Err(ApiError::invalid("previous_response_id", message));
+        }
         let mut conversation = Self::default();
         let Value::Array(items) = stored.input else {
             return Ok(conversation);
         };
-        for (at, mut item) in items.into_iter().enumerate() {
-            // Only what we stored names sources: a caller's items cannot bring in documents.
-            let sources = item[SOURCES].take();
-            add(item, &format!("input[{at}]"), &mut conversation.messages)?;
-            // What an earlier version stored has none.
-            if let Ok(sources) = serde_json::from_value(sources) {
-                let place = conversation.messages.len().saturating_sub(1);
-                conversation.sources.insert(place, sources);
+        for (at, item) in items.into_iter().enumerate() {
+            conversation.add_stored(item, at)?;
+        }
+        Ok(conversation)
+    }
+
+    /// What a stored conversation holds so far.
+    pub async fn stored(context: &Context, id: &str) -> Result<Self, ApiError> {
+        let items = context.workspace.store.conversation_items(id).await?;
+        let mut conversation = Self::default();
+        for (at, item) in items.into_iter().enumerate() {
+            match item.read_as {
+                Some(read_as) => conversation.add_stored(read_as, at)?,
+                None => add(
+                    item.body,
+                    &format!("items[{at}]"),
+                    &mut conversation.messages,
+                )?,
             }
         }
         Ok(conversation)
+    }
+
+    /// Adds what was stored for the model to read. Only that names sources: a caller's items cannot bring in documents.
+    fn add_stored(&mut self, mut item: Value, at: usize) -> Result<(), ApiError> {
+        let sources = item[SOURCES].take();
+        add(item, &format!("input[{at}]"), &mut self.messages)?;
+        // What an earlier version stored has none.
+        if let Ok(sources) = serde_json::from_value(sources) {
+            let place = self.messages.len().saturating_sub(1);
+            self.sources.insert(place, sources);
+        }
+        Ok(())
+    }
+
+    /// Adds the items of a request, which have been checked.
+    pub fn extend(&mut self, items: &[Item]) -> Result<(), ApiError> {
+        for (at, item) in items.iter().enumerate() {
+            let read = item.read_as.as_ref().unwrap_or(&item.body);
+            add(read.clone(), &format!("input[{at}]"), &mut self.messages)?;
+        }
+        Ok(())
     }
 
     /// Takes note of the sources that the last message was shown with.
@@ -109,32 +145,8 @@ impl Conversation {
     }
 }
 
-/// The messages of `input`: text, or items of which searches are passed over.
-pub fn messages(input: Option<Value>) -> Result<Vec<ChatMessage>, ApiError> {
-    let items = match input {
-        Some(Value::String(text)) => return Ok(vec![ChatMessage::User(text)]),
-        Some(Value::Array(items)) => items,
-        None | Some(Value::Null) => {
-            return Err(ApiError::invalid(
-                "input",
-                "missing required parameter: 'input'",
-            ));
-        }
-        Some(_) => {
-            return Err(ApiError::invalid(
-                "input",
-                "input must be a string or an array of items",
-            ));
-        }
-    };
-    let mut messages = Vec::new();
-    for (at, item) in items.into_iter().enumerate() {
-        add(item, &format!("input[{at}]"), &mut messages)?;
-    }
-    Ok(messages)
-}
-
-fn add(item: Value, param: &str, messages: &mut Vec<ChatMessage>) -> Result<(), ApiError> {
+/// Adds an item to the messages; searches and thoughts are passed over.
+pub fn add(item: Value, param: &str, messages: &mut Vec<ChatMessage>) -> Result<(), ApiError> {
     match item["type"].as_str() {
         None | Some("message") => messages.push(message(&item, param)?),
         Some("file_search_call" | "reasoning") => {}
@@ -161,8 +173,8 @@ fn add(item: Value, param: &str, messages: &mut Vec<ChatMessage>) -> Result<(), 
         }),
         Some(other) => {
             let message = format!(
-                "{param} is of type '{other}', which is not served yet; served are 'message', \
-                 'function_call' and 'function_call_output'"
+                "{param} is of type '{other}', which is not served yet; served are 'message', 'function_call', \
+                 'function_call_output', 'reasoning', 'file_search_call' and 'item_reference'"
             );
             return Err(ApiError::unsupported(param, message));
         }

@@ -22,6 +22,7 @@ enum Open {
         id: String,
         text: String,
         annotations: Vec<Value>,
+        logprobs: Vec<Value>,
     },
     Call {
         id: String,
@@ -52,16 +53,30 @@ impl Items {
         Ok(())
     }
 
-    pub async fn text(&mut self, delta: String, events: &mut Events) -> Result<(), Stopped> {
+    /// `tokens` are those of `delta`, with their log-probabilities, where these are wanted.
+    pub async fn text(
+        &mut self,
+        delta: String,
+        tokens: Vec<Value>,
+        events: &mut Events,
+    ) -> Result<(), Stopped> {
         self.begin_message(events).await?;
         let output_index = self.done.len();
-        let Some(Open::Message { id, text, .. }) = &mut self.open else {
+        let Some(Open::Message {
+            id, text, logprobs, ..
+        }) = &mut self.open
+        else {
             return Ok(());
         };
         text.push_str(&delta);
         let fields = json!({
-            "item_id": id, "output_index": output_index, "content_index": 0, "delta": delta, "logprobs": [],
+            "item_id": id,
+            "output_index": output_index,
+            "content_index": 0,
+            "delta": delta,
+            "logprobs": tokens,
         });
+        logprobs.extend(tokens);
         events.send("response.output_text.delta", fields).await?;
         Ok(())
     }
@@ -137,12 +152,13 @@ impl Items {
         let id = new_id("msg_");
         let begun = shape::message(&id, "in_progress", &[]);
         let part = json!({
-            "item_id": id, "content_index": 0, "part": shape::output_text("", &[]),
+            "item_id": id, "content_index": 0, "part": shape::output_text("", &[], &[]),
         });
         let open = Open::Message {
             id,
             text: String::new(),
             annotations: Vec::new(),
+            logprobs: Vec::new(),
         };
         self.begin(open, begun, events).await?;
         let part = at(part, self.done.len());
@@ -177,10 +193,10 @@ impl Items {
                 id,
                 text,
                 annotations,
+                logprobs,
             }) => {
-                let part = shape::output_text(&text, &annotations);
-                let done =
-                    json!({ "item_id": id, "content_index": 0, "text": text, "logprobs": [] });
+                let part = shape::output_text(&text, &annotations, &logprobs);
+                let done = json!({ "item_id": id, "content_index": 0, "text": text, "logprobs": logprobs });
                 let done = at(done, output_index);
                 events.send("response.output_text.done", done).await?;
                 let done = json!({ "item_id": id, "content_index": 0, "part": part });

@@ -3,19 +3,19 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::input::{self, Conversation};
+use super::file_search::{FileSearch, file_search};
+use super::input::Conversation;
+use super::item;
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::openai::chat::wanted_logprobs;
 use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
-use crate::http::openai::vector_stores::{RankingOptions, checked_results};
-use crate::http::openai::{filters, format, tools};
+use crate::http::openai::{format, metadata, tools};
 use crate::rag::constrain::Shape;
 use crate::rag::conversation::ChatMessage;
-use crate::rag::generate::{ChatModel, GenerationOptions};
-use crate::rag::retrieve::{Retrieved, Weights, retrieve};
+use crate::rag::generate::GenerationOptions;
 use crate::rag::tools::ToolUse;
-use crate::rag::{Answerer, Workspace};
-use crate::store::SearchScope;
+use crate::store::{Item, new_id, unix_now};
 
 /// The temperature of answers from documents, unless a request says otherwise.
 const DOCUMENT_TEMPERATURE: f32 = 0.2;
@@ -28,7 +28,7 @@ pub struct ResponsesRequest {
     previous_response_id: Option<String>,
     conversation: Option<Value>,
     prompt: Option<Value>,
-    background: Option<Value>,
+    background: Option<bool>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
     reasoning: Option<Reasoning>,
@@ -40,6 +40,8 @@ pub struct ResponsesRequest {
     stream: Option<bool>,
     text: Option<Value>,
     truncation: Option<String>,
+    top_logprobs: Option<u32>,
+    max_tool_calls: Option<i64>,
     safety_identifier: Option<String>,
     prompt_cache_key: Option<String>,
 }
@@ -47,13 +49,22 @@ pub struct ResponsesRequest {
 #[derive(Debug, Deserialize)]
 struct Reasoning {
     effort: Option<String>,
+    summary: Option<String>,
 }
 
 /// A request that can be run.
+#[derive(Clone)]
 pub struct Checked {
-    pub task: Task,
+    pub id: String,
+    pub created_at: i64,
+    /// As it was asked for; it is loaded last.
+    pub model: Option<String>,
+    /// The documents to answer from, if any.
+    pub file_search: Option<FileSearch>,
     /// The conversation so far, with the question, or what functions returned.
     pub conversation: Conversation,
+    /// What this request adds to the conversation.
+    pub input: Vec<Item>,
     pub functions: ToolUse,
     pub shape: Option<Shape>,
     pub options: GenerationOptions,
@@ -62,74 +73,25 @@ pub struct Checked {
     pub with_results: bool,
     pub is_stored: bool,
     pub is_streamed: bool,
+    /// Whether old turns go when the context is full.
+    pub is_truncated: bool,
     pub echo: Echo,
 }
 
-/// What is to be done.
-pub enum Task {
-    /// The chat model talks, without documents.
-    Chat(ChatModel),
-    /// Somebody answers from documents.
-    Documents(Answerer, FileSearch),
-}
-
-impl Task {
-    /// The model id that stands in the response.
-    pub fn model(&self) -> &str {
-        match self {
-            Task::Chat(chat) => chat.id(),
-            Task::Documents(answerer, _) => answerer.id(),
-        }
-    }
-}
-
-/// Documents to answer from.
-pub struct FileSearch {
-    pub scope: SearchScope,
-    pub max_num_results: usize,
-    pub score_threshold: f32,
-    pub weights: Weights,
-}
-
-impl FileSearch {
-    /// All vector stores.
-    pub async fn everything(context: &Context) -> Result<Self, ApiError> {
-        let vector_store_ids = context.workspace.store.vector_store_ids().await?;
-        Ok(Self {
-            scope: SearchScope {
-                vector_store_ids,
-                file_ids: None,
-                filter: None,
-            },
-            max_num_results: context.workspace.top_k,
-            score_threshold: 0.0,
-            weights: Weights::default(),
-        })
-    }
-
-    /// The passages for `queries`, without those below the threshold.
-    pub async fn run(
-        &self,
-        workspace: &Workspace,
-        queries: &[String],
-    ) -> Result<Retrieved, ApiError> {
-        let mut retrieved = retrieve(
-            workspace,
-            queries,
-            &self.scope,
-            self.max_num_results,
-            self.weights,
-        )
-        .await?;
-        let passages = &mut retrieved.passages;
-        passages.retain(|passage| passage.score >= self.score_threshold);
-        retrieved.is_relevant &= !passages.is_empty();
-        Ok(retrieved)
-    }
-}
-
 /// What the response object repeats of its request.
+#[derive(Clone)]
 pub struct Echo {
+    pub conversation_id: Option<String>,
+    pub is_background: bool,
+    pub max_tool_calls: Option<i64>,
+    pub reasoning_effort: Option<String>,
+    pub reasoning_summary: Option<String>,
+    pub verbosity: String,
+    pub top_logprobs: u32,
+    pub presence_penalty: f64,
+    pub frequency_penalty: f64,
+    /// Items that the model does not read, because the context is full.
+    pub num_dropped_items: usize,
     pub instructions: Option<String>,
     pub max_output_tokens: Option<i64>,
     pub metadata: Map<String, Value>,
@@ -153,20 +115,22 @@ impl Checked {
         mut sampling: SamplingFields,
     ) -> Result<Self, ApiError> {
         refuse(
-            "conversation",
-            &request.conversation,
-            "conversations are not served yet; use previous_response_id",
-        )?;
-        refuse(
             "prompt",
             &request.prompt,
             "stored prompts are not served; send 'input'",
         )?;
-        refuse(
-            "background",
-            &request.background,
-            "background responses are not served yet; leave out 'background'",
-        )?;
+        let conversation_id = conversation_id(&request)?;
+        let is_background = is_background(&request)?;
+        let is_truncated = match request.truncation.as_deref() {
+            None | Some("disabled") => false,
+            Some("auto") => true,
+            Some(other) => {
+                let message = format!("truncation is '{other}', but must be 'auto' or 'disabled'");
+                return Err(ApiError::invalid("truncation", message));
+            }
+        };
+        let verbosity = verbosity(request.text.as_ref())?;
+        metadata::checked(request.metadata.clone().unwrap_or_default())?;
         let shape = shape(request.text.as_ref())?;
         let model = request.model.as_deref();
         let no_tools = request.tool_choice.as_ref();
@@ -201,12 +165,33 @@ impl Checked {
             sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
         }
 
-        let mut conversation = match &request.previous_response_id {
-            Some(id) => Conversation::earlier(context, id).await?,
-            None => Conversation::default(),
+        let include = request.include.unwrap_or_default();
+        let asks_logprobs = include
+            .iter()
+            .any(|it| it == "message.output_text.logprobs");
+        let logprobs = (asks_logprobs || request.top_logprobs.is_some())
+            .then(|| wanted_logprobs(Some(true), request.top_logprobs));
+        let logprobs = logprobs.transpose()?.flatten();
+        if logprobs.is_some() && file_search.is_some() {
+            let message = "log-probabilities are not served with file_search: citations are checked and changed \
+                           after they were sampled";
+            return Err(ApiError::unsupported("include", message));
+        }
+
+        let mut conversation = match (&request.previous_response_id, &conversation_id) {
+            (Some(id), _) => Conversation::earlier(context, id).await?,
+            (None, Some(id)) => Conversation::stored(context, id).await?,
+            (None, None) => Conversation::default(),
         };
-        let messages = input::messages(request.input)?;
-        conversation.messages.extend(messages);
+        let input = match request.input.filter(|input| !input.is_null()) {
+            Some(input) => item::checked(context, input, "input").await?,
+            None if conversation_id.is_some() => Vec::new(),
+            None => {
+                let message = "missing required parameter: 'input'";
+                return Err(ApiError::invalid("input", message));
+            }
+        };
+        conversation.extend(&input)?;
         match conversation.messages.last() {
             Some(ChatMessage::User(_)) => {}
             Some(ChatMessage::Tool { .. }) if file_search.is_none() => {}
@@ -223,7 +208,21 @@ impl Checked {
                 ));
             }
         }
+        let (effort, summary) = match request.reasoning {
+            Some(reasoning) => (reasoning.effort, reasoning.summary),
+            None => (None, None),
+        };
         let echo = Echo {
+            conversation_id,
+            is_background,
+            max_tool_calls: request.max_tool_calls,
+            reasoning_effort: effort.clone(),
+            reasoning_summary: summary,
+            verbosity,
+            top_logprobs: request.top_logprobs.unwrap_or(0),
+            presence_penalty: as_written(sampling.presence_penalty.unwrap_or(0.0)),
+            frequency_penalty: as_written(sampling.frequency_penalty.unwrap_or(0.0)),
+            num_dropped_items: 0,
             instructions: request.instructions,
             max_output_tokens: request.max_output_tokens,
             metadata: request.metadata.unwrap_or_default(),
@@ -257,30 +256,74 @@ impl Checked {
                 "max_output_tokens must be at least 1",
             ));
         }
-        let include = request.include.unwrap_or_default();
         let max_tokens = request.max_output_tokens;
-        let options = sampling.options(max_tokens, None, context.generation_timeout())?;
-        // The last of all: a request that is refused must not cost another model its place.
-        let model = request.model.as_deref();
-        let task = match file_search {
-            Some(search) => Task::Documents(context.answerer(model).await?, search),
-            None => Task::Chat(context.chat_model(model).await?),
-        };
+        let options = sampling.options(max_tokens, logprobs, context.generation_timeout())?;
         Ok(Self {
-            options,
-            task,
+            id: new_id("resp_"),
+            created_at: unix_now(),
+            model: request.model,
+            file_search,
             conversation,
+            input,
             functions,
             shape,
-            is_thinking: is_thinking(request.reasoning.and_then(|it| it.effort).as_deref()),
+            options,
+            is_thinking: is_thinking(effort.as_deref()),
             with_results: include.iter().any(|item| {
                 item == "file_search_call.results"
                     || item == "output[*].file_search_call.search_results"
             }),
             is_stored: request.store.unwrap_or(true),
             is_streamed: request.stream.unwrap_or(false),
+            is_truncated,
             echo,
         })
+    }
+}
+
+/// The conversation that the response is to continue: its id, or an object with it.
+fn conversation_id(request: &ResponsesRequest) -> Result<Option<String>, ApiError> {
+    let id = match request.conversation.as_ref() {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(id)) => Some(id.as_str()),
+        Some(conversation) => conversation["id"].as_str(),
+    };
+    let Some(id) = id else {
+        let message = "conversation must be an id, or an object with an 'id'";
+        return Err(ApiError::invalid("conversation", message));
+    };
+    if request.previous_response_id.is_some() {
+        let message = "conversation and previous_response_id exclude each other; send one of them";
+        return Err(ApiError::invalid("conversation", message));
+    }
+    Ok(Some(id.to_owned()))
+}
+
+fn is_background(request: &ResponsesRequest) -> Result<bool, ApiError> {
+    if !request.background.unwrap_or(false) {
+        return Ok(false);
+    }
+    if request.store == Some(false) {
+        let message = "background needs 'store': a response that is not kept could not be fetched";
+        return Err(ApiError::invalid("store", message));
+    }
+    if request.stream == Some(true) {
+        let message = "a background response is not streamed; fetch it with GET /v1/responses/{id} until it has ended";
+        return Err(ApiError::unsupported("stream", message));
+    }
+    Ok(true)
+}
+
+fn verbosity(text: Option<&Value>) -> Result<String, ApiError> {
+    match text.map(|text| &text["verbosity"]) {
+        None | Some(Value::Null) => Ok("medium".into()),
+        Some(Value::String(level)) if ["low", "medium", "high"].contains(&level.as_str()) => {
+            Ok(level.clone())
+        }
+        Some(other) => {
+            let message = format!("text.verbosity is {other}, but must be low, medium or high");
+            Err(ApiError::invalid("text.verbosity", message))
+        }
     }
 }
 
@@ -334,77 +377,4 @@ fn functions(tools: &[Value], request: &ResponsesRequest) -> Result<Option<ToolU
     }
     let choice = request.tool_choice.as_ref();
     tools::chosen(functions, choice, request.parallel_tool_calls).map(Some)
-}
-
-async fn file_search(context: &Context, tools: &[Value]) -> Result<Option<FileSearch>, ApiError> {
-    let mut found = None;
-    for (at, tool) in tools.iter().enumerate() {
-        let param = format!("tools[{at}]");
-        match tool["type"].as_str() {
-            Some("file_search") if found.is_none() => {
-                found = Some(read_file_search(context, tool, &param).await?)
-            }
-            Some("file_search") => {
-                let message =
-                    format!("{param} is a second file_search tool; name all stores in one");
-                return Err(ApiError::invalid(param, message));
-            }
-            Some("function") => {}
-            Some(other) => {
-                let message = format!(
-                    "{param} is of type '{other}', which is not served yet; served are 'file_search' and 'function'"
-                );
-                return Err(ApiError::unsupported(param, message));
-            }
-            None => {
-                let message = format!("{param} must be an object with a 'type'");
-                return Err(ApiError::invalid(param, message));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The tool's fields; `file_ids` is an extension that searches only these files.
-#[derive(Debug, Deserialize)]
-struct FileSearchTool {
-    vector_store_ids: Vec<String>,
-    max_num_results: Option<usize>,
-    filters: Option<Value>,
-    ranking_options: Option<RankingOptions>,
-    file_ids: Option<Vec<String>>,
-}
-
-async fn read_file_search(
-    context: &Context,
-    tool: &Value,
-    param: &str,
-) -> Result<FileSearch, ApiError> {
-    let tool: FileSearchTool = serde_json::from_value(tool.clone())
-        .map_err(|error| ApiError::invalid(param, format!("{param} cannot be read: {error}")))?;
-    if tool.vector_store_ids.is_empty() {
-        let param = format!("{param}.vector_store_ids");
-        let message = format!("{param} is empty, but must name at least one vector store");
-        return Err(ApiError::invalid(param, message));
-    }
-    let store = &context.workspace.store;
-    store.use_vector_stores(&tool.vector_store_ids).await?;
-    let ranking = tool.ranking_options.unwrap_or_default();
-    let (score_threshold, weights) = ranking.checked(&format!("{param}.ranking_options"))?;
-    let max = tool.max_num_results.unwrap_or(context.workspace.top_k);
-    Ok(FileSearch {
-        scope: SearchScope {
-            vector_store_ids: tool.vector_store_ids,
-            file_ids: tool.file_ids,
-            filter: tool
-                .filters
-                .as_ref()
-                .filter(|value| !value.is_null())
-                .map(filters::parse)
-                .transpose()?,
-        },
-        max_num_results: checked_results(&format!("{param}.max_num_results"), max)?,
-        score_threshold,
-        weights,
-    })
 }

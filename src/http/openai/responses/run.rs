@@ -1,156 +1,53 @@
-//! Runs one response: search, answer, and the events of both in their prescribed order.
+//! Writes one response: what was searched, the answer, and the events of both in their prescribed order.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::input::{self, Conversation};
+use super::input::Conversation;
+use super::item;
 use super::items::Items;
-use super::request::{Checked, Echo, Task};
+use super::request::Echo;
 use super::shape::{self, Head, Progress, Spent};
 use crate::http::error::ApiError;
+use crate::http::openai::chat::token_logprobs;
 use crate::http::openai::vector_stores::passage_json;
 use crate::http::sse::{ClientGone, Frame, Frames};
-use crate::http::{Context, blocking};
-use crate::rag::Answerer;
-use crate::rag::answer::{Answer, AnswerEvent, Question};
-use crate::rag::conversation::ChatMessage;
-use crate::rag::generate::{EndReason, GenerateError};
-use crate::rag::prompt::known_passages;
-use crate::rag::reply::{Reply, ReplyEvent, ReplyPlan, ReplyRequest};
-use crate::rag::retrieve::Retrieved;
-use crate::store::{Store, StoredResponse, new_id, unix_now};
+use crate::rag::answer::{Answer, AnswerEvent};
+use crate::rag::generate::{ChatModel, EndReason};
+use crate::rag::reply::{Reply, ReplyEvent};
+use crate::rag::retrieve::{Passage, Retrieved};
+use crate::store::{Item, Store, StoredResponse, Written, new_id, unix_now};
 
 /// A response that is ready to be written.
 pub struct Run {
-    store: Store,
-    head: Head,
-    echo: Echo,
+    pub store: Store,
+    pub head: Head,
+    pub echo: Echo,
     /// The conversation up to and with the question, to be continued later.
-    conversation: Conversation,
-    queries: Vec<String>,
-    retrieved: Option<Retrieved>,
-    with_results: bool,
-    source: Source,
+    pub conversation: Conversation,
+    /// What the request added to it.
+    pub input: Vec<Item>,
+    pub queries: Vec<String>,
+    pub retrieved: Option<Retrieved>,
+    pub with_results: bool,
+    pub source: Source,
 }
 
 /// Where the text comes from.
-enum Source {
-    Chat(Box<Reply>),
+pub enum Source {
+    Chat(Box<Reply>, ChatModel),
     Documents(Box<Answer>),
-}
-
-/// Searches, builds the prompt and queues the generation. Every error up to here has a status of its own.
-pub async fn prepare(context: &Context, checked: Checked) -> Result<Run, ApiError> {
-    let Checked {
-        task,
-        mut conversation,
-        functions,
-        shape,
-        options,
-        is_thinking,
-        with_results,
-        is_stored,
-        mut echo,
-        ..
-    } = checked;
-    let workspace = &context.workspace;
-    let head = Head {
-        id: new_id("resp_"),
-        created_at: unix_now(),
-        model: task.model().to_string(),
-        is_stored,
-    };
-    let mut queries = Vec::new();
-    let mut found = None;
-    let source = match task {
-        Task::Chat(chat) => {
-            let held_by = shape.as_ref().map_or("tools", |_| "text.format");
-            let instructions = echo.instructions.clone().map(ChatMessage::System);
-            let request = ReplyRequest {
-                messages: instructions
-                    .into_iter()
-                    .chain(conversation.messages.clone())
-                    .collect(),
-                extra: Map::from_iter([("enable_thinking".to_string(), json!(is_thinking))]),
-                tools: functions,
-                shape,
-                options,
-            };
-            let failed = |error| match error {
-                GenerateError::Constrain(error) => ApiError::from(error).about(held_by),
-                error => ApiError::from(error).about("input"),
-            };
-            let plan = ReplyPlan::new(&chat, request).await.map_err(failed)?;
-            let mut replies = plan.start(1).map_err(failed)?;
-            let reply = replies.pop().ok_or_else(ApiError::ended_early)?;
-            Source::Chat(Box::new(reply))
-        }
-        Task::Documents(answerer, search) => {
-            let mut earlier = conversation.turns();
-            let question = earlier.pop().map(|turn| turn.content).unwrap_or_default();
-            queries = vec![question.clone()];
-            let mut retrieved = search.run(workspace, &queries).await?;
-            let answer = match answerer {
-                Answerer::Quote => Answer::quote(workspace, &question, &retrieved).await?,
-                Answerer::Chat(chat) => {
-                    let question = Question {
-                        text: question,
-                        known: known_passages(&workspace.store, &search.scope, &earlier).await?,
-                        earlier,
-                        instructions: echo.instructions.clone(),
-                        options,
-                    };
-                    let (workspace, retrieved) = (workspace.clone(), retrieved.clone());
-                    let begin = move || {
-                        let answer = Answer::begin(&workspace, &chat, question, &retrieved);
-                        answer.map_err(|error| ApiError::from(error).about("input"))
-                    };
-                    blocking(begin).await?
-                }
-            };
-            describe(&answer, &mut echo.metadata);
-            conversation.show_sources(answer.sources.clone());
-            // As the answer cites them.
-            for (passage, number) in retrieved.passages.iter_mut().zip(&answer.numbers) {
-                passage.number = *number;
-            }
-            found = Some(retrieved);
-            Source::Documents(Box::new(answer))
-        }
-    };
-    Ok(Run {
-        store: workspace.store.clone(),
-        head,
-        echo,
-        conversation,
-        queries,
-        retrieved: found,
-        with_results,
-        source,
-    })
-}
-
-/// What the reader should know of an answer from documents, as metadata of the response.
-fn describe(answer: &Answer, metadata: &mut Map<String, Value>) {
-    let outcome = match answer.is_found {
-        true => "answered",
-        false => "not_found",
-    };
-    metadata.insert("inglenook_outcome".into(), json!(outcome));
-    if let Some(confidence) = answer.confidence {
-        let confidence = format!("{confidence:.3}");
-        metadata.insert("inglenook_confidence".into(), json!(confidence));
-    }
-    if let Some(dropped) = answer.left_out.sentence() {
-        metadata.insert("inglenook_dropped".into(), json!(dropped));
-    }
 }
 
 /// A step of either source.
 enum Step {
-    Text(String),
+    /// With its tokens' log-probabilities, where these are wanted.
+    Text(String, Vec<Value>),
     Reasoning(String),
     Annotation(Value),
-    Call { id: String, name: String },
+    Call {
+        id: String,
+        name: String,
+    },
     Arguments(String),
     Finished(EndReason, Spent),
 }
@@ -158,9 +55,11 @@ enum Step {
 impl Source {
     async fn next(&mut self) -> Option<Result<Step, ApiError>> {
         match self {
-            Source::Chat(reply) => Some(match reply.next().await? {
+            Source::Chat(reply, chat) => Some(match reply.next().await? {
                 Ok(event) => Ok(match event {
-                    ReplyEvent::Text { text, .. } => Step::Text(text),
+                    ReplyEvent::Text { text, tokens } => {
+                        Step::Text(text, token_logprobs(chat, &tokens))
+                    }
                     ReplyEvent::Reasoning(thought) => Step::Reasoning(thought),
                     ReplyEvent::ToolCall { id, name, .. } => Step::Call { id, name },
                     ReplyEvent::ToolArguments { fragment, .. } => Step::Arguments(fragment),
@@ -179,7 +78,7 @@ impl Source {
                 Err(error) => Err(error.into()),
             }),
             Source::Documents(answer) => Some(match answer.next().await? {
-                Ok(AnswerEvent::Text(text)) => Ok(Step::Text(text)),
+                Ok(AnswerEvent::Text(text)) => Ok(Step::Text(text, Vec::new())),
                 Ok(AnswerEvent::Citation(citation)) => {
                     Ok(Step::Annotation(shape::file_citation(&citation)))
                 }
@@ -275,10 +174,11 @@ impl Run {
             .send("response.in_progress", json!({ "response": begun }))
             .await?;
         let mut items = Items::default();
+        let mut results = None;
         if let Some(retrieved) = self.retrieved.take() {
-            items
-                .done
-                .push(self.write_search(&retrieved, events).await?);
+            let found = results_json(&retrieved);
+            items.done.push(self.write_search(&found, events).await?);
+            results = Some(found);
         }
         let (reason, usage) = self.write_items(&mut items, events).await?;
         let output = items.done.as_slice();
@@ -291,11 +191,9 @@ impl Run {
             EndReason::Length => Progress::Incomplete { usage: &usage },
         };
         let response = shape::response(&self.head, &self.echo, &progress, output);
-        if self.head.is_stored {
-            self.remember(&response)
-                .await
-                .map_err(|error| Stopped::Failed(Box::new(error)))?;
-        }
+        self.remember(&response, results)
+            .await
+            .map_err(|error| Stopped::Failed(Box::new(error)))?;
         let kind = match reason {
             EndReason::Stop => "response.completed",
             EndReason::Length => "response.incomplete",
@@ -304,11 +202,7 @@ impl Run {
         Ok(response)
     }
 
-    async fn write_search(
-        &self,
-        retrieved: &Retrieved,
-        events: &mut Events,
-    ) -> Result<Value, Stopped> {
+    async fn write_search(&self, results: &[Value], events: &mut Events) -> Result<Value, Stopped> {
         let id = new_id("fs_");
         let place = json!({ "output_index": 0, "item_id": id });
         let begun = shape::file_search_call(&id, "in_progress", &self.queries, None);
@@ -324,17 +218,8 @@ impl Run {
         events
             .send("response.file_search_call.searching", place.clone())
             .await?;
-        let results: Vec<Value> = retrieved
-            .passages
-            .iter()
-            .map(|passage| {
-                let mut result = passage_json(passage);
-                result["text"] = json!(passage.chunk.text);
-                result
-            })
-            .collect();
         let results = self.with_results.then_some(results);
-        let done = shape::file_search_call(&id, "completed", &self.queries, results.as_deref());
+        let done = shape::file_search_call(&id, "completed", &self.queries, results);
         events
             .send("response.file_search_call.completed", place)
             .await?;
@@ -359,7 +244,7 @@ impl Run {
                 None => return Err(Stopped::Failed(Box::new(ApiError::ended_early()))),
             };
             match step {
-                Step::Text(delta) => items.text(delta, events).await?,
+                Step::Text(delta, tokens) => items.text(delta, tokens, events).await?,
                 Step::Reasoning(delta) => items.reasoning(delta, events).await?,
                 Step::Annotation(annotation) => items.annotation(annotation, events).await?,
                 Step::Call { id, name } => items.begin_call(id, name, events).await?,
@@ -375,17 +260,47 @@ impl Run {
         Ok((reason, spent))
     }
 
-    /// Keeps the response so that it can be read again and continued.
-    async fn remember(&mut self, response: &Value) -> Result<(), ApiError> {
-        let answer = input::messages(Some(response["output"].clone()))?;
-        self.conversation.messages.extend(answer);
-        let stored = StoredResponse {
+    /// Keeps the response so that it can be read again and continued, and appends it to its conversation. `results` are
+    /// what the search found, kept whether or not they are shown.
+    async fn remember(
+        &mut self,
+        response: &Value,
+        results: Option<Vec<Value>>,
+    ) -> Result<(), ApiError> {
+        let output = response["output"].as_array().cloned().unwrap_or_default();
+        let mut output: Vec<Item> = output.into_iter().map(item::written).collect();
+        if let (Some(results), Some(search)) = (results, output.first_mut()) {
+            search.body["results"] = json!(results);
+        }
+        self.conversation.extend(&output)?;
+        let response = StoredResponse {
             id: self.head.id.clone(),
             created_at: self.head.created_at,
             body: response.clone(),
             input: self.conversation.items(),
             previous_id: self.echo.previous_response_id.clone(),
+            owner: None,
         };
-        Ok(self.store.save_response(stored).await?)
+        let written = Written {
+            response: self.head.is_stored.then_some(response),
+            input: std::mem::take(&mut self.input),
+            output,
+            conversation_id: self.echo.conversation_id.clone(),
+        };
+        match self.echo.is_background {
+            // False is no failure: who cancelled it was quicker.
+            true => self.store.finish_response(written).await.map(drop)?,
+            false => self.store.save_written(written).await?,
+        }
+        Ok(())
     }
+}
+
+fn results_json(retrieved: &Retrieved) -> Vec<Value> {
+    let result = |passage: &Passage| {
+        let mut result = passage_json(passage);
+        result["text"] = json!(passage.chunk.text);
+        result
+    };
+    retrieved.passages.iter().map(result).collect()
 }

@@ -7,6 +7,7 @@ use crate::engine::Usage;
 use crate::rag::answer::Citation;
 
 /// Identity of one response.
+#[derive(Debug, Clone)]
 pub struct Head {
     pub id: String,
     pub created_at: i64,
@@ -23,6 +24,7 @@ pub struct Spent {
 
 /// How far a response has come.
 pub enum Progress<'a> {
+    Queued,
     Running,
     Completed {
         usage: &'a Spent,
@@ -40,6 +42,7 @@ pub enum Progress<'a> {
 
 pub fn response(head: &Head, echo: &Echo, progress: &Progress<'_>, output: &[Value]) -> Value {
     let (status, completed_at, usage) = match progress {
+        Progress::Queued => ("queued", None, None),
         Progress::Running => ("in_progress", None, None),
         Progress::Completed {
             usage,
@@ -56,41 +59,47 @@ pub fn response(head: &Head, echo: &Echo, progress: &Progress<'_>, output: &[Val
         Progress::Incomplete { .. } => json!({ "reason": "max_output_tokens" }),
         _ => Value::Null,
     };
-    json!({
+    let mut response = json!({
         "id": head.id,
         "object": "response",
         "created_at": head.created_at,
         "completed_at": completed_at,
         "status": status,
-        "background": false,
-        "conversation": null,
+        "background": echo.is_background,
+        "conversation": echo.conversation_id.as_ref().map(|id| json!({ "id": id })),
         "error": error,
         "incomplete_details": incomplete_details,
         "instructions": echo.instructions,
         "max_output_tokens": echo.max_output_tokens,
-        "max_tool_calls": null,
+        "max_tool_calls": echo.max_tool_calls,
         "model": head.model,
         "output": output,
         "parallel_tool_calls": echo.parallel_tool_calls,
-        "presence_penalty": 0,
-        "frequency_penalty": 0,
+        "presence_penalty": echo.presence_penalty,
+        "frequency_penalty": echo.frequency_penalty,
         "previous_response_id": echo.previous_response_id,
         "prompt_cache_key": echo.prompt_cache_key,
-        "reasoning": { "effort": null, "summary": null },
+        "reasoning": { "effort": echo.reasoning_effort, "summary": echo.reasoning_summary },
         "safety_identifier": echo.safety_identifier,
         "service_tier": "default",
         "store": head.is_stored,
         "temperature": echo.temperature,
-        "text": { "format": echo.text_format, "verbosity": "medium" },
+        "text": { "format": echo.text_format, "verbosity": echo.verbosity },
         "tool_choice": echo.tool_choice,
         "tools": echo.tools,
-        "top_logprobs": 0,
+        "top_logprobs": echo.top_logprobs,
         "top_p": echo.top_p,
         "truncation": echo.truncation,
         "usage": usage,
         "user": echo.user,
         "metadata": echo.metadata,
-    })
+    });
+    // An extension, where `truncation` is 'auto' and the context was full: how many of the oldest items the model did
+    // not read.
+    if echo.num_dropped_items > 0 {
+        response["inglenook"] = json!({ "dropped_items": echo.num_dropped_items });
+    }
+    response
 }
 
 fn usage_json(spent: &Spent) -> Value {
@@ -127,8 +136,8 @@ pub fn function_call(id: &str, status: &str, call_id: &str, name: &str, argument
     })
 }
 
-pub fn output_text(text: &str, annotations: &[Value]) -> Value {
-    json!({ "type": "output_text", "text": text, "annotations": annotations, "logprobs": [] })
+pub fn output_text(text: &str, annotations: &[Value], logprobs: &[Value]) -> Value {
+    json!({ "type": "output_text", "text": text, "annotations": annotations, "logprobs": logprobs })
 }
 
 pub fn file_search_call(

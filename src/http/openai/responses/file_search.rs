@@ -1,0 +1,135 @@
+//! The tool `file_search`: which documents to answer from.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::http::Context;
+use crate::http::error::ApiError;
+use crate::http::openai::filters;
+use crate::http::openai::vector_stores::{RankingOptions, checked_results};
+use crate::rag::Workspace;
+use crate::rag::retrieve::{Retrieved, Weights, retrieve};
+use crate::store::SearchScope;
+
+/// Documents to answer from.
+#[derive(Clone)]
+pub struct FileSearch {
+    pub scope: SearchScope,
+    pub max_num_results: usize,
+    pub score_threshold: f32,
+    pub weights: Weights,
+}
+
+impl FileSearch {
+    /// All vector stores.
+    pub async fn everything(context: &Context) -> Result<Self, ApiError> {
+        let vector_store_ids = context.workspace.store.vector_store_ids().await?;
+        Ok(Self {
+            scope: SearchScope {
+                vector_store_ids,
+                file_ids: None,
+                filter: None,
+            },
+            max_num_results: context.workspace.top_k,
+            score_threshold: 0.0,
+            weights: Weights::default(),
+        })
+    }
+
+    /// The passages for `queries`, without those below the threshold.
+    pub async fn run(
+        &self,
+        workspace: &Workspace,
+        queries: &[String],
+    ) -> Result<Retrieved, ApiError> {
+        let mut retrieved = retrieve(
+            workspace,
+            queries,
+            &self.scope,
+            self.max_num_results,
+            self.weights,
+        )
+        .await?;
+        let passages = &mut retrieved.passages;
+        passages.retain(|passage| passage.score >= self.score_threshold);
+        retrieved.is_relevant &= !passages.is_empty();
+        Ok(retrieved)
+    }
+}
+
+/// The search among the tools, if there is one.
+pub async fn file_search(
+    context: &Context,
+    tools: &[Value],
+) -> Result<Option<FileSearch>, ApiError> {
+    let mut found = None;
+    for (at, tool) in tools.iter().enumerate() {
+        let param = format!("tools[{at}]");
+        match tool["type"].as_str() {
+            Some("file_search") if found.is_none() => {
+                found = Some(read_file_search(context, tool, &param).await?)
+            }
+            Some("file_search") => {
+                let message =
+                    format!("{param} is a second file_search tool; name all stores in one");
+                return Err(ApiError::invalid(param, message));
+            }
+            Some("function") => {}
+            Some(other) => {
+                let message = format!(
+                    "{param} is of type '{other}', which is not served yet; served are 'file_search' and 'function'"
+                );
+                return Err(ApiError::unsupported(param, message));
+            }
+            None => {
+                let message = format!("{param} must be an object with a 'type'");
+                return Err(ApiError::invalid(param, message));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The tool's fields; `file_ids` is an extension that searches only these files.
+#[derive(Debug, Deserialize)]
+struct FileSearchTool {
+    vector_store_ids: Vec<String>,
+    max_num_results: Option<usize>,
+    filters: Option<Value>,
+    ranking_options: Option<RankingOptions>,
+    file_ids: Option<Vec<String>>,
+}
+
+async fn read_file_search(
+    context: &Context,
+    tool: &Value,
+    param: &str,
+) -> Result<FileSearch, ApiError> {
+    let tool: FileSearchTool = serde_json::from_value(tool.clone())
+        .map_err(|error| ApiError::invalid(param, format!("{param} cannot be read: {error}")))?;
+    if tool.vector_store_ids.is_empty() {
+        let param = format!("{param}.vector_store_ids");
+        let message = format!("{param} is empty, but must name at least one vector store");
+        return Err(ApiError::invalid(param, message));
+    }
+    let store = &context.workspace.store;
+    store.use_vector_stores(&tool.vector_store_ids).await?;
+    let ranking = tool.ranking_options.unwrap_or_default();
+    let (score_threshold, weights) = ranking.checked(&format!("{param}.ranking_options"))?;
+    let max = tool.max_num_results.unwrap_or(context.workspace.top_k);
+    Ok(FileSearch {
+        scope: SearchScope {
+            vector_store_ids: tool.vector_store_ids,
+            file_ids: tool.file_ids,
+            filter: tool
+                .filters
+                .as_ref()
+                .filter(|value| !value.is_null())
+                .map(filters::parse)
+                .transpose()?,
+        },
+        max_num_results: checked_results(&format!("{param}.max_num_results"), max)?,
+        score_threshold,
+        weights,
+    })
+}

@@ -1,0 +1,174 @@
+//! Items as callers send them, checked one by one, and as they are kept: with an id, and with what the model reads.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use super::input::{self, SOURCES};
+use crate::http::Context;
+use crate::http::error::ApiError;
+use crate::http::openai::file_parts::FilePart;
+use crate::store::{Item, StoreError, new_id};
+
+const MAX_ID_BYTES: usize = 128;
+
+/// The items of `input`, which is a text or a list of items; `field` names it in an error.
+pub async fn checked(context: &Context, input: Value, field: &str) -> Result<Vec<Item>, ApiError> {
+    let given = match input {
+        Value::String(text) => vec![json!({ "role": "user", "content": text })],
+        Value::Array(items) => items,
+        _ => {
+            let message = format!("{field} must be a string or an array of items");
+            return Err(ApiError::invalid(field, message));
+        }
+    };
+    let mut items = Vec::with_capacity(given.len());
+    let mut ids = HashSet::new();
+    for (at, item) in given.into_iter().enumerate() {
+        let mut item = one(context, item, &format!("{field}[{at}]")).await?;
+        if !ids.insert(item.id.clone()) {
+            item.id = new_id(prefix(&item.body));
+            item.body["id"] = json!(item.id);
+            ids.insert(item.id.clone());
+        }
+        items.push(item);
+    }
+    Ok(items)
+}
+
+async fn one(context: &Context, mut given: Value, param: &str) -> Result<Item, ApiError> {
+    if let Some(id) = reference(&given) {
+        return referenced(context, id, param).await;
+    }
+    let read_as = with_texts_of_files(context, &mut given, param).await?;
+    // What is wrong with it is said before anything else is done.
+    input::add(
+        read_as.clone().unwrap_or_else(|| given.clone()),
+        param,
+        &mut Vec::new(),
+    )?;
+    let body = complete(given);
+    let id = body["id"].as_str().unwrap_or_default().to_owned();
+    Ok(Item { id, body, read_as })
+}
+
+/// The id that an item of type `item_reference` names; its type may be left out.
+fn reference(item: &Value) -> Option<&str> {
+    let is_reference = match item["type"].as_str() {
+        Some(kind) => kind == "item_reference",
+        None => item["role"].is_null(),
+    };
+    is_reference.then(|| item["id"].as_str()).flatten()
+}
+
+async fn referenced(context: &Context, id: &str, param: &str) -> Result<Item, ApiError> {
+    let mut item = match context.workspace.store.item(id).await {
+        Ok(item) => item,
+        Err(StoreError::NotFound { .. }) => {
+            let message = format!("{param} refers to the item '{id}', which is not kept here");
+            return Err(ApiError::invalid(format!("{param}.id"), message));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Its sources have their numbers in the conversation that it comes from.
+    if let Some(fields) = item.read_as.as_mut().and_then(Value::as_object_mut) {
+        fields.shift_remove(SOURCES);
+    }
+    Ok(item)
+}
+
+/// What the model reads of a user's message with files: their text in their place. `None` where there is no file. What
+/// came in base64 is taken out of the item: its text is all that is needed later.
+async fn with_texts_of_files(
+    context: &Context,
+    item: &mut Value,
+    param: &str,
+) -> Result<Option<Value>, ApiError> {
+    if item["role"] != "user" {
+        return Ok(None);
+    }
+    let Some(parts) = item["content"].as_array_mut() else {
+        return Ok(None);
+    };
+    let mut read = Vec::with_capacity(parts.len());
+    let mut has_file = false;
+    for (at, part) in parts.iter_mut().enumerate() {
+        if part["type"] != "input_file" {
+            read.push(part.clone());
+            continue;
+        }
+        has_file = true;
+        let param = format!("{param}.content[{at}]");
+        let file: FilePart = serde_json::from_value(part.clone()).map_err(|error| {
+            ApiError::invalid(&param, format!("{param} cannot be read: {error}"))
+        })?;
+        let text = file.into_text(context, &param).await?;
+        read.push(json!({ "type": "input_text", "text": text }));
+        if let Some(fields) = part.as_object_mut() {
+            fields.shift_remove("file_data");
+        }
+    }
+    let read_as = json!({ "type": "message", "role": "user", "content": read });
+    Ok(has_file.then_some(read_as))
+}
+
+/// The item with every key that clients expect of one that is kept.
+fn complete(mut item: Value) -> Value {
+    let prefix = prefix(&item);
+    let is_message = matches!(item["type"].as_str(), None | Some("message"));
+    let id = item["id"]
+        .as_str()
+        .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES);
+    let id = id.map_or_else(|| new_id(prefix), str::to_owned);
+    if !is_message {
+        item["id"] = json!(id);
+        if item["status"].is_null() && !prefix.starts_with("rs") {
+            item["status"] = json!("completed");
+        }
+        return item;
+    }
+    let is_assistant = item["role"] == "assistant";
+    let content = match item["content"].take() {
+        Value::String(text) if is_assistant => {
+            json!([{ "type": "output_text", "text": text, "annotations": [], "logprobs": [] }])
+        }
+        Value::String(text) => json!([{ "type": "input_text", "text": text }]),
+        parts => parts,
+    };
+    let status = item["status"].as_str().unwrap_or("completed");
+    json!({
+        "id": id,
+        "type": "message",
+        "status": status,
+        "role": item["role"],
+        "content": content,
+    })
+}
+
+fn prefix(item: &Value) -> &'static str {
+    match item["type"].as_str() {
+        Some("function_call") => "fc_",
+        Some("function_call_output") => "fco_",
+        Some("reasoning") => "rs_",
+        Some("file_search_call") => "fs_",
+        _ => "msg_",
+    }
+}
+
+/// An item of a response's output, to be kept.
+pub fn written(body: Value) -> Item {
+    Item {
+        id: body["id"].as_str().unwrap_or_default().to_owned(),
+        body,
+        read_as: None,
+    }
+}
+
+/// The item as it is shown: what a search found only where that is asked for.
+pub fn shown(item: Item, include: &[&str]) -> Value {
+    let mut body = item.body;
+    if body["type"] == "file_search_call" && !include.contains(&"file_search_call.results") {
+        body["results"] = Value::Null;
+    }
+    body
+}
