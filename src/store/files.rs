@@ -2,7 +2,7 @@
 //! unless the caller asks for that.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::PathBuf;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params, params_from_iter};
@@ -108,22 +108,27 @@ impl Store {
         let id = id.to_owned();
         let read = move |tx: &Transaction| {
             let mut content = Vec::with_capacity(get(tx, &id)?.num_bytes as usize);
-            copy_content(tx, &id, &mut content)?;
+            let sql = "SELECT bytes FROM file_segments WHERE file_row = ? ORDER BY ordinal";
+            let mut statement = tx.prepare_cached(sql)?;
+            let mut rows = statement.query([file_row(tx, &id)?])?;
+            while let Some(row) = rows.next()? {
+                let bytes = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+                content.extend_from_slice(bytes);
+            }
             Ok(content)
         };
         self.database().read(read).await
     }
 
-    /// Writes the content piece by piece and gives the writer back. It should be as quick as a local file: it occupies
-    /// a reading thread.
-    pub async fn write_file_content<W>(&self, id: &str, mut writer: W) -> Result<W>
-    where
-        W: Write + Send + 'static,
-    {
+    /// A piece of the content, counted from 0; `None` after the last.
+    pub async fn file_segment(&self, id: &str, ordinal: u32) -> Result<Option<Vec<u8>>> {
         let id = id.to_owned();
         let read = move |tx: &Transaction| {
-            copy_content(tx, &id, &mut writer)?;
-            Ok(writer)
+            let sql = "SELECT bytes FROM file_segments WHERE file_row = ? AND ordinal = ?";
+            let found = tx
+                .prepare_cached(sql)?
+                .query_row([file_row(tx, &id)?, ordinal.into()], |row| row.get(0));
+            Ok(found.optional()?)
         };
         self.database().read(read).await
     }
@@ -203,20 +208,6 @@ pub(super) fn for_each_segment(
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn copy_content(tx: &Transaction, id: &str, writer: &mut impl Write) -> Result<()> {
-    let file_row = file_row(tx, id)?;
-    let mut statement =
-        tx.prepare_cached("SELECT bytes FROM file_segments WHERE file_row = ? ORDER BY ordinal")?;
-    let mut rows = statement.query([file_row])?;
-    while let Some(row) = rows.next()? {
-        let bytes = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
-        writer
-            .write_all(bytes)
-            .map_err(|source| StoreError::io(format!("write out the content of {id}"), source))?;
-    }
-    Ok(())
 }
 
 fn from_row(row: &Row) -> rusqlite::Result<StoredFile> {

@@ -2,8 +2,9 @@
 
 use actix_multipart::Multipart;
 use actix_web::http::header::{self, ContentDisposition, DispositionParam, DispositionType};
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::http::error::ApiError;
@@ -11,7 +12,7 @@ use crate::http::openai::expiry::FileExpiry;
 use crate::http::openai::form::{self, KeptFile};
 use crate::http::openai::page::{self, PageQuery};
 use crate::http::{Context, HttpOptions};
-use crate::store::{Content, NewFile, StoredFile};
+use crate::store::{Content, NewFile, StoreError, StoredFile};
 
 /// Purposes that clients send.
 const PURPOSES: &[&str] = &[
@@ -155,13 +156,22 @@ pub async fn delete(
     Ok(HttpResponse::Ok().json(json!({ "id": *id, "object": "file", "deleted": true })))
 }
 
-/// The bytes as they came; always a download, so that an uploaded page cannot act as one of ours.
+/// The bytes as they came, a piece in memory at a time; always a download, so that an uploaded page cannot act as one of
+/// ours.
 pub async fn content(
     context: web::Data<Context>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let file = context.workspace.store.file(&id).await?;
-    let bytes = context.workspace.store.file_content(&id).await?;
+    let store = context.workspace.store.clone();
+    let pieces = stream::try_unfold((store, 0), move |(store, ordinal)| {
+        let id = id.clone();
+        async move {
+            // A file that is deleted meanwhile breaks the answer off, which the reader sees by its length.
+            let piece = store.file_segment(&id, ordinal).await?;
+            Ok::<_, StoreError>(piece.map(|piece| (Bytes::from(piece), (store, ordinal + 1))))
+        }
+    });
     let disposition = ContentDisposition {
         disposition: DispositionType::Attachment,
         parameters: vec![DispositionParam::FilenameExt(header::ExtendedValue {
@@ -173,7 +183,8 @@ pub async fn content(
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/octet-stream"))
         .insert_header(disposition)
-        .body(bytes))
+        .no_chunking(file.num_bytes)
+        .streaming(pieces))
 }
 
 pub fn file_json(file: &StoredFile) -> Value {

@@ -275,3 +275,41 @@ async fn words_are_counted_in_all_their_forms() {
     };
     assert_eq!(counted, expected);
 }
+
+#[tokio::test]
+async fn what_has_expired_is_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let vector_stores = [
+        create_vector_store(&store, "1").await,
+        create_vector_store(&store, "2").await,
+    ];
+    let mut files = Vec::new();
+    for vector_store in &vector_stores {
+        for text in ["alpha", "beta"] {
+            files.push(ingest(&store, vector_store, &[(text, X)]).await);
+        }
+    }
+    let db = rusqlite::Connection::open(dir.path().join("inglenook.db")).unwrap();
+    let everything = SearchScope {
+        vector_store_ids: vector_stores.to_vec(),
+        ..SearchScope::default()
+    };
+    let found = async || {
+        let by_vector = vector_texts(&store, X, everything.clone()).await;
+        let by_word = keyword_texts(&store, "alpha", everything.clone()).await;
+        (by_vector.len(), by_word.len())
+    };
+    assert_eq!(found().await, (4, 2));
+    let sql = "UPDATE files SET expires_at = unixepoch() WHERE id = ?";
+    db.execute(sql, [&files[0]]).unwrap();
+    assert_eq!(found().await, (3, 1));
+    let sql = "UPDATE vector_stores SET expires_after_days = 1, last_active_at = unixepoch() - 86400 WHERE id = ?";
+    db.execute(sql, [&vector_stores[1]]).unwrap();
+    assert_eq!(found().await, (1, 0));
+    // The file, and both documents of the vector store.
+    assert_eq!(store.delete_expired().await.unwrap(), 3);
+    assert_eq!(store.delete_expired().await.unwrap(), 0);
+    assert_eq!(found().await, (1, 0));
+    store.file(&files[3]).await.unwrap();
+}
