@@ -1,6 +1,7 @@
 """The official Anthropic client does its work against Inglenook by a change of its base URL alone."""
 
 import asyncio
+import typing
 
 import anthropic
 import pydantic
@@ -107,14 +108,12 @@ def test_thoughts(thinking):
 
 
 class Author(pydantic.BaseModel):
-    name: str
-    born: bool
+    name: typing.Literal["Undset", "Hamsun"]
+    is_alive: bool
 
 
 def test_a_schema_is_held(babbling):
-    message = babbling.messages.parse(
-        model="babbling", max_tokens=2000, messages=QUESTION, output_format=Author, temperature=0.7
-    )
+    message = babbling.messages.parse(model="babbling", max_tokens=500, messages=QUESTION, output_format=Author)
     assert isinstance(message.parsed_output, Author)
 
 
