@@ -305,7 +305,11 @@ fn a_tool_can_be_demanded() {
             vec!["weather"],
         ),
     ] {
-        let tools = json!([tools()[0], { "name": "time", "input_schema": { "type": "object", "additionalProperties": false } }]);
+        // Closed, so that nonsense comes to an end.
+        let mut tools = tools();
+        for tool in tools.as_array_mut().unwrap() {
+            tool["input_schema"]["additionalProperties"] = json!(false);
+        }
         let body = request(
             "anthropic-babbling",
             json!({ "tools": tools, "tool_choice": choice }),

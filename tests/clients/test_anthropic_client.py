@@ -12,8 +12,9 @@ SAID = "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] 
 QUESTION = [{"role": "user", "content": "How is the weather in Oslo?"}]
 SCHEMA = {
     "type": "object",
-    "properties": {"city": {"type": "string", "maxLength": 8}, "days": {"type": "integer"}},
+    "properties": {"city": {"type": "string", "maxLength": 8}, "days": {"type": "integer", "minimum": 0, "maximum": 99}},
     "required": ["city", "days"],
+    "additionalProperties": False,
 }
 TOOLS = [{"name": "weather", "description": "The weather of a place", "input_schema": SCHEMA}]
 
@@ -87,13 +88,12 @@ def test_a_streamed_tool_use_by_the_helper(calling):
 
 
 def test_a_tool_is_demanded(babbling):
+    choice = {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}
     message = babbling.messages.create(
-        model="babbling", max_tokens=400, messages=QUESTION, tools=TOOLS, tool_choice={"type": "tool", "name": "weather"}
+        model="babbling", max_tokens=400, messages=QUESTION, tools=TOOLS, tool_choice=choice
     )
-    if message.stop_reason == "tool_use":
-        assert set(message.content[-1].input) >= {"city", "days"}
-    else:
-        assert message.stop_reason == "max_tokens"
+    assert message.stop_reason == "tool_use"
+    assert set(message.content[-1].input) == {"city", "days"}
 
 
 def test_thoughts(thinking):
