@@ -1,6 +1,7 @@
 """The official Anthropic client does its work against Inglenook by a change of its base URL alone."""
 
 import asyncio
+import typing
 
 import anthropic
 import pydantic
@@ -11,8 +12,9 @@ SAID = "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] 
 QUESTION = [{"role": "user", "content": "How is the weather in Oslo?"}]
 SCHEMA = {
     "type": "object",
-    "properties": {"city": {"type": "string", "maxLength": 8}, "days": {"type": "integer"}},
+    "properties": {"city": {"type": "string", "maxLength": 8}, "days": {"type": "integer", "minimum": 0, "maximum": 99}},
     "required": ["city", "days"],
+    "additionalProperties": False,
 }
 TOOLS = [{"name": "weather", "description": "The weather of a place", "input_schema": SCHEMA}]
 
@@ -86,13 +88,12 @@ def test_a_streamed_tool_use_by_the_helper(calling):
 
 
 def test_a_tool_is_demanded(babbling):
+    choice = {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}
     message = babbling.messages.create(
-        model="babbling", max_tokens=400, messages=QUESTION, tools=TOOLS, tool_choice={"type": "tool", "name": "weather"}
+        model="babbling", max_tokens=400, messages=QUESTION, tools=TOOLS, tool_choice=choice
     )
-    if message.stop_reason == "tool_use":
-        assert set(message.content[-1].input) >= {"city", "days"}
-    else:
-        assert message.stop_reason == "max_tokens"
+    assert message.stop_reason == "tool_use"
+    assert set(message.content[-1].input) == {"city", "days"}
 
 
 def test_thoughts(thinking):
@@ -107,14 +108,12 @@ def test_thoughts(thinking):
 
 
 class Author(pydantic.BaseModel):
-    name: str
-    born: bool
+    name: typing.Literal["Undset", "Hamsun"]
+    is_alive: bool
 
 
 def test_a_schema_is_held(babbling):
-    message = babbling.messages.parse(
-        model="babbling", max_tokens=2000, messages=QUESTION, output_format=Author, temperature=0.7
-    )
+    message = babbling.messages.parse(model="babbling", max_tokens=500, messages=QUESTION, output_format=Author)
     assert isinstance(message.parsed_output, Author)
 
 
