@@ -208,6 +208,24 @@ fn large_bodies_are_read_and_larger_ones_refused_with_the_limit() {
 }
 
 #[test]
+fn a_client_that_waits_to_be_let_on_is_let_on() {
+    let server = Setup::default().start();
+    let mut socket = connect(&server);
+    let body = hello().to_string();
+    write!(
+        socket,
+        "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nexpect: 100-continue\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    )
+    .unwrap();
+    let mut reader = BufReader::new(socket);
+    assert_eq!(read_head(&mut reader).0, 100);
+    reader.get_mut().write_all(body.as_bytes()).unwrap();
+    assert_eq!(read_head(&mut reader).0, 200);
+}
+
+#[test]
 fn null_is_absent_and_unknown_fields_are_ignored() {
     let server = Setup::default().start();
     let completion = json!({
@@ -661,6 +679,12 @@ fn streamed_choices_are_written_at_the_same_time() {
     let server = Setup::endless().start();
     let body = json!({ "prompt": "x", "n": 2, "max_tokens": 40, "stream": true });
     let chunks = server.post(COMPLETIONS, body).events();
+    for chunk in &chunks {
+        let keys = ["id", "object", "created", "model", "choices"];
+        assert!(keys.iter().all(|key| chunk.get(key).is_some()), "{chunk}");
+        // Nobody asked for it, and some clients stumble over a part of it.
+        assert_eq!(chunk.get("usage"), None, "{chunk}");
+    }
     let indexes = chunks
         .iter()
         .map(|it| it["choices"][0]["index"].as_u64().unwrap());
