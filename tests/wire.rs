@@ -879,8 +879,8 @@ fn vectors_of_a_matryoshka_model_can_be_asked_for_shorter() {
 fn a_text_that_is_too_long_to_embed_is_cut_only_when_that_is_asked() {
     let server = Setup::default().start();
     // 510 words and two special tokens fill the model's 512 positions.
-    let long = format!("red boat {}", "water fish ".repeat(999));
-    let fits = format!("red boat {}", "water fish ".repeat(254));
+    let long = format!("red house {}", "water fish ".repeat(999));
+    let fits = format!("red house {}", "water fish ".repeat(254));
     let error = server
         .post(EMBEDDINGS, json!({ "input": ["x", long] }))
         .error(400);
