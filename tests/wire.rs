@@ -208,6 +208,24 @@ fn large_bodies_are_read_and_larger_ones_refused_with_the_limit() {
 }
 
 #[test]
+fn a_client_that_waits_to_be_let_on_is_let_on() {
+    let server = Setup::default().start();
+    let mut socket = connect(&server);
+    let body = hello().to_string();
+    write!(
+        socket,
+        "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nexpect: 100-continue\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    )
+    .unwrap();
+    let mut reader = BufReader::new(socket);
+    assert_eq!(read_head(&mut reader).0, 100);
+    reader.get_mut().write_all(body.as_bytes()).unwrap();
+    assert_eq!(read_head(&mut reader).0, 200);
+}
+
+#[test]
 fn null_is_absent_and_unknown_fields_are_ignored() {
     let server = Setup::default().start();
     let completion = json!({
@@ -661,6 +679,12 @@ fn streamed_choices_are_written_at_the_same_time() {
     let server = Setup::endless().start();
     let body = json!({ "prompt": "x", "n": 2, "max_tokens": 40, "stream": true });
     let chunks = server.post(COMPLETIONS, body).events();
+    for chunk in &chunks {
+        let keys = ["id", "object", "created", "model", "choices"];
+        assert!(keys.iter().all(|key| chunk.get(key).is_some()), "{chunk}");
+        // Nobody asked for it, and some clients stumble over a part of it.
+        assert_eq!(chunk.get("usage"), None, "{chunk}");
+    }
     let indexes = chunks
         .iter()
         .map(|it| it["choices"][0]["index"].as_u64().unwrap());
@@ -855,8 +879,8 @@ fn vectors_of_a_matryoshka_model_can_be_asked_for_shorter() {
 fn a_text_that_is_too_long_to_embed_is_cut_only_when_that_is_asked() {
     let server = Setup::default().start();
     // 510 words and two special tokens fill the model's 512 positions.
-    let long = "water fish ".repeat(1000);
-    let fits = "water fish ".repeat(255);
+    let long = format!("red house {}", "water fish ".repeat(999));
+    let fits = format!("red house {}", "water fish ".repeat(254));
     let error = server
         .post(EMBEDDINGS, json!({ "input": ["x", long] }))
         .error(400);
@@ -958,6 +982,13 @@ fn metrics_count_what_was_asked_and_generated() {
         );
         assert_eq!(answer.json()["usage"]["completion_tokens"], 5);
     }
+    let one = json!({ "prompt": "x", "max_tokens": 1 }).to_string();
+    raw(
+        &server,
+        &format!("POST {COMPLETIONS}"),
+        &[key],
+        one.as_bytes(),
+    );
     raw(&server, "GET /v1/unknown", &[key], b"").error(404);
     raw(&server, "GET /metrics", &[], b"").error(401);
     let page = raw(&server, "GET /metrics", &[key], b"");
@@ -977,18 +1008,18 @@ fn metrics_count_what_was_asked_and_generated() {
             "inglenook_requests_total{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}}"
         ))
     };
-    assert_eq!(requests("POST", "/v1/completions", 200), 2.0);
+    assert_eq!(requests("POST", "/v1/completions", 200), 3.0);
     assert_eq!(requests("GET", "other", 404), 1.0);
     let of_model = |name: &str| get(&format!("inglenook_{name}{{model=\"scripted\"}}"));
-    assert_eq!(of_model("generated_tokens_total"), 10.0);
+    assert_eq!(of_model("generated_tokens_total"), 11.0);
     // Each letter is a token, and the second prompt finds the first block of the first.
     let num_prompt_tokens = of_model("prompt_tokens_total") + of_model("cached_tokens_total");
-    assert_eq!(num_prompt_tokens, 40.0);
+    assert_eq!(num_prompt_tokens, 41.0);
     assert_eq!(of_model("cached_tokens_total"), 16.0);
     assert_eq!(of_model("running_sequences"), 0.0);
     assert_eq!(of_model("waiting_sequences"), 0.0);
     assert!(of_model("cache_blocks_used") <= of_model("cache_blocks"));
-    assert_eq!(of_model("time_to_first_token_seconds_count"), 2.0);
+    assert_eq!(of_model("time_to_first_token_seconds_count"), 3.0);
     assert_eq!(of_model("inter_token_seconds_count"), 8.0);
     assert!(of_model("time_to_first_token_seconds_sum") > 0.0);
     let infinite = "inglenook_inter_token_seconds_bucket{model=\"scripted\",le=\"+Inf\"}";

@@ -1,0 +1,268 @@
+//! Measures what the server adds to the engine: for a request, and for each token of a stream, over real sockets. A scripted
+//! model, which costs almost nothing to compute, is asked through the server and straight through the engine. Prints JSON.
+//!
+//!     cargo run --release --example api_overhead -- target/release/inglenook
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use inglenook::config::Settings;
+use inglenook::engine::SamplingParams;
+use inglenook::llm::testing::{Script, write_scripted_gguf};
+use inglenook::rag::generate::{ChatModel, GenerationEvent, GenerationOptions};
+use serde_json::{Value, json};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const REQUESTS: usize = 500;
+const TOKENS: usize = 2000;
+const STREAMS: usize = 8;
+/// Both read it as one token a letter.
+const PROMPT: &str = "What does the clock say?";
+
+/// Ends the server however this program ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn main() -> Result<()> {
+    let program = std::env::args()
+        .nth(1)
+        .ok_or("usage: api_overhead PROGRAM")?;
+    let dir = tempfile::tempdir()?;
+    let model = dir.path().join("clock.gguf");
+    write_scripted_gguf(&model, &Script::endless("tick tock"))?;
+
+    let engine = through_engine(&model)?;
+    let (server, address) = start(Path::new(&program), dir.path(), &model)?;
+    let server_side = through_server(&address)?;
+    drop(server);
+
+    let per_token = |at: usize| server_side.token_us[at] - engine.token_us[at];
+    let report = json!({
+        "request_us": {
+            "one_token_through_server": server_side.request_us,
+            "one_token_through_engine": engine.request_us,
+            "overhead": server_side.request_us - engine.request_us,
+        },
+        "token_us": {
+            "one_stream": {
+                "through_server": server_side.token_us[0],
+                "through_engine": engine.token_us[0],
+                "overhead": per_token(0),
+            },
+            "streams_together": {
+                "streams": STREAMS,
+                "through_server": server_side.token_us[1],
+                "through_engine": engine.token_us[1],
+                "overhead": per_token(1),
+            },
+        },
+        "requests": REQUESTS,
+        "tokens_of_a_stream": TOKENS,
+    });
+    println!("{report:#}");
+    Ok(())
+}
+
+/// The median of requests, and the time of a token alone and beside others, in microseconds.
+struct Measured {
+    request_us: f64,
+    token_us: [f64; 2],
+}
+
+fn through_engine(model: &Path) -> Result<Measured> {
+    let settings = Settings {
+        speculation: "off".into(),
+        ..Settings::default()
+    };
+    let model = model.to_str().ok_or("the path is not text")?;
+    let (chat, _) = inglenook::app::load_chat_model(&settings, model)?;
+    inglenook::http::runtime().block_on(async move {
+        let mut requests = Vec::new();
+        for _ in 0..REQUESTS {
+            let started = Instant::now();
+            generate(&chat, 1).await?;
+            requests.push(started.elapsed());
+        }
+        let mut token_us = [0.0; 2];
+        for (place, streams) in [1, STREAMS].into_iter().enumerate() {
+            let started = Instant::now();
+            try_join_all((0..streams).map(|_| generate(&chat, TOKENS))).await?;
+            token_us[place] = micros(started.elapsed()) / (streams * TOKENS) as f64;
+        }
+        Ok(Measured {
+            request_us: median_us(requests),
+            token_us,
+        })
+    })
+}
+
+async fn generate(chat: &ChatModel, max_tokens: usize) -> Result<()> {
+    let options = GenerationOptions {
+        max_tokens: Some(max_tokens),
+        sampling: SamplingParams::greedy(),
+        trims_start: false,
+        stops: Vec::new(),
+        logprobs: None,
+        constraint: None,
+        shown: Vec::new(),
+        user: None,
+        num_public_tokens: 0,
+        timeout: Duration::from_secs(120),
+    };
+    let mut generation = chat.generate(chat.plain_prompt(PROMPT), options)?;
+    while let Some(event) = generation.next().await {
+        if let GenerationEvent::Finished { usage, .. } = event?
+            && usage.num_completion_tokens != max_tokens
+        {
+            return Err("the engine gave another number of tokens".into());
+        }
+    }
+    Ok(())
+}
+
+fn start(program: &Path, dir: &Path, model: &Path) -> Result<(Server, String)> {
+    let mut child = Command::new(std::path::absolute(program)?)
+        .env("HOME", dir)
+        .env("INGLENOOK_SPECULATION", "off")
+        .current_dir(dir)
+        .args(["--port", "0", "--log", "warn", "--embedding-model", "none"])
+        .arg("--data-dir")
+        .arg(dir.join("data"))
+        .arg("--chat-model")
+        .arg(model)
+        .arg("serve")
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let out = child.stdout.take().ok_or("no output")?;
+    let server = Server(child);
+    for line in BufReader::new(out).lines() {
+        if let Some(address) = line?.strip_prefix("Open http://") {
+            return Ok((server, address.to_string()));
+        }
+    }
+    Err("the server ended at its start".into())
+}
+
+fn through_server(address: &str) -> Result<Measured> {
+    let mut connection = Connection::open(address)?;
+    let one = json!({ "prompt": PROMPT, "max_tokens": 1, "temperature": 0 });
+    let mut requests = Vec::new();
+    for _ in 0..REQUESTS {
+        let started = Instant::now();
+        connection.post(&one)?;
+        requests.push(started.elapsed());
+    }
+    let mut token_us = [0.0; 2];
+    for (place, streams) in [1, STREAMS].into_iter().enumerate() {
+        let started = Instant::now();
+        let readers: Vec<_> = (0..streams)
+            .map(|_| {
+                let address = address.to_owned();
+                std::thread::spawn(move || read_stream(&address))
+            })
+            .collect();
+        for reader in readers {
+            reader.join().map_err(|_| "a reader panicked")??;
+        }
+        token_us[place] = micros(started.elapsed()) / (streams * TOKENS) as f64;
+    }
+    Ok(Measured {
+        request_us: median_us(requests),
+        token_us,
+    })
+}
+
+fn read_stream(address: &str) -> Result<()> {
+    let mut connection = Connection::open(address)?;
+    let body = json!({ "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0, "stream": true });
+    connection.send("POST /v1/completions", &body.to_string())?;
+    let mut num_texts = 0;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if connection.0.read_line(&mut line)? == 0 {
+            return Err("the stream broke off".into());
+        }
+        match line.strip_prefix("data: ").map(str::trim_end) {
+            Some("[DONE]") => break,
+            Some(_) => num_texts += 1,
+            None => {}
+        }
+    }
+    // One more says why the text ended.
+    match num_texts == TOKENS + 1 {
+        true => Ok(()),
+        false => Err(format!("{num_texts} events came for {TOKENS} tokens").into()),
+    }
+}
+
+/// A connection that is kept.
+struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    fn open(address: &str) -> Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(120)))?;
+        Ok(Self(BufReader::new(socket)))
+    }
+
+    fn send(&mut self, line: &str, body: &str) -> Result<()> {
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Ok(self.0.get_mut().write_all(request.as_bytes())?)
+    }
+
+    fn post(&mut self, body: &Value) -> Result<Value> {
+        self.send("POST /v1/completions", &body.to_string())?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<Value> {
+        let mut length = 0;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            self.0.read_line(&mut line)?;
+            let line = line.trim_end().to_lowercase();
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.parse()?;
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body)?;
+        let answer: Value = serde_json::from_slice(&body)?;
+        match answer.get("error") {
+            Some(error) => Err(error.to_string().into()),
+            None => Ok(answer),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+fn median_us(mut durations: Vec<Duration>) -> f64 {
+    durations.sort_unstable();
+    micros(durations[durations.len() / 2])
+}
