@@ -418,7 +418,7 @@ fn errors_have_anthropics_shape() {
     assert!(error(&unknown, 404, "not_found_error").contains("claude-none"));
     let broken = server.post_bytes("/v1/messages", b"{", "application/json");
     error(&broken, 400, invalid);
-    error(&server.get("/v1/messages"), 404, "not_found_error");
+    error(&server.get("/v1/messages"), 405, "invalid_request_error");
     for (more, says) in [
         (json!({ "max_tokens": null }), "max_tokens"),
         (json!({ "max_tokens": 0 }), "max_tokens"),

@@ -515,7 +515,7 @@ fn errors_have_ollamas_shape() {
     );
     assert!(error(&long, 400).contains("tokens"));
     assert!(error(&server.post("/api/push", json!({})), 404).contains("/api/push"));
-    assert!(error(&server.get("/api/chat"), 404).contains("GET"));
+    assert!(error(&server.get("/api/chat"), 405).contains("GET"));
     server.get("/api/nothing").error(404);
 }
 

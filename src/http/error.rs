@@ -191,7 +191,9 @@ impl ApiError {
     /// Names the parameter that the error is about, as this endpoint calls it. What is not the request's fault, or is
     /// known by its name, stays as it is.
     pub fn about(mut self, param: &str) -> Self {
-        if self.status == StatusCode::BAD_REQUEST && !self.is_param_certain {
+        let is_its_fault =
+            self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS;
+        if is_its_fault && !self.is_param_certain {
             self.param = Some(param.into());
         }
         self
