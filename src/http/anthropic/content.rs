@@ -1,6 +1,8 @@
 //! The messages of a request: blocks of text, thoughts, calls and their results, each checked.
 
-use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::http::error::ApiError;
@@ -13,11 +15,33 @@ pub struct Message {
 }
 
 /// Text, or blocks.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub enum Content {
     Text(String),
     Blocks(Vec<Block>),
+}
+
+/// By its first character: an untagged enum would copy all that is inside it, again at every level.
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Content;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a string or an array of blocks")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, blocks: A) -> Result<Content, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(blocks)).map(Content::Blocks)
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
 }
 
 /// The fields of every kind of block that is read here.
@@ -39,16 +63,42 @@ pub struct Block {
 }
 
 /// What a document is made of; of a search result, where it was found.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 enum Source {
     Place(String),
-    Document {
-        #[serde(rename = "type")]
-        kind: String,
-        data: Option<String>,
-        content: Option<Content>,
-    },
+    Document(Box<Document>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Document {
+    #[serde(rename = "type")]
+    kind: String,
+    data: Option<String>,
+    content: Option<Content>,
+}
+
+/// As for [`Content`].
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Source;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a string or an object with a type")
+            }
+
+            fn visit_str<E>(self, place: &str) -> Result<Source, E> {
+                Ok(Source::Place(place.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Source, A::Error> {
+                let document = Document::deserialize(MapAccessDeserializer::new(fields))?;
+                Ok(Source::Document(Box::new(document)))
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
 }
 
 /// The whole conversation, with the system's instructions first.
@@ -208,25 +258,19 @@ fn block_text(block: Block, here: &str) -> Result<String, ApiError> {
 /// A document's text under its title.
 fn document_text(block: Block, here: &str) -> Result<String, ApiError> {
     let here = format!("{here}.source");
-    let text = match block.source {
-        Some(Source::Document {
-            kind,
-            data: Some(data),
-            ..
-        }) if kind == "text" => data,
-        Some(Source::Document {
-            kind,
-            content: Some(content),
-            ..
-        }) if kind == "content" => text_of(content, &format!("{here}.content"))?,
-        Some(Source::Document { kind, .. }) => {
+    let Some(Source::Document(source)) = block.source else {
+        return Err(missing(&here, "type"));
+    };
+    let text = match (source.kind.as_str(), source.data, source.content) {
+        ("text", Some(data), _) => data,
+        ("content", _, Some(content)) => text_of(content, &format!("{here}.content"))?,
+        (kind, ..) => {
             let message = format!(
                 "{here} is of type '{kind}', but only documents of text are read here; send their text, or search them \
                  as files with /v1/responses"
             );
             return Err(ApiError::unsupported(here, message));
         }
-        _ => return Err(missing(&here, "type")),
     };
     let parts = block.title.into_iter().chain(block.context).chain([text]);
     Ok(parts.collect::<Vec<String>>().join("\n"))

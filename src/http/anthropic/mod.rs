@@ -18,6 +18,7 @@ pub fn routes(config: &mut ServiceConfig) {
 
 /// Whether a path is one of this API's.
 pub fn owns(path: &str) -> bool {
-    let path = path.strip_prefix("/v1").unwrap_or(path);
+    // Its clients append /v1 to a base URL that may have it.
+    let path = path.trim_start_matches("/v1");
     path == "/messages" || path.starts_with("/messages/")
 }

@@ -17,8 +17,8 @@ pub struct Message {
     thinking: Option<String>,
     images: Option<Vec<Value>>,
     tool_calls: Option<Vec<ToolCall>>,
-    #[serde(alias = "name")]
     tool_name: Option<String>,
+    name: Option<String>,
     tool_call_id: Option<String>,
 }
 
@@ -71,7 +71,11 @@ pub fn checked(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError> {
                 }
             }
             "tool" => ChatMessage::Tool {
-                call_id: answered(&mut open, message.tool_call_id, message.tool_name),
+                call_id: answered(
+                    &mut open,
+                    message.tool_call_id,
+                    message.tool_name.or(message.name),
+                ),
                 content,
             },
             other => {

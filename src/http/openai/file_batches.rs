@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
+use crate::http::openai::attributes;
 use crate::http::openai::page::{self, PageQuery};
 use crate::http::openai::vector_store_files::{
     AttachRequest, ChunkingStrategy, document_json, new_document, parse_status, polled,
@@ -40,10 +41,21 @@ pub async fn create(
     Ok(HttpResponse::Ok().json(batch_json(&batch)))
 }
 
+fn check_count(param: &str, num_files: usize) -> Result<(), ApiError> {
+    if (1..=MAX_FILES).contains(&num_files) {
+        return Ok(());
+    }
+    let message = format!("{param} has {num_files} files, but must have between 1 and {MAX_FILES}");
+    Err(ApiError::invalid(param, message))
+}
+
 /// Checked files of a request.
 fn files(context: &Context, request: CreateRequest) -> Result<Vec<NewDocument>, ApiError> {
-    let (param, files) = match (request.file_ids, request.files) {
+    let (param, files): (_, Vec<AttachRequest>) = match (request.file_ids, request.files) {
         (Some(file_ids), None) => {
+            // All have the same, so it is checked before it is copied.
+            check_count("file_ids", file_ids.len())?;
+            attributes::checked(request.attributes.clone().unwrap_or_default())?;
             let attach = |file_id| AttachRequest {
                 file_id,
                 attributes: request.attributes.clone(),
@@ -61,13 +73,7 @@ fn files(context: &Context, request: CreateRequest) -> Result<Vec<NewDocument>, 
             return Err(ApiError::invalid("file_ids", message));
         }
     };
-    if !(1..=MAX_FILES).contains(&files.len()) {
-        let message = format!(
-            "{param} has {} files, but must have between 1 and {MAX_FILES}",
-            files.len()
-        );
-        return Err(ApiError::invalid(param, message));
-    }
+    check_count(param, files.len())?;
     let checked = files.into_iter().enumerate().map(|(at, file)| {
         new_document(context, file).map_err(|error| match param {
             "files" => error.about(&format!("files[{at}]")),

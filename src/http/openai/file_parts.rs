@@ -7,6 +7,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::error::ApiError;
 use crate::http::{Context, blocking};
+use crate::rag::attached::MAX_TEXT_BYTES;
+
+/// How much text the files of one request may still bring.
+pub struct TextBudget {
+    num_bytes: usize,
+}
+
+impl TextBudget {
+    pub fn of_a_request() -> Self {
+        Self {
+            num_bytes: MAX_TEXT_BYTES,
+        }
+    }
+
+    fn take(&mut self, text: &str, param: &str) -> Result<(), ApiError> {
+        let left = self.num_bytes.checked_sub(text.len());
+        self.num_bytes = left.ok_or_else(|| {
+            let message = format!(
+                "the files of this request have more than {MAX_TEXT_BYTES} bytes of text together; attach them to a \
+                 vector store and search it"
+            );
+            ApiError::invalid(param, message)
+        })?;
+        Ok(())
+    }
+}
 
 /// As chat completions nest it and responses have it flat.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -24,7 +50,18 @@ pub struct FilePart {
 
 impl FilePart {
     /// The file's text between marks; `param` names the part in an error.
-    pub async fn into_text(self, context: &Context, param: &str) -> Result<String, ApiError> {
+    pub async fn into_text(
+        self,
+        context: &Context,
+        param: &str,
+        budget: &mut TextBudget,
+    ) -> Result<String, ApiError> {
+        let text = self.read(context, param).await?;
+        budget.take(&text, param)?;
+        Ok(text)
+    }
+
+    async fn read(self, context: &Context, param: &str) -> Result<String, ApiError> {
         if self.file_url.is_some() {
             let message =
                 format!("{param}.file_url is not served: nothing is fetched; send file_data");
@@ -88,4 +125,18 @@ fn default_name(media_type: Option<&str>) -> String {
         _ => "txt",
     };
     format!("file.{extension}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_request_share_one_budget() {
+        let mut budget = TextBudget::of_a_request();
+        let half = "x".repeat(MAX_TEXT_BYTES / 2);
+        assert!(budget.take(&half, "input").is_ok());
+        assert!(budget.take(&half, "input").is_ok());
+        assert!(budget.take("x", "input").is_err());
+    }
 }

@@ -60,9 +60,12 @@ pub async fn tokenize(
     let tokens = match (conversation, request.prompt.take()) {
         (Some(messages), _) => {
             let sampling = SamplingFields::default();
+            // As chat completions have it.
+            let mut extra = request.chat_template_kwargs.take().unwrap_or_default();
+            extra.entry("enable_thinking").or_insert(json!(false));
             let plan = ReplyRequest {
                 messages,
-                extra: request.chat_template_kwargs.take().unwrap_or_default(),
+                extra,
                 tools: tools::checked(request.tools.as_deref(), None, None)?,
                 shape: None,
                 options: sampling.options(None, None, context.generation_timeout())?,

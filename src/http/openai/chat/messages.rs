@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::openai::file_parts::FilePart;
+use crate::http::openai::file_parts::{FilePart, TextBudget};
 use crate::rag::conversation::{ChatMessage, PastCall};
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -96,6 +96,7 @@ impl Content {
 
 /// Puts the text of files in their place in what users say.
 pub async fn read_files(context: &Context, messages: &mut [Message]) -> Result<(), ApiError> {
+    let mut budget = TextBudget::of_a_request();
     for (at, message) in messages.iter_mut().enumerate() {
         let Some(Content::Parts(parts)) = &mut message.content else {
             continue;
@@ -111,7 +112,7 @@ pub async fn read_files(context: &Context, messages: &mut [Message]) -> Result<(
             let file = part.file.take().ok_or_else(|| {
                 ApiError::invalid(&param, format!("missing required parameter: '{param}'"))
             })?;
-            part.text = Some(file.into_text(context, &param).await?);
+            part.text = Some(file.into_text(context, &param, &mut budget).await?);
             part.kind = "text".into();
         }
     }

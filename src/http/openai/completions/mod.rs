@@ -187,7 +187,11 @@ async fn stream_choices(
     for (index, choice) in choices.iter().enumerate() {
         if !choice.echoed.is_empty() {
             let echoed = choice_json(index, &choice.echoed, Value::Null, None);
-            frames.send(frame(echoed)).await?;
+            let opening = match frame(echoed) {
+                Frame::Data(chunk) => Frame::Opening(chunk),
+                other => other,
+            };
+            frames.send(opening).await?;
         }
     }
     let mut offsets: Vec<Offset> = choices.iter().map(|choice| choice.offset).collect();

@@ -2,10 +2,11 @@
 //! are. A task of this process writes each; when the process ends early, the next one to be asked says so.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::prepare::prepare;
@@ -20,13 +21,25 @@ use crate::store::StoredResponse;
 /// Responses that are written in the background at the same time; fewer than the engine lets wait.
 const MAX_RUNNING: usize = 32;
 
-/// The tasks that write responses in the background, by the response's id.
-#[derive(Default)]
-pub struct BackgroundTasks(Mutex<HashMap<String, AbortHandle>>);
+/// The tasks that write responses in the background.
+pub struct BackgroundTasks {
+    /// By the response's id.
+    tasks: Mutex<HashMap<String, AbortHandle>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for BackgroundTasks {
+    fn default() -> Self {
+        Self {
+            tasks: Mutex::default(),
+            places: Arc::new(Semaphore::new(MAX_RUNNING)),
+        }
+    }
+}
 
 impl BackgroundTasks {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, AbortHandle>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends the task of a response, and with it the generation, if it runs here.
@@ -47,15 +60,13 @@ pub async fn start(
     checked: Checked,
 ) -> Result<HttpResponse, ApiError> {
     let tasks = &context.background;
-    let num_running = tasks.with(|tasks| {
-        tasks.retain(|_, task| !task.is_finished());
-        tasks.len()
-    });
-    if num_running >= MAX_RUNNING {
-        return Err(ApiError::too_many(format!(
+    tasks.with(|tasks| tasks.retain(|_, task| !task.is_finished()));
+    let place = Arc::clone(&tasks.places).try_acquire_owned();
+    let place = place.map_err(|_| {
+        ApiError::too_many(format!(
             "{MAX_RUNNING} background responses are being written already, try again later"
-        )));
-    }
+        ))
+    })?;
     let head = Head {
         id: checked.id.clone(),
         created_at: checked.created_at,
@@ -76,12 +87,17 @@ pub async fn start(
         .begin_response(response, checked.input.clone())
         .await?;
     let id = head.id.clone();
-    let task = actix_web::rt::spawn(run(context.clone(), checked, head));
+    let task = actix_web::rt::spawn(run(context.clone(), checked, head, place));
     tasks.with(|tasks| tasks.insert(id, task.abort_handle()));
     Ok(HttpResponse::Ok().json(queued))
 }
 
-async fn run(context: web::Data<Context>, checked: Checked, head: Head) {
+async fn run(
+    context: web::Data<Context>,
+    checked: Checked,
+    head: Head,
+    _place: OwnedSemaphorePermit,
+) {
     let (id, echo) = (head.id.clone(), checked.echo.clone());
     if let Err(error) = write(&context, checked).await {
         let failed = failed(&head, &echo, &error);

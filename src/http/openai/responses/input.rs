@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::background;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::Content;
@@ -32,7 +33,9 @@ impl Conversation {
             }
             Err(error) => return Err(error.into()),
         };
-        if stored.owner.is_some() {
+        // One whose writer was killed has ended, though nobody has asked for it since.
+        let has_writer = stored.owner.is_some();
+        if has_writer && background::current(context, id).await?.owner.is_some() {
             let message =
                 format!("the response '{id}' has not ended yet; wait for it or cancel it");
             return Err(ApiError::invalid("previous_response_id", message));

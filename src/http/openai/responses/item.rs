@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::input::{self, SOURCES};
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::openai::file_parts::FilePart;
+use crate::http::openai::file_parts::{FilePart, TextBudget};
 use crate::store::{Item, StoreError, new_id};
 
 const MAX_ID_BYTES: usize = 128;
@@ -24,8 +24,9 @@ pub async fn checked(context: &Context, input: Value, field: &str) -> Result<Vec
     };
     let mut items = Vec::with_capacity(given.len());
     let mut ids = HashSet::new();
+    let mut budget = TextBudget::of_a_request();
     for (at, item) in given.into_iter().enumerate() {
-        let mut item = one(context, item, &format!("{field}[{at}]")).await?;
+        let mut item = one(context, item, &format!("{field}[{at}]"), &mut budget).await?;
         if !ids.insert(item.id.clone()) {
             item.id = new_id(prefix(&item.body));
             item.body["id"] = json!(item.id);
@@ -36,11 +37,16 @@ pub async fn checked(context: &Context, input: Value, field: &str) -> Result<Vec
     Ok(items)
 }
 
-async fn one(context: &Context, mut given: Value, param: &str) -> Result<Item, ApiError> {
+async fn one(
+    context: &Context,
+    mut given: Value,
+    param: &str,
+    budget: &mut TextBudget,
+) -> Result<Item, ApiError> {
     if let Some(id) = reference(&given) {
         return referenced(context, id, param).await;
     }
-    let read_as = with_texts_of_files(context, &mut given, param).await?;
+    let read_as = with_texts_of_files(context, &mut given, param, budget).await?;
     // What is wrong with it is said before anything else is done.
     input::add(
         read_as.clone().unwrap_or_else(|| given.clone()),
@@ -83,6 +89,7 @@ async fn with_texts_of_files(
     context: &Context,
     item: &mut Value,
     param: &str,
+    budget: &mut TextBudget,
 ) -> Result<Option<Value>, ApiError> {
     if item["role"] != "user" {
         return Ok(None);
@@ -102,7 +109,7 @@ async fn with_texts_of_files(
         let file: FilePart = serde_json::from_value(part.clone()).map_err(|error| {
             ApiError::invalid(&param, format!("{param} cannot be read: {error}"))
         })?;
-        let text = file.into_text(context, &param).await?;
+        let text = file.into_text(context, &param, budget).await?;
         read.push(json!({ "type": "input_text", "text": text }));
         if let Some(fields) = part.as_object_mut() {
             fields.shift_remove("file_data");
