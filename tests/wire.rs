@@ -305,7 +305,7 @@ fn head_is_served_wherever_get_is() {
     }
     assert_eq!(raw(&server, "HEAD /v1/models", &[], b"").status, 401);
     assert_eq!(raw(&server, "HEAD /v1/none", &key, b"").status, 404);
-    assert_eq!(raw(&server, &format!("HEAD {CHAT}"), &key, b"").status, 405);
+    assert_eq!(raw(&server, "HEAD /v1/embeddings", &key, b"").status, 405);
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn a_preflight_needs_no_key_and_is_told_that_its_headers_are_welcome() {
 fn a_wrong_method_is_told_from_an_unknown_path() {
     let server = Setup::default().start();
     for line in [
-        "GET /v1/chat/completions",
+        "GET /v1/embeddings",
         "GET /completions",
         "POST /v1/models",
         "POST /models",
@@ -412,7 +412,7 @@ fn every_answer_says_who_answered_and_how_long_it_took() {
     let cases: [(&str, Headers, &str, u16); 6] = [
         ("GET /v1/models", &[key], "", 200),
         ("GET /v1/none", &[key], "", 404),
-        ("GET /v1/chat/completions", &[key], "", 405),
+        ("GET /v1/embeddings", &[key], "", 405),
         ("GET /v1/models", &[], "", 401),
         ("POST /v1/chat/completions", &[key], "{", 400),
         ("POST /v1/chat/completions", &[key], &streamed, 200),
