@@ -50,7 +50,8 @@ async function open() {
 }
 
 await checks.that("the page is served with a strict content security policy", async () => {
-  const policy = (await fetch(base)).headers.get("content-security-policy") ?? "";
+  const served = await fetch(base, { headers: { accept: "text/html" } });
+  const policy = served.headers.get("content-security-policy") ?? "";
   holds(/default-src 'self'/.test(policy), `the policy is "${policy}"`);
   holds(!/unsafe-|https?:|\*/.test(policy), `the policy allows too much: "${policy}"`);
 });
