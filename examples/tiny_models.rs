@@ -4,13 +4,7 @@
 use std::path::PathBuf;
 
 use inglenook::embedding::testing::write_tiny_bert;
-use inglenook::llm::testing::{Script, write_babbling_gguf, write_scripted_gguf};
-
-/// Of a family that frames calls and thoughts.
-const TEMPLATE: &str = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}{# arguments #}\
-     {% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}{% for call in message.tool_calls %}\
-     <tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n\
-     {% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}";
+use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf, write_scripted_gguf};
 
 fn main() -> std::io::Result<()> {
     let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -25,15 +19,19 @@ fn main() -> std::io::Result<()> {
     write_scripted_gguf(&dir.join("scripted.gguf"), &Script::once(script))?;
     let calling = "I will look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\", \"days\": 2}}\n\
          </tool_call>";
-    let calling = Script::once(calling).with_template(TEMPLATE).cut_every(3);
+    let calling = Script::once(calling)
+        .with_template(FRAMING_TEMPLATE)
+        .cut_every(3);
     write_scripted_gguf(&dir.join("calling.gguf"), &calling)?;
     // What the standard tests of LangChain ask for.
     let magic =
         "<tool_call>\n{\"name\": \"magic_function\", \"arguments\": {\"input\": 3}}\n</tool_call>";
-    let magic = Script::once(magic).with_template(TEMPLATE).cut_every(3);
+    let magic = Script::once(magic)
+        .with_template(FRAMING_TEMPLATE)
+        .cut_every(3);
     write_scripted_gguf(&dir.join("magic.gguf"), &magic)?;
     let thinking = Script::once("<think>\nIt is so.\n</think>\n\nYes, indeed.");
-    let thinking = thinking.with_template(TEMPLATE).cut_every(4);
+    let thinking = thinking.with_template(FRAMING_TEMPLATE).cut_every(4);
     write_scripted_gguf(&dir.join("thinking.gguf"), &thinking)?;
-    write_babbling_gguf(&dir.join("babbling.gguf"), TEMPLATE)
+    write_babbling_gguf(&dir.join("babbling.gguf"), FRAMING_TEMPLATE)
 }

@@ -7,14 +7,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use common::{PATIENCE, Reply, SCRIPT, Setup, TestServer, models};
-use inglenook::llm::testing::{Script, write_babbling_gguf, write_scripted_gguf};
+use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf, write_scripted_gguf};
 use serde_json::{Value, json};
-
-/// A family that frames calls and thoughts.
-const TEMPLATE: &str = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}{# arguments #}\
-     {% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}{% for call in message.tool_calls %}\
-     <tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n\
-     {% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}";
 
 fn path(name: &str) -> PathBuf {
     models().scripted.with_file_name(format!("{name}.gguf"))
@@ -22,7 +16,7 @@ fn path(name: &str) -> PathBuf {
 
 fn server(name: &str, script: Script) -> TestServer {
     let path = path(name);
-    write_scripted_gguf(&path, &script.with_template(TEMPLATE)).unwrap();
+    write_scripted_gguf(&path, &script.with_template(FRAMING_TEMPLATE)).unwrap();
     start(path)
 }
 
@@ -293,7 +287,7 @@ fn content_id(message: &Value, at: usize) -> Value {
 #[test]
 fn a_tool_can_be_demanded() {
     let path = path("anthropic-babbling");
-    write_babbling_gguf(&path, TEMPLATE).unwrap();
+    write_babbling_gguf(&path, FRAMING_TEMPLATE).unwrap();
     let server = start(path);
     for (choice, names) in [
         (

@@ -9,15 +9,9 @@ use std::path::PathBuf;
 
 use common::{Reply, SCRIPT, Setup, TestServer, models};
 use inglenook::embedding::testing::write_tiny_bert;
-use inglenook::llm::testing::{Script, write_babbling_gguf, write_scripted_gguf};
+use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf, write_scripted_gguf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-
-/// A family that frames calls and thoughts.
-const TEMPLATE: &str = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}{# arguments #}\
-     {% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}{% for call in message.tool_calls %}\
-     <tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n\
-     {% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}";
 
 fn path(name: &str) -> PathBuf {
     models().scripted.with_file_name(format!("{name}.gguf"))
@@ -25,7 +19,7 @@ fn path(name: &str) -> PathBuf {
 
 fn server(name: &str, script: Script) -> TestServer {
     let path = path(name);
-    write_scripted_gguf(&path, &script.with_template(TEMPLATE)).unwrap();
+    write_scripted_gguf(&path, &script.with_template(FRAMING_TEMPLATE)).unwrap();
     Setup {
         chat_model: Some(path),
         embedding_model: None,
@@ -318,7 +312,7 @@ fn thoughts_are_apart_and_only_from_models_that_have_them() {
 #[test]
 fn answers_are_held_to_a_format() {
     let path = path("ollama-babbling");
-    write_babbling_gguf(&path, TEMPLATE).unwrap();
+    write_babbling_gguf(&path, FRAMING_TEMPLATE).unwrap();
     let setup = Setup {
         chat_model: Some(path),
         embedding_model: None,

@@ -59,6 +59,8 @@ pub struct LayerCache<E> {
     shape: AttentionShape,
     keys: Stored<E>,
     values: Stored<E>,
+    /// Room for one head's key on its way to its places, which lie apart.
+    key: (Vec<E>, Vec<f16>),
 }
 
 /// `[num_blocks, num_kv_heads]` of what a head's block holds.
@@ -87,6 +89,13 @@ impl<E: CacheElement> Stored<E> {
     }
 }
 
+/// Puts the numbers at `first` and every `stride` places after it.
+fn scatter<T: Copy>(from: &[T], to: &mut [T], first: usize, stride: usize) {
+    for (from, to) in from.iter().zip(to.iter_mut().skip(first).step_by(stride)) {
+        *to = *from;
+    }
+}
+
 /// How many scales the numbers of a head's position have.
 fn num_scales<E: CacheElement>(dim: usize) -> usize {
     if E::IS_SCALED { dim / SCALE_GROUP } else { 0 }
@@ -104,6 +113,10 @@ impl<E: CacheElement> LayerCache<E> {
             shape,
             keys: Stored::new(num_positions, shape.key_dim)?,
             values: Stored::new(num_positions, shape.value_dim)?,
+            key: (
+                vec![E::default(); shape.key_dim],
+                vec![f16::ZERO; num_scales::<E>(shape.key_dim)],
+            ),
         })
     }
 
@@ -116,29 +129,16 @@ impl<E: CacheElement> LayerCache<E> {
             block_size,
             ..
         } = self.shape;
-        let mut numbers = vec![E::default(); key_dim.max(value_dim)];
-        let mut scales = vec![f16::ZERO; num_scales::<E>(key_dim.max(value_dim))];
+        let (numbers, scales) = &mut self.key;
         for head in 0..num_kv_heads {
             let first = (block * num_kv_heads + head) * block_size;
+            E::store(&keys[head * key_dim..][..key_dim], numbers, scales);
+            let place = first * key_dim + slot;
+            scatter(numbers, &mut self.keys.numbers, place, block_size);
+            let place = first * scales.len() + slot;
+            scatter(scales, &mut self.keys.scales, place, block_size);
 
-            let num_scales = num_scales::<E>(key_dim);
-            let (numbers, scales) = (&mut numbers[..], &mut scales[..]);
-            E::store(
-                &keys[head * key_dim..][..key_dim],
-                &mut numbers[..key_dim],
-                &mut scales[..num_scales],
-            );
-            let stored = self.keys.numbers[first * key_dim..][..block_size * key_dim].iter_mut();
-            for (to, from) in stored.skip(slot).step_by(block_size).zip(&*numbers) {
-                *to = *from;
-            }
-            let stored =
-                self.keys.scales[first * num_scales..][..block_size * num_scales].iter_mut();
-            for (to, from) in stored.skip(slot).step_by(block_size).zip(&*scales) {
-                *to = *from;
-            }
-
-            let num_scales = self::num_scales::<E>(value_dim);
+            let num_scales = num_scales::<E>(value_dim);
             E::store(
                 &values[head * value_dim..][..value_dim],
                 &mut self.values.numbers[(first + slot) * value_dim..][..value_dim],

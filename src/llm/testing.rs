@@ -16,7 +16,9 @@ use super::rope::{frequencies, llama3_divisors};
 use gguf_file::{Tensor, write_gguf};
 
 pub use model_folder::{FolderLayout, write_tiny_folder};
-pub use scripted::{Script, write_babbling_gguf, write_scripted_folder, write_scripted_gguf};
+pub use scripted::{
+    FRAMING_TEMPLATE, Script, write_babbling_gguf, write_scripted_folder, write_scripted_gguf,
+};
 
 /// A small model to be written. Sizes are its own; weights are F32.
 #[derive(Debug, Clone)]

@@ -67,10 +67,6 @@ impl ReplyPlan {
         Self::planned(chat, request, Some(budget)).await
     }
 
-    pub fn num_prompt_tokens(&self) -> usize {
-        self.prompt.len()
-    }
-
     /// Items of the conversation that were left out.
     pub fn num_dropped_items(&self) -> usize {
         self.num_dropped_items

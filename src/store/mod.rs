@@ -127,10 +127,7 @@ impl Store {
 
 /// `prefix` and 24 random hexadecimal digits.
 pub fn new_id(prefix: &str) -> String {
-    let digits: String = rand::random::<[u8; 12]>()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digits = files::hexadecimal(&rand::random::<[u8; 12]>());
     format!("{prefix}{digits}")
 }
 

@@ -6,7 +6,6 @@ import typing
 import anthropic
 import pydantic
 import pytest
-from server import Server
 
 SAID = "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] is not shown."
 QUESTION = [{"role": "user", "content": "How is the weather in Oslo?"}]
@@ -24,25 +23,8 @@ def local(server):
     return anthropic.Anthropic(base_url=server.base_url, api_key="test-key", max_retries=0)
 
 
-def client_of(chat_model):
-    server = Server(chat_model=chat_model)
-    yield anthropic.Anthropic(base_url=server.base_url, api_key="none", max_retries=0)
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def calling():
-    yield from client_of("calling")
-
-
-@pytest.fixture(scope="module")
-def thinking():
-    yield from client_of("thinking")
-
-
-@pytest.fixture(scope="module")
-def babbling():
-    yield from client_of("babbling")
+def connect(server):
+    return anthropic.Anthropic(base_url=server.base_url, api_key="none", max_retries=0)
 
 
 def test_a_message(local):

@@ -6,7 +6,6 @@ import json
 import ollama
 import pydantic
 import pytest
-from server import Server
 
 SAID = "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] is not shown."
 QUESTION = [{"role": "user", "content": "How is the weather in Oslo?"}]
@@ -18,25 +17,8 @@ def local(server):
     return ollama.Client(host=server.base_url, headers=HEADERS)
 
 
-def client_of(chat_model):
-    server = Server(chat_model=chat_model)
-    yield ollama.Client(host=server.base_url)
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def calling():
-    yield from client_of("calling")
-
-
-@pytest.fixture(scope="module")
-def thinking():
-    yield from client_of("thinking")
-
-
-@pytest.fixture(scope="module")
-def babbling():
-    yield from client_of("babbling")
+def connect(server):
+    return ollama.Client(host=server.base_url)
 
 
 def test_models(local):

@@ -6,7 +6,6 @@ import jsonschema
 import openai
 import pydantic
 import pytest
-from server import Server
 
 QUESTION = [{"role": "user", "content": "How is the weather in Oslo?"}]
 PARAMETERS = {
@@ -18,25 +17,8 @@ PARAMETERS = {
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": PARAMETERS, "strict": True}}]
 
 
-def client_of(chat_model):
-    server = Server(chat_model=chat_model)
-    yield openai.OpenAI(base_url=server.base_url + "/v1", api_key="none", max_retries=0)
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def calling():
-    yield from client_of("calling")
-
-
-@pytest.fixture(scope="module")
-def thinking():
-    yield from client_of("thinking")
-
-
-@pytest.fixture(scope="module")
-def babbling():
-    yield from client_of("babbling")
+def connect(server):
+    return openai.OpenAI(base_url=server.base_url + "/v1", api_key="none", max_retries=0)
 
 
 def test_a_call_and_its_result(calling):

@@ -46,11 +46,8 @@ const PATHS: [&str; 14] = [
 pub fn routes(config: &mut ServiceConfig) {
     config
         .route("/version", web::get().to(version))
-        .route("/version", web::head().to(version))
         .route("/tags", web::get().to(models::tags))
-        .route("/tags", web::head().to(models::tags))
         .route("/ps", web::get().to(models::running))
-        .route("/ps", web::head().to(models::running))
         .route("/show", web::post().to(models::show))
         .route("/chat", web::post().to(chat::create))
         .route("/generate", web::post().to(generate::create))

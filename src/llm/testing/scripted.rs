@@ -12,6 +12,12 @@ use super::model_folder::write_weights;
 use super::{TinyModel, write_tiny_gguf};
 use crate::llm::gguf::{Array, Value};
 
+/// A chat template of a family that frames calls and thoughts.
+pub const FRAMING_TEMPLATE: &str = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}{# arguments #}\
+     {% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}{% for call in message.tool_calls %}\
+     <tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n\
+     {% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}";
+
 /// What the model says after the last token of a prompt.
 #[derive(Debug, Clone)]
 pub struct Script {

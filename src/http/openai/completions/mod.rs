@@ -177,21 +177,17 @@ async fn stream_choices(
     choices: Vec<Choice>,
     include_usage: bool,
 ) -> Result<(), sse::ClientGone> {
-    let frame = |choice: Value| {
+    let chunk = |choice: Value| {
         let mut chunk = envelope.json(json!([choice]));
         if include_usage {
             chunk["usage"] = Value::Null;
         }
-        Frame::Data(chunk)
+        chunk
     };
     for (index, choice) in choices.iter().enumerate() {
         if !choice.echoed.is_empty() {
             let echoed = choice_json(index, &choice.echoed, Value::Null, None);
-            let opening = match frame(echoed) {
-                Frame::Data(chunk) => Frame::Opening(chunk),
-                other => other,
-            };
-            frames.send(opening).await?;
+            frames.send(Frame::Opening(chunk(echoed))).await?;
         }
     }
     let mut offsets: Vec<Offset> = choices.iter().map(|choice| choice.offset).collect();
@@ -225,7 +221,7 @@ async fn stream_choices(
             }
             Err(error) => return frames.send(Frame::Data(ApiError::from(error).body())).await,
         };
-        frames.send(frame(choice)).await?;
+        frames.send(Frame::Data(chunk(choice))).await?;
     }
     if include_usage {
         let mut chunk = envelope.json(json!([]));

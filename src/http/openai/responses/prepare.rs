@@ -66,7 +66,7 @@ pub async fn count_input(context: &Context, mut checked: Checked) -> Result<usiz
     let model = checked.model.as_deref();
     let Some(search) = checked.file_search.take() else {
         let chat = context.chat_model(model).await?;
-        return Ok(plan(&chat, &checked).await?.num_prompt_tokens());
+        return Ok(plan(&chat, &checked).await?.prompt().len());
     };
     let Answerer::Chat(chat) = context.answerer(model).await? else {
         let message = "the model that quotes reads no prompt; name a chat model";
