@@ -1,4 +1,4 @@
-//! The one path that decides who may call. Everything but the page itself and `/health` passes it.
+//! The one path that decides who may call. Everything but the pages themselves and `/health` passes it.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use actix_web::web;
 use subtle::ConstantTimeEq;
 
 use crate::http::error::ApiError;
-use crate::http::{Context, ui};
+use crate::http::{Context, openapi, ui};
 
 pub async fn require_key<B: MessageBody>(
     request: ServiceRequest,
@@ -75,9 +75,9 @@ pub fn is_local_host(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
 }
 
-/// The page and its assets hold nothing private, and the page is where a key is entered.
+/// The pages and their assets hold nothing private, and they are where a key is entered.
 fn is_public(path: &str) -> bool {
-    path == "/health" || ui::is_asset(path)
+    path == "/health" || ui::is_asset(path) || openapi::is_public(path)
 }
 
 fn given_key(request: &ServiceRequest) -> Option<&str> {

@@ -4,7 +4,9 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::embedding::EmbeddingError;
 use crate::engine::{EngineError, SubmitError};
@@ -17,6 +19,27 @@ use crate::rag::models::{LoadError, UnloadError};
 use crate::rag::prompt::PromptError;
 use crate::rag::retrieve::RetrieveError;
 use crate::store::StoreError;
+
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    error: ErrorDetail,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ErrorDetail {
+    /// What is wrong, and what to do about it.
+    message: String,
+    /// Whose fault it is, such as `invalid_request_error` or `server_error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The parameter that the error is about.
+    #[schema(required)]
+    param: Option<String>,
+    /// The error's own name, where it has one.
+    #[schema(required)]
+    code: Option<&'static str>,
+}
 
 /// An answer that says what went wrong and what to do about it.
 #[derive(Debug)]
@@ -183,7 +206,7 @@ impl ApiError {
         }
     }
 
-    fn internal(message: String) -> Self {
+    pub fn internal(message: String) -> Self {
         tracing::error!(error = message, "request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, message)
     }
@@ -213,12 +236,12 @@ impl ApiError {
 
     /// The body, `{"error": {...}}` with all four keys.
     pub fn body(&self) -> Value {
-        json!({
-            "error": {
-                "message": self.message,
-                "type": self.kind,
-                "param": self.param,
-                "code": self.code,
+        json!(ErrorBody {
+            error: ErrorDetail {
+                message: self.message.clone(),
+                kind: self.kind,
+                param: self.param.clone(),
+                code: self.code,
             }
         })
     }

@@ -11,6 +11,7 @@ pub mod json;
 pub mod metrics;
 pub mod ollama;
 pub mod openai;
+pub mod openapi;
 pub mod request_id;
 pub mod routing;
 pub mod sse;
@@ -158,8 +159,7 @@ impl Context {
 
     pub async fn served_models(&self) -> Vec<String> {
         let models = openai::models::served(self).await;
-        let ids = models.iter().filter_map(|model| model["id"].as_str());
-        ids.map(str::to_owned).collect()
+        models.into_iter().map(|model| model.id).collect()
     }
 
     pub fn generation_timeout(&self) -> Duration {
@@ -248,6 +248,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(web::scope("/v1").configure(vendors))
         .route("/v2/rerank", web::post().to(openai::rerank::create))
         .configure(ui::routes)
+        .configure(openapi::routes)
         // Clients whose base URL lacks /v1.
         .configure(vendors);
 }

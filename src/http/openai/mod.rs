@@ -26,8 +26,14 @@ pub mod vector_store_files;
 pub mod vector_stores;
 
 use actix_web::web::{self, ServiceConfig};
+use utoipa::OpenApi;
 
 use chat::stored;
+
+/// What of it stands in the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(paths(models::list, models::get))]
+pub struct Document;
 
 pub fn routes(config: &mut ServiceConfig) {
     config

@@ -1,0 +1,144 @@
+//! `GET /openapi.json`: what is served, in OpenAPI 3.1, generated from the types and handlers that serve it. `GET /docs`:
+//! the same as pages to try it on, embedded in the binary; they load nothing from elsewhere.
+
+use std::sync::{Arc, LazyLock};
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{self, Content, PathItem, Ref, RefOr, ResponseBuilder, Server, response};
+use utoipa::{Modify, OpenApi};
+use utoipa_swagger_ui::Config;
+
+use crate::http::error::{ApiError, ErrorBody};
+use crate::http::openai;
+
+/// Where `/docs` leads: its files are named relative to it.
+const INDEX: &str = "/docs/index.html";
+
+/// The pages load only what this server has, and draw with styles and images of their own.
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Inglenook",
+        description = "Answers from your team's documents, with citations that can be checked, and the models behind \
+            them, under the API that OpenAI's clients speak. What is served of each field, refused or ignored, stands \
+            in docs/api.md."
+    ),
+    components(schemas(ErrorBody)),
+    nest((path = "/v1", api = openai::Document)),
+    modifiers(&Key, &Errors)
+)]
+struct Document;
+
+/// Every operation asks for the key, where the server has one.
+struct Key;
+
+impl Modify for Key {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("key", bearer);
+        let key = SecurityRequirement::new::<_, [&str; 0], _>("key", []);
+        document.security = Some(vec![SecurityRequirement::default(), key]);
+        document.servers = Some(vec![Server::new("/")]);
+    }
+}
+
+/// What any operation may answer instead.
+struct Errors;
+
+const ERRORS: &[(&str, &str)] = &[
+    ("400", "The request is wrong: the error names the parameter"),
+    ("401", "No key, or not the one of this server"),
+    ("403", "A page or a name that may not call"),
+    ("404", "There is no such thing, or no such model"),
+    ("413", "More than may be sent"),
+    ("429", "The queue is full: come again"),
+    ("500", "The server failed"),
+    ("503", "Something is missing on this server"),
+    ("504", "The answer took longer than the server allows"),
+];
+
+impl Modify for Errors {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        for item in document.paths.paths.values_mut() {
+            for operation in operations(item) {
+                for (status, description) in ERRORS {
+                    let responses = &mut operation.responses.responses;
+                    responses
+                        .entry((*status).into())
+                        .or_insert_with(|| RefOr::T(error(description)));
+                }
+            }
+        }
+    }
+}
+
+fn error(description: &str) -> response::Response {
+    let schema = Ref::from_schema_name("ErrorBody");
+    ResponseBuilder::new()
+        .description(description)
+        .content("application/json", Content::new(Some(schema)))
+        .build()
+}
+
+/// The operations of a path, whatever their methods.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let methods = [
+        &mut item.get,
+        &mut item.post,
+        &mut item.put,
+        &mut item.delete,
+        &mut item.head,
+    ];
+    methods.into_iter().flatten()
+}
+
+/// The document as it is sent: it never changes while the program runs.
+static JSON: LazyLock<String> = LazyLock::new(|| {
+    Document::openapi()
+        .to_json()
+        .expect("the document is plain data")
+});
+
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/openapi.json", web::get().to(json))
+        .route("/docs", web::get().to(to_index))
+        .route("/docs/{file:.*}", web::get().to(page));
+}
+
+/// Whether the path is part of the pages, which hold nothing private: a key is entered there.
+pub fn is_public(path: &str) -> bool {
+    path == "/openapi.json" || path == "/docs" || path.starts_with("/docs/")
+}
+
+async fn json() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .body(JSON.as_str())
+}
+
+async fn to_index() -> HttpResponse {
+    HttpResponse::TemporaryRedirect()
+        .insert_header((header::LOCATION, INDEX))
+        .finish()
+}
+
+async fn page(file: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    let config = Config::from("../openapi.json").persist_authorization(true);
+    let found = utoipa_swagger_ui::serve(&file, Arc::new(config));
+    match found.map_err(|error| ApiError::internal(error.to_string()))? {
+        Some(found) => Ok(HttpResponse::Ok()
+            .content_type(found.content_type)
+            .insert_header((header::CACHE_CONTROL, "no-cache"))
+            .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+            .body(found.bytes.into_owned())),
+        None => Err(ApiError::not_found("page", &file)),
+    }
+}
