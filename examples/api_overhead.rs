@@ -2,9 +2,14 @@
 //! model, which costs almost nothing to compute, is asked through the server and straight through the engine. Prints JSON.
 //!
 //!     cargo run --release --example api_overhead -- target/release/inglenook
+//!
+//! Another server of the same model can be asked beside it, by the command that starts it; its model reads the file
+//! in its own way, so that only its times compare:
+//!
+//!     ... -- target/release/inglenook python -m llama_cpp.server --model {model} --port {port} --n_ctx 4096
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,9 +43,11 @@ impl Drop for Server {
 }
 
 fn main() -> Result<()> {
-    let program = std::env::args()
-        .nth(1)
-        .ok_or("usage: api_overhead PROGRAM")?;
+    let mut arguments = std::env::args().skip(1);
+    let program = arguments
+        .next()
+        .ok_or("usage: api_overhead PROGRAM [OTHER SERVER...]")?;
+    let other: Vec<String> = arguments.collect();
     let dir = tempfile::tempdir()?;
     let model = dir.path().join("clock.gguf");
     write_scripted_gguf(&model, &Script::endless("tick tock"))?;
@@ -49,6 +56,10 @@ fn main() -> Result<()> {
     let (server, address) = start(Path::new(&program), dir.path(), &model)?;
     let server_side = through_server(&address)?;
     drop(server);
+    let other = match other.split_first() {
+        Some((program, arguments)) => Some(other_server(program, arguments, &model)?),
+        None => None,
+    };
 
     let per_token = |at: usize| server_side.token_us[at] - engine.token_us[at];
     let report = json!({
@@ -72,6 +83,7 @@ fn main() -> Result<()> {
         },
         "requests": REQUESTS,
         "tokens_of_a_stream": TOKENS,
+        "other_server": other,
     });
     println!("{report:#}");
     Ok(())
@@ -157,7 +169,40 @@ fn start(program: &Path, dir: &Path, model: &Path) -> Result<(Server, String)> {
     Err("the server ended at its start".into())
 }
 
-fn through_server(address: &str) -> Result<Measured> {
+/// The same through a server that someone else has written: one request, and one stream alone.
+fn other_server(program: &str, arguments: &[String], model: &Path) -> Result<Value> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let model = model.to_str().ok_or("the path is not text")?;
+    let filled = |argument: &String| {
+        argument
+            .replace("{model}", model)
+            .replace("{port}", &port.to_string())
+    };
+    let child = Command::new(program)
+        .args(arguments.iter().map(filled))
+        .stdout(Stdio::null())
+        .spawn()?;
+    let _server = Server(child);
+    let address = format!("127.0.0.1:{port}");
+    let started = Instant::now();
+    while TcpStream::connect(&address).is_err() {
+        if started.elapsed() > Duration::from_secs(60) {
+            return Err("the other server did not start within a minute".into());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let request_us = requests_us(&address)?;
+    let started = Instant::now();
+    let num_texts = read_stream(&address)?;
+    Ok(json!({
+        "request_us": request_us,
+        "texts_of_the_stream": num_texts,
+        "text_us": micros(started.elapsed()) / num_texts as f64,
+    }))
+}
+
+/// The median of requests for one token.
+fn requests_us(address: &str) -> Result<f64> {
     let mut connection = Connection::open(address)?;
     let one = json!({ "prompt": PROMPT, "max_tokens": 1, "temperature": 0 });
     let mut requests = Vec::new();
@@ -166,6 +211,11 @@ fn through_server(address: &str) -> Result<Measured> {
         connection.post(&one)?;
         requests.push(started.elapsed());
     }
+    Ok(median_us(requests))
+}
+
+fn through_server(address: &str) -> Result<Measured> {
+    let request_us = requests_us(address)?;
     let mut token_us = [0.0; 2];
     for (place, streams) in [1, STREAMS].into_iter().enumerate() {
         let started = Instant::now();
@@ -176,17 +226,22 @@ fn through_server(address: &str) -> Result<Measured> {
             })
             .collect();
         for reader in readers {
-            reader.join().map_err(|_| "a reader panicked")??;
+            let num_texts = reader.join().map_err(|_| "a reader panicked")??;
+            // One more says why the text ended.
+            if num_texts != TOKENS + 1 {
+                return Err(format!("{num_texts} events came for {TOKENS} tokens").into());
+            }
         }
         token_us[place] = micros(started.elapsed()) / (streams * TOKENS) as f64;
     }
     Ok(Measured {
-        request_us: median_us(requests),
+        request_us,
         token_us,
     })
 }
 
-fn read_stream(address: &str) -> Result<()> {
+/// Asks for a stream and reads it. Returns the number of its events.
+fn read_stream(address: &str) -> Result<usize> {
     let mut connection = Connection::open(address)?;
     let body = json!({ "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0, "stream": true });
     connection.send("POST /v1/completions", &body.to_string())?;
@@ -203,11 +258,7 @@ fn read_stream(address: &str) -> Result<()> {
             None => {}
         }
     }
-    // One more says why the text ended.
-    match num_texts == TOKENS + 1 {
-        true => Ok(()),
-        false => Err(format!("{num_texts} events came for {TOKENS} tokens").into()),
-    }
+    Ok(num_texts)
 }
 
 /// A connection that is kept.
@@ -223,7 +274,7 @@ impl Connection {
 
     fn send(&mut self, line: &str, body: &str) -> Result<()> {
         let request = format!(
-            "{line} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+            "{line} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         Ok(self.0.get_mut().write_all(request.as_bytes())?)
