@@ -3,31 +3,11 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::time::Instant;
 
-use common::{PATIENCE, Reply, SCRIPT, Setup, TestServer, models};
-use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf, write_scripted_gguf};
+use common::{PATIENCE, Reply, SCRIPT, Setup, TestServer, model_path, serve_framed, serve_model};
+use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf};
 use serde_json::{Value, json};
-
-fn path(name: &str) -> PathBuf {
-    models().scripted.with_file_name(format!("{name}.gguf"))
-}
-
-fn server(name: &str, script: Script) -> TestServer {
-    let path = path(name);
-    write_scripted_gguf(&path, &script.with_template(FRAMING_TEMPLATE)).unwrap();
-    start(path)
-}
-
-fn start(path: PathBuf) -> TestServer {
-    Setup {
-        chat_model: Some(path),
-        embedding_model: None,
-        ..Setup::default()
-    }
-    .start()
-}
 
 fn request(model: &str, more: Value) -> Value {
     let mut body = json!({
@@ -227,7 +207,7 @@ fn what_was_found_in_the_cache_is_counted_apart() {
 fn tools_are_used_and_their_results_go_on() {
     let said = "I will look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>\n\
                 <tool_call>\n{\"name\": \"time\", \"arguments\": {}}\n</tool_call>";
-    let server = server("anthropic-calling", Script::once(said).cut_every(3));
+    let server = serve_framed("anthropic-calling", Script::once(said).cut_every(3));
     let body = request("anthropic-calling", json!({ "tools": tools() }));
     let whole = ask(&server, body.clone());
     assert_eq!(whole["stop_reason"], "tool_use");
@@ -286,9 +266,9 @@ fn content_id(message: &Value, at: usize) -> Value {
 
 #[test]
 fn a_tool_can_be_demanded() {
-    let path = path("anthropic-babbling");
+    let path = model_path("anthropic-babbling");
     write_babbling_gguf(&path, FRAMING_TEMPLATE).unwrap();
-    let server = start(path);
+    let server = serve_model(path);
     for (choice, names) in [
         (
             json!({ "type": "any", "disable_parallel_tool_use": true }),
@@ -330,7 +310,7 @@ fn a_tool_can_be_demanded() {
 #[test]
 fn thoughts_are_blocks_where_they_are_asked_for() {
     let script = Script::once("<think>\nIt is so.\n</think>\n\nYes, indeed.").cut_every(4);
-    let server = server("anthropic-thinking", script);
+    let server = serve_framed("anthropic-thinking", script);
     let thinking = json!({ "type": "enabled", "budget_tokens": 1024 });
     let whole = ask(
         &server,

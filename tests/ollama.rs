@@ -5,28 +5,11 @@ mod common;
 #[allow(dead_code)]
 mod hub_server;
 
-use std::path::PathBuf;
-
-use common::{Reply, SCRIPT, Setup, TestServer, models};
+use common::{Reply, SCRIPT, Setup, TestServer, model_path, models, serve_framed};
 use inglenook::embedding::testing::write_tiny_bert;
-use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf, write_scripted_gguf};
+use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-
-fn path(name: &str) -> PathBuf {
-    models().scripted.with_file_name(format!("{name}.gguf"))
-}
-
-fn server(name: &str, script: Script) -> TestServer {
-    let path = path(name);
-    write_scripted_gguf(&path, &script.with_template(FRAMING_TEMPLATE)).unwrap();
-    Setup {
-        chat_model: Some(path),
-        embedding_model: None,
-        ..Setup::default()
-    }
-    .start()
-}
 
 fn weather() -> Value {
     let parameters = json!({ "type": "object", "properties": { "city": { "type": "string" } } });
@@ -247,7 +230,7 @@ fn a_chat_is_streamed_unless_asked_otherwise() {
 #[test]
 fn calls_have_objects_and_their_results_need_no_ids() {
     let said = "I will look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>";
-    let server = server("ollama-calling", Script::once(said).cut_every(3));
+    let server = serve_framed("ollama-calling", Script::once(said).cut_every(3));
     let body = question("ollama-calling", json!({ "tools": weather() }));
     let (whole, _) = ask(&server, "/api/chat", body.clone());
     let message = &whole["message"];
@@ -272,7 +255,7 @@ fn calls_have_objects_and_their_results_need_no_ids() {
 #[test]
 fn thoughts_are_apart_and_only_from_models_that_have_them() {
     let script = Script::once("<think>\nIt is so.\n</think>\n\nYes, indeed.").cut_every(4);
-    let server = server("ollama-thinking", script);
+    let server = serve_framed("ollama-thinking", script);
     for (path, more) in [
         ("/api/chat", json!({ "think": true })),
         ("/api/generate", json!({ "think": "low", "prompt": "So?" })),
@@ -311,7 +294,7 @@ fn thoughts_are_apart_and_only_from_models_that_have_them() {
 
 #[test]
 fn answers_are_held_to_a_format() {
-    let path = path("ollama-babbling");
+    let path = model_path("ollama-babbling");
     write_babbling_gguf(&path, FRAMING_TEMPLATE).unwrap();
     let setup = Setup {
         chat_model: Some(path),
