@@ -260,6 +260,32 @@ fn tools_are_used_and_their_results_go_on() {
     );
 }
 
+#[test]
+fn a_stop_sequence_within_a_call_is_what_ended_the_message() {
+    let said = "I will look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>";
+    let server = serve_framed("anthropic-cut", Script::once(said).cut_every(3));
+    let cut = json!({ "tools": tools(), "stop_sequences": ["Oslo"] });
+    let mut body = request("anthropic-cut", cut);
+    let whole = server.post("/v1/messages", body.clone()).ok();
+    assert_eq!(whole["content"], text("I will look."));
+    assert_eq!(
+        (&whole["stop_reason"], &whole["stop_sequence"]),
+        (&json!("stop_sequence"), &json!("Oslo"))
+    );
+    // A stream has begun the call already.
+    body["stream"] = json!(true);
+    let events = server.post("/v1/messages", body).events();
+    let mut ends = events.iter().filter(|it| it["type"] == "message_delta");
+    let ended = json!({ "stop_reason": "stop_sequence", "stop_sequence": "Oslo" });
+    assert_eq!(ends.next().unwrap()["delta"], ended);
+
+    let unfinished = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Os";
+    let server = serve_framed("anthropic-unfinished", Script::once(unfinished));
+    let body = request("anthropic-unfinished", json!({ "tools": tools() }));
+    let whole = server.post("/v1/messages", body).ok();
+    assert_eq!(whole["stop_reason"], "end_turn", "{whole}");
+}
+
 fn content_id(message: &Value, at: usize) -> Value {
     message["content"][at]["id"].clone()
 }
