@@ -340,8 +340,18 @@ fn thoughts_are_blocks_where_they_are_asked_for() {
     let thinking = json!({ "type": "enabled", "budget_tokens": 1024 });
     let whole = ask(
         &server,
-        request("anthropic-thinking", json!({ "thinking": thinking })),
+        request(
+            "anthropic-thinking",
+            json!({ "thinking": thinking, "max_tokens": 1025 }),
+        ),
     );
+    for (budget, max_tokens) in [(1023, 2000), (1024, 1024), (-1, 2000)] {
+        let thinking = json!({ "type": "enabled", "budget_tokens": budget });
+        let more = json!({ "thinking": thinking, "max_tokens": max_tokens });
+        let refused = server.post("/v1/messages", request("anthropic-thinking", more));
+        let message = error(&refused, 400, "invalid_request_error");
+        assert!(message.contains("thinking.budget_tokens"), "{message}");
+    }
     let thought = json!({ "type": "thinking", "thinking": "It is so.", "signature": "" });
     let said = json!({ "type": "text", "text": "Yes, indeed." });
     assert_eq!(whole["content"], json!([thought, said]));
