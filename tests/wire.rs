@@ -370,6 +370,24 @@ fn a_preflight_needs_no_key_and_is_told_that_its_headers_are_welcome() {
 }
 
 #[test]
+fn a_refused_page_is_told_so_in_the_words_of_the_path() {
+    let server = Setup::default().start();
+    let refused = |line: &str| {
+        let answer = raw(&server, line, &[("origin", "https://evil.example")], b"");
+        assert_eq!(answer.status, 400, "{line}");
+        answer.json()
+    };
+    let message = refused("POST /v1/embeddings")["error"]["message"].clone();
+    assert!(message.as_str().unwrap().contains("Origin"), "{message}");
+    assert_eq!(refused("POST /api/chat"), json!({ "error": message }));
+    let error = json!({ "type": "invalid_request_error", "message": message });
+    assert_eq!(
+        refused("POST /v1/messages"),
+        json!({ "type": "error", "error": error })
+    );
+}
+
+#[test]
 fn a_wrong_method_is_told_from_an_unknown_path() {
     let server = Setup::default().start();
     for line in [

@@ -5,8 +5,9 @@ use actix_web::body::{EitherBody, MessageBody, to_bytes};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, header};
 use actix_web::middleware::Next;
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse};
 
+use crate::http::dialect::Dialect;
 use crate::http::error::ApiError;
 
 /// Answers HEAD as GET; the connection leaves the body out.
@@ -30,7 +31,7 @@ pub async fn fallback(request: HttpRequest) -> HttpResponse {
     }
 }
 
-/// Gives errors that come from below the handlers, in words or without any, the body that clients read.
+/// Gives errors that come from below the handlers, in words or without any, the body that the path's clients read.
 pub async fn errors_as_json<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -43,11 +44,12 @@ pub async fn errors_as_json<B: MessageBody + 'static>(
     if !is_error || is_json {
         return Ok(response.map_into_left_body());
     }
+    let dialect = Dialect::of(response.request().path());
     let (request, response) = response.into_parts();
     let (plain, body) = response.into_parts();
     let said = to_bytes(body).await.unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
-    let mut response = ApiError::of_status(status, said.trim()).error_response();
+    let mut response = dialect.response(&ApiError::of_status(status, said.trim()));
     for (name, value) in plain.headers() {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
             response.headers_mut().append(name.clone(), value.clone());
