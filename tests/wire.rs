@@ -326,6 +326,8 @@ fn a_preflight_needs_no_key_and_is_told_that_its_headers_are_welcome() {
         "http://127.0.0.1:5173",
         "app://obsidian.md",
         "tauri://localhost",
+        "http://tauri.localhost",
+        "https://tauri.localhost",
         "capacitor://localhost",
         "vscode-webview://0b1c2d",
     ] {
@@ -360,6 +362,8 @@ fn a_preflight_needs_no_key_and_is_told_that_its_headers_are_welcome() {
     for origin in [
         "https://evil.example",
         "https://localhost.evil.example",
+        "https://tauri.localhost.evil.example",
+        "http://tauri.localhost:8080",
         "https://app",
         "null",
     ] {
