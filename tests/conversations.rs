@@ -493,6 +493,13 @@ fn chat_completions_are_kept_where_it_is_asked_for() {
     assert_eq!(ids("?metadata[topic]=a"), [id]);
     assert_eq!(ids("?metadata%5Btopic%5D=b"), [second]);
     assert!(ids("?model=other").is_empty());
+    let filters = |count: usize| {
+        let filters = (0..count).map(|at| format!("metadata[k{at}]=v"));
+        format!("?{}", filters.collect::<Vec<_>>().join("&"))
+    };
+    assert!(ids(&filters(16)).is_empty());
+    let listing = format!("/v1/chat/completions{}", filters(17));
+    assert_eq!(server.get(&listing).error(400)["param"], "metadata");
     let messages = list(&server, &format!("{path}/messages"));
     assert_eq!(messages.len(), 2);
     assert_eq!(messages[0]["content"], "Be brief.");
