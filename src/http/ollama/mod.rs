@@ -20,8 +20,6 @@ use crate::rag::generate::ChatModel;
 
 pub use pull::{PullError, PullModel, PullStep};
 
-/// What clients look for at `/`.
-pub const RUNNING: &str = "Ollama is running";
 /// The release whose wire format this is: clients decide by it what they may ask for.
 const VERSION: &str = "0.12.6";
 
