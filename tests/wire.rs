@@ -394,19 +394,30 @@ fn a_refused_page_is_told_so_in_the_words_of_the_path() {
 #[test]
 fn a_wrong_method_is_told_from_an_unknown_path() {
     let server = Setup::default().start();
-    for line in [
-        "GET /v1/embeddings",
-        "GET /completions",
-        "POST /v1/models",
-        "POST /models",
-        "DELETE /v1/models/scripted",
-        "PUT /v1/files",
-        "PATCH /v1/vector_stores/vs_1",
-        "GET /v1/embeddings/",
-        "POST /health",
+    for (line, allowed) in [
+        ("GET /v1/embeddings", "POST, OPTIONS"),
+        ("HEAD /completions", "POST, OPTIONS"),
+        ("POST /v1/models", "GET, HEAD, OPTIONS"),
+        ("POST /models", "GET, HEAD, OPTIONS"),
+        ("DELETE /v1/models/some/scripted", "GET, HEAD, OPTIONS"),
+        ("PUT /v1/files", "POST, GET, HEAD, OPTIONS"),
+        (
+            "PATCH /v1/vector_stores/vs_1",
+            "GET, POST, DELETE, HEAD, OPTIONS",
+        ),
+        ("GET /v1/embeddings/", "POST, OPTIONS"),
+        ("POST /health", "GET, HEAD, OPTIONS"),
+        ("PUT /", "GET, HEAD, OPTIONS"),
+        ("GET /api/chat", "POST, OPTIONS"),
+        ("DELETE /v1/v1/messages", "POST, OPTIONS"),
     ] {
-        let error = raw(&server, line, &[], b"").error(405);
-        assert_eq!(error["type"], "invalid_request_error", "{line}");
+        let answer = raw(&server, line, &[], b"");
+        assert_eq!(answer.status, 405, "{line}");
+        assert_eq!(answer.header("allow"), allowed, "{line}");
+        if line.starts_with("PUT") {
+            let error = answer.error(405);
+            assert_eq!(error["type"], "invalid_request_error", "{line}");
+        }
     }
     for line in [
         "GET /v1/nothing",
@@ -420,7 +431,11 @@ fn a_wrong_method_is_told_from_an_unknown_path() {
             "{line}"
         );
     }
-    assert_eq!(raw(&server, "OPTIONS /v1/models", &[], b"").status, 200);
+    let options = raw(&server, "OPTIONS /v1/models", &[], b"");
+    assert_eq!(
+        (options.status, options.header("allow")),
+        (200, "GET, HEAD, OPTIONS")
+    );
     raw(&server, "GET /assets/none.js", &[], b"").error(404);
 }
 

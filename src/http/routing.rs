@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::http::dialect::Dialect;
 use crate::http::error::ApiError;
+use crate::http::routes::Methods;
 
 /// Answers HEAD as GET; the connection leaves the body out.
 pub async fn serve_head<B: MessageBody>(
@@ -24,10 +25,17 @@ pub async fn serve_head<B: MessageBody>(
 /// Whatever no route takes. A known path is told from an unknown one, so that a client sees which of both is wrong.
 pub async fn fallback(request: HttpRequest) -> HttpResponse {
     let (method, path) = (request.method(), request.path());
-    match request.resource_map().has_resource(path) {
-        true if method == Method::OPTIONS => HttpResponse::Ok().finish(),
-        true => HttpResponse::from_error(ApiError::wrong_method(method.as_str(), path)),
-        false => HttpResponse::from_error(ApiError::unknown_route(method.as_str(), path)),
+    let methods = request
+        .app_data::<Methods>()
+        .expect("every app has its methods");
+    match methods.allowed(path) {
+        Some(allowed) if method == Method::OPTIONS => HttpResponse::Ok()
+            .insert_header((header::ALLOW, allowed))
+            .finish(),
+        Some(allowed) => {
+            HttpResponse::from_error(ApiError::wrong_method(method.as_str(), path, allowed))
+        }
+        None => HttpResponse::from_error(ApiError::unknown_route(method.as_str(), path)),
     }
 }
 

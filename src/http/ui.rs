@@ -2,8 +2,10 @@
 //! forbids it to.
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 use rust_embed::RustEmbed;
+
+use crate::http::routes::Routes;
 
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
@@ -26,11 +28,11 @@ const GREETING: &str = concat!(
     "For clients of Ollama, whose API is served under /api: Ollama is running\n",
 );
 
-pub fn routes(config: &mut web::ServiceConfig) {
-    config
-        .route("/", web::get().to(index))
-        .route("/assets/{path:.*}", web::get().to(asset))
-        .route("/favicon.svg", web::get().to(asset));
+pub fn routes(routes: &mut Routes) {
+    routes
+        .get("/", index)
+        .get("/assets/{path:.*}", asset)
+        .get("/favicon.svg", asset);
 }
 
 /// Whether the path is part of the page.
