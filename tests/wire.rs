@@ -797,6 +797,33 @@ fn a_long_list_of_stops_is_honoured_and_no_limit_is_none() {
 }
 
 #[test]
+fn whoever_reads_a_long_prompt_does_not_keep_the_server_from_serving() {
+    let server = Setup::default().start();
+    // Both threads that serve get as many of these.
+    let text = "word ".repeat(1 << 20);
+    let tokens = vec![7; 1 << 20];
+    let bodies = [
+        (COMPLETIONS, json!({ "prompt": text })),
+        ("/v1/detokenize", json!({ "tokens": tokens })),
+    ];
+    let sockets: Vec<TcpStream> = bodies
+        .iter()
+        .chain(&bodies)
+        .map(|(path, body)| server.open("POST", path, &body.to_string()))
+        .collect();
+    for socket in &sockets {
+        socket.set_nonblocking(true).unwrap();
+    }
+    let is_answered = |socket: &TcpStream| socket.peek(&mut [0]).is_ok();
+    let mut num_served = 0;
+    while !sockets[0..3].iter().step_by(2).any(is_answered) {
+        server.get("/version").ok();
+        num_served += 1;
+    }
+    assert!(num_served >= 20, "{num_served} answers beside long prompts");
+}
+
+#[test]
 fn the_middle_of_a_text_is_asked_for_with_the_marks_of_the_vocabulary() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("coder.gguf");

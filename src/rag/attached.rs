@@ -63,7 +63,7 @@ impl FileReader {
 
     async fn read(&self, bytes: &[u8], filename: &str) -> Result<String, AttachError> {
         let text = extract(bytes, filename, &self.limits).await?.text;
-        checked_block(filename, &text)
+        checked_block(filename.to_owned(), text).await
     }
 
     /// The block of a stored file, whose text may be known already.
@@ -72,7 +72,7 @@ impl FileReader {
         // Before its bytes are in memory, of which there may be many.
         let _permit = self.permit().await?;
         if let Some(document) = ingest::known_text(store, file_id).await? {
-            return checked_block(&file.filename, &document.text);
+            return checked_block(file.filename, document.text).await;
         }
         let (num_bytes, max_bytes) = (file.num_bytes as usize, self.limits.max_bytes);
         if num_bytes > max_bytes {
@@ -87,19 +87,21 @@ impl FileReader {
     }
 }
 
-fn checked_block(filename: &str, text: &str) -> Result<String, AttachError> {
-    let filename = filename.to_owned();
-    if text.trim().is_empty() {
-        return Err(AttachError::NoText { filename });
-    }
+/// The block, made away from the calling thread.
+async fn checked_block(filename: String, text: String) -> Result<String, AttachError> {
     let num_bytes = text.len();
-    match num_bytes > MAX_TEXT_BYTES {
-        true => Err(AttachError::TooLong {
+    if num_bytes > MAX_TEXT_BYTES {
+        return Err(AttachError::TooLong {
             filename,
             num_bytes,
-        }),
-        false => Ok(block(&filename, text)),
+        });
     }
+    let make = move || match text.trim().is_empty() {
+        true => Err(AttachError::NoText { filename }),
+        false => Ok(block(&filename, &text)),
+    };
+    let made = tokio::task::spawn_blocking(make).await;
+    made.map_err(|error| StoreError::Panicked(error.to_string()))?
 }
 
 /// A file between its marks. Neither its name nor its text can contain a mark, in whatever case, so it cannot end its

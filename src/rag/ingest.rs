@@ -105,8 +105,11 @@ struct Layout {
 /// The text of a file that has been read before, as it would be read now.
 pub async fn known_text(store: &Store, file_id: &str) -> Result<Option<ExtractedText>, StoreError> {
     let stored = store.extraction(file_id).await?;
-    let current = stored.filter(|it| it.extractor_version == EXTRACTOR_VERSION);
-    Ok(current.and_then(decode))
+    let Some(current) = stored.filter(|it| it.extractor_version == EXTRACTOR_VERSION) else {
+        return Ok(None);
+    };
+    let decoded = tokio::task::spawn_blocking(move || decode(current)).await;
+    decoded.map_err(|error| StoreError::Panicked(error.to_string()))
 }
 
 fn encode(document: &ExtractedText) -> Extraction {
