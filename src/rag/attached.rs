@@ -11,6 +11,8 @@ use crate::store::{Store, StoreError};
 
 /// The longest text that is given to a model, of all files of a request together: more than any context holds.
 pub const MAX_TEXT_BYTES: usize = 8 << 20;
+/// What stands in a kept message in place of a file that is gone.
+const GONE: &str = "[A file stood here that is no longer kept.]\n";
 /// Files read at the same time; the others wait.
 const MAX_READERS: usize = 2;
 
@@ -53,17 +55,13 @@ impl FileReader {
     /// The block of a file that came with the message.
     pub async fn block(&self, bytes: &[u8], filename: &str) -> Result<String, AttachError> {
         let _permit = self.permit().await?;
-        self.read(bytes, filename).await
+        let text = extract(bytes, filename, &self.limits).await?.text;
+        checked_block(filename.to_owned(), text).await
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, AttachError> {
         let permit = self.permits.acquire().await;
         permit.map_err(|_| StoreError::Stopped.into())
-    }
-
-    async fn read(&self, bytes: &[u8], filename: &str) -> Result<String, AttachError> {
-        let text = extract(bytes, filename, &self.limits).await?.text;
-        checked_block(filename.to_owned(), text).await
     }
 
     /// The block of a stored file, whose text may be known already.
@@ -83,7 +81,18 @@ impl FileReader {
             .into());
         }
         let content = store.file_content(file_id).await?;
-        self.read(&content, &file.filename).await
+        let document = extract(&content, &file.filename, &self.limits).await?;
+        let text = ingest::kept_text(store, file_id, document).await?;
+        checked_block(file.filename, text).await
+    }
+
+    /// As [`stored_block`](Self::stored_block), for a message that was kept earlier: of a file that is gone since, the
+    /// model reads only that it is.
+    pub async fn kept_block(&self, store: &Store, file_id: &str) -> Result<String, AttachError> {
+        match self.stored_block(store, file_id).await {
+            Err(AttachError::Store(StoreError::NotFound { .. })) => Ok(GONE.into()),
+            read => read,
+        }
     }
 }
 
