@@ -440,6 +440,86 @@ fn a_wrong_method_is_told_from_an_unknown_path() {
 }
 
 #[test]
+fn lists_in_a_request_have_a_bound() {
+    let server = Setup::default().start();
+    let ids = |count: usize| vec!["x"; count];
+    let references = vec![json!({ "type": "item_reference", "id": "msg_x" }); 257];
+    let search = |field: &str, count: usize| {
+        let mut tool = json!({ "type": "file_search", "vector_store_ids": [server.collection()] });
+        tool[field] = json!(ids(count));
+        json!({ "input": "x", "tools": [tool] })
+    };
+    let allowed = vec![json!({ "type": "function", "name": "f" }); 129];
+    let function = json!({ "type": "function", "function": { "name": "f" } });
+    let choice = json!({ "type": "allowed_tools", "mode": "auto", "tools": allowed });
+    let mut called = hello();
+    called["tools"] = json!([function]);
+    called["tool_choice"] = choice;
+    let parts = json!({ "part_ids": ids(10_001) });
+    for (path, param, body) in [
+        (
+            COMPLETIONS,
+            "stop",
+            json!({ "prompt": "x", "stop": ids(257) }),
+        ),
+        (CHAT, "tool_choice", called),
+        ("/v1/uploads/upload_x/complete", "part_ids", parts),
+        ("/v1/responses", "input", json!({ "input": references })),
+        (
+            "/v1/responses",
+            "tools[0].vector_store_ids",
+            search("vector_store_ids", 257),
+        ),
+        (
+            "/v1/responses",
+            "tools[0].file_ids",
+            search("file_ids", 2001),
+        ),
+    ] {
+        assert_eq!(server.post(path, body).error(400)["param"], param, "{path}");
+    }
+}
+
+#[test]
+fn a_stream_is_refused_with_a_status_when_its_prompt_is_too_long() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("short.toml"), "max_context = 256\n").unwrap();
+    let setup = Setup::default().args(&["--config", "short.toml"]);
+    let server = setup.in_dir(dir.path()).start();
+    let long = "word ".repeat(2000);
+    let messages = json!([{ "role": "user", "content": long }]);
+    let streamed = |body: Value| {
+        let mut body = body;
+        body["stream"] = json!(true);
+        body["model"] = json!("scripted");
+        body
+    };
+    for (path, body) in [
+        (CHAT, json!({ "messages": messages })),
+        (CHAT, json!({ "messages": messages, "n": 3 })),
+        (COMPLETIONS, json!({ "prompt": long })),
+        (COMPLETIONS, json!({ "prompt": ["x", long] })),
+        ("/v1/responses", json!({ "input": long })),
+        (
+            "/v1/responses",
+            json!({ "input": long, "truncation": "auto" }),
+        ),
+        (
+            "/v1/messages",
+            json!({ "messages": messages, "max_tokens": 5 }),
+        ),
+        ("/api/chat", json!({ "messages": messages })),
+        ("/api/generate", json!({ "prompt": long })),
+        ("/api/generate", json!({ "prompt": long, "raw": true })),
+    ] {
+        let answer = server.post(path, streamed(body));
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, 400, "{path}: {said}");
+        assert!(said.contains("256"), "{path}: {said}");
+    }
+}
+
+#[test]
 fn every_answer_says_who_answered_and_how_long_it_took() {
     let server = Setup::default().args(&["--api-key", "secret"]).start();
     let key = ("authorization", "Bearer secret");

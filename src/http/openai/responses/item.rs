@@ -11,6 +11,8 @@ use crate::http::openai::file_parts::{FilePart, TextBudget};
 use crate::store::{Item, StoreError, new_id};
 
 const MAX_ID_BYTES: usize = 128;
+/// Kept items that one request may refer to: each may be as large as a request.
+const MAX_REFERENCES: usize = 256;
 
 /// An item that a request brings.
 pub struct Given {
@@ -35,6 +37,12 @@ pub async fn checked(
             return Err(ApiError::invalid(field, message));
         }
     };
+    if given.iter().filter_map(reference).count() > MAX_REFERENCES {
+        let message = format!(
+            "{field} refers to more than {MAX_REFERENCES} kept items; continue a conversation instead"
+        );
+        return Err(ApiError::invalid(field, message));
+    }
     let mut items = Vec::with_capacity(given.len());
     let mut ids = HashSet::new();
     for (at, item) in given.into_iter().enumerate() {
