@@ -8,10 +8,13 @@
 //!
 //!     ... -- target/release/inglenook python -m llama_cpp.server --model {model} --port {port} --n_ctx 4096
 
+#[path = "support/server.rs"]
+mod server;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
@@ -20,6 +23,7 @@ use inglenook::engine::SamplingParams;
 use inglenook::llm::testing::{Script, write_scripted_gguf};
 use inglenook::rag::generate::{ChatModel, GenerationEvent, GenerationOptions};
 use serde_json::{Value, json};
+use server::Server;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,16 +35,6 @@ const TOKENS: usize = 2000;
 const STREAMS: usize = 8;
 /// Both read it as one token a letter.
 const PROMPT: &str = "What does the clock say?";
-
-/// Ends the server however this program ends.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -147,26 +141,18 @@ async fn generate(chat: &ChatModel, max_tokens: usize) -> Result<()> {
 }
 
 fn start(program: &Path, dir: &Path, model: &Path) -> Result<(Server, String)> {
-    let mut child = Command::new(std::path::absolute(program)?)
+    let mut command = Command::new(std::path::absolute(program)?);
+    command
         .env("HOME", dir)
         .env("INGLENOOK_SPECULATION", "off")
         .current_dir(dir)
-        .args(["--port", "0", "--log", "warn", "--embedding-model", "none"])
-        .arg("--data-dir")
+        .args(["--embedding-model", "none", "--data-dir"])
         .arg(dir.join("data"))
         .arg("--chat-model")
-        .arg(model)
-        .arg("serve")
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let out = child.stdout.take().ok_or("no output")?;
-    let server = Server(child);
-    for line in BufReader::new(out).lines() {
-        if let Some(address) = line?.strip_prefix("Open http://") {
-            return Ok((server, address.to_string()));
-        }
-    }
-    Err("the server ended at its start".into())
+        .arg(model);
+    let (server, base) = Server::start(&mut command, |_| {})?;
+    let address = base.strip_prefix("http://").ok_or("another scheme")?;
+    Ok((server, address.to_owned()))
 }
 
 /// The same through a server that someone else has written: one request, and one stream alone.

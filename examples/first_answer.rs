@@ -3,13 +3,15 @@
 //!
 //!     cargo run --release --example first_answer -- target/release/inglenook
 
+#[path = "support/server.rs"]
+mod server;
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use server::Server;
 use support::{Result, get, post, upload};
 
 const PAGES: [&[&str]; 2] = [
@@ -31,16 +33,6 @@ const PAGES: [&[&str]; 2] = [
 const QUESTION: &str = "How much does the ferry cost?";
 const EXPECTED: &str = "14 crowns";
 
-/// Ends the server however this program ends.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn main() -> Result<()> {
     let program = std::env::args()
         .nth(1)
@@ -48,26 +40,13 @@ fn main() -> Result<()> {
     let program = std::path::absolute(program)?;
     let dir = tempfile::tempdir()?;
     let started = Instant::now();
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .env("HOME", dir.path())
         .current_dir(dir.path())
-        .args(["--port", "0", "--log", "warn", "--data-dir"])
-        .arg(dir.path().join("data"))
-        .arg("serve")
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let out = child.stdout.take().ok_or("no output")?;
-    let server = Server(child);
-    let mut base = None;
-    for line in BufReader::new(out).lines() {
-        let line = line?;
-        println!("{line}");
-        if let Some(address) = line.strip_prefix("Open ") {
-            base = Some(address.to_string());
-            break;
-        }
-    }
-    let base = base.ok_or("the server ended at its start")?;
+        .arg("--data-dir")
+        .arg(dir.path().join("data"));
+    let (server, base) = Server::start(&mut command, |line| println!("{line}"))?;
     println!("start: {:.2} s", started.elapsed().as_secs_f64());
 
     let opened = Instant::now();

@@ -3,31 +3,11 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::time::Instant;
 
-use common::{PATIENCE, Reply, SCRIPT, Setup, TestServer, models};
-use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf, write_scripted_gguf};
+use common::{PATIENCE, Reply, SCRIPT, Setup, TestServer, model_path, serve_framed, serve_model};
+use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf};
 use serde_json::{Value, json};
-
-fn path(name: &str) -> PathBuf {
-    models().scripted.with_file_name(format!("{name}.gguf"))
-}
-
-fn server(name: &str, script: Script) -> TestServer {
-    let path = path(name);
-    write_scripted_gguf(&path, &script.with_template(FRAMING_TEMPLATE)).unwrap();
-    start(path)
-}
-
-fn start(path: PathBuf) -> TestServer {
-    Setup {
-        chat_model: Some(path),
-        embedding_model: None,
-        ..Setup::default()
-    }
-    .start()
-}
 
 fn request(model: &str, more: Value) -> Value {
     let mut body = json!({
@@ -227,7 +207,7 @@ fn what_was_found_in_the_cache_is_counted_apart() {
 fn tools_are_used_and_their_results_go_on() {
     let said = "I will look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>\n\
                 <tool_call>\n{\"name\": \"time\", \"arguments\": {}}\n</tool_call>";
-    let server = server("anthropic-calling", Script::once(said).cut_every(3));
+    let server = serve_framed("anthropic-calling", Script::once(said).cut_every(3));
     let body = request("anthropic-calling", json!({ "tools": tools() }));
     let whole = ask(&server, body.clone());
     assert_eq!(whole["stop_reason"], "tool_use");
@@ -280,15 +260,41 @@ fn tools_are_used_and_their_results_go_on() {
     );
 }
 
+#[test]
+fn a_stop_sequence_within_a_call_is_what_ended_the_message() {
+    let said = "I will look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>";
+    let server = serve_framed("anthropic-cut", Script::once(said).cut_every(3));
+    let cut = json!({ "tools": tools(), "stop_sequences": ["Oslo"] });
+    let mut body = request("anthropic-cut", cut);
+    let whole = server.post("/v1/messages", body.clone()).ok();
+    assert_eq!(whole["content"], text("I will look."));
+    assert_eq!(
+        (&whole["stop_reason"], &whole["stop_sequence"]),
+        (&json!("stop_sequence"), &json!("Oslo"))
+    );
+    // A stream has begun the call already.
+    body["stream"] = json!(true);
+    let events = server.post("/v1/messages", body).events();
+    let mut ends = events.iter().filter(|it| it["type"] == "message_delta");
+    let ended = json!({ "stop_reason": "stop_sequence", "stop_sequence": "Oslo" });
+    assert_eq!(ends.next().unwrap()["delta"], ended);
+
+    let unfinished = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Os";
+    let server = serve_framed("anthropic-unfinished", Script::once(unfinished));
+    let body = request("anthropic-unfinished", json!({ "tools": tools() }));
+    let whole = server.post("/v1/messages", body).ok();
+    assert_eq!(whole["stop_reason"], "end_turn", "{whole}");
+}
+
 fn content_id(message: &Value, at: usize) -> Value {
     message["content"][at]["id"].clone()
 }
 
 #[test]
 fn a_tool_can_be_demanded() {
-    let path = path("anthropic-babbling");
+    let path = model_path("anthropic-babbling");
     write_babbling_gguf(&path, FRAMING_TEMPLATE).unwrap();
-    let server = start(path);
+    let server = serve_model(path);
     for (choice, names) in [
         (
             json!({ "type": "any", "disable_parallel_tool_use": true }),
@@ -330,12 +336,22 @@ fn a_tool_can_be_demanded() {
 #[test]
 fn thoughts_are_blocks_where_they_are_asked_for() {
     let script = Script::once("<think>\nIt is so.\n</think>\n\nYes, indeed.").cut_every(4);
-    let server = server("anthropic-thinking", script);
+    let server = serve_framed("anthropic-thinking", script);
     let thinking = json!({ "type": "enabled", "budget_tokens": 1024 });
     let whole = ask(
         &server,
-        request("anthropic-thinking", json!({ "thinking": thinking })),
+        request(
+            "anthropic-thinking",
+            json!({ "thinking": thinking, "max_tokens": 1025 }),
+        ),
     );
+    for (budget, max_tokens) in [(1023, 2000), (1024, 1024), (-1, 2000)] {
+        let thinking = json!({ "type": "enabled", "budget_tokens": budget });
+        let more = json!({ "thinking": thinking, "max_tokens": max_tokens });
+        let refused = server.post("/v1/messages", request("anthropic-thinking", more));
+        let message = error(&refused, 400, "invalid_request_error");
+        assert!(message.contains("thinking.budget_tokens"), "{message}");
+    }
     let thought = json!({ "type": "thinking", "thinking": "It is so.", "signature": "" });
     let said = json!({ "type": "text", "text": "Yes, indeed." });
     assert_eq!(whole["content"], json!([thought, said]));

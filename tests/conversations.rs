@@ -442,6 +442,64 @@ fn files_in_messages_are_read_as_text() {
 }
 
 #[test]
+fn what_a_deleted_file_said_is_not_read_from_what_is_kept() {
+    let server = telling(vec![]);
+    let file = server
+        .upload("secret.txt", b"The password is swordfish.")
+        .ok()["id"]
+        .clone();
+    let parts = json!([
+        { "type": "input_text", "text": "Here: " },
+        { "type": "input_file", "file_id": file },
+        { "type": "input_file", "file_data": "VGhlIGRvZyBpcyBSZXgu", "filename": "dog.txt" },
+    ]);
+    let items = json!([{ "role": "user", "content": parts }]);
+    let first = server.post("/v1/responses", json!({ "input": items })).ok()["id"].clone();
+    let body = json!({ "input": "And?", "previous_response_id": first });
+    let second = server.post("/v1/responses", body).ok()["id"].clone();
+    let conversation = server
+        .post("/v1/conversations", json!({ "items": items }))
+        .ok()["id"]
+        .clone();
+    let path = format!("/v1/responses/{}/input_items", first.as_str().unwrap());
+    let item = list(&server, &path)[0]["id"].clone();
+    let continuing = [
+        json!({ "input": "TELL", "previous_response_id": first }),
+        json!({ "input": "TELL", "previous_response_id": second }),
+        json!({ "input": "TELL", "conversation": conversation }),
+        json!({ "input": [{ "type": "item_reference", "id": item }, { "role": "user", "content": "TELL" }] }),
+    ];
+    let prompts = || {
+        continuing
+            .clone()
+            .map(|body| told(&server, "/v1/responses", body))
+    };
+    for prompt in prompts() {
+        assert!(prompt.contains("The password is swordfish."), "{prompt}");
+        assert!(prompt.contains("The dog is Rex."), "{prompt}");
+    }
+    // Its text is kept with the file only.
+    let db = rusqlite::Connection::open(server.data_dir.join("inglenook.db")).unwrap();
+    let copies =
+        "SELECT (SELECT count(*) FROM items WHERE body || ifnull(read_as, '') LIKE '%swordfish%')
+                       + (SELECT count(*) FROM responses WHERE body || input LIKE '%swordfish%')";
+    let copies: i64 = db.query_row(copies, [], |row| row.get(0)).unwrap();
+    assert_eq!(copies, 0);
+
+    server
+        .delete(&format!("/v1/files/{}", file.as_str().unwrap()))
+        .ok();
+    for prompt in prompts() {
+        assert!(!prompt.contains("swordfish"), "{prompt}");
+        assert!(
+            prompt.contains("A file stood here that is no longer kept."),
+            "{prompt}"
+        );
+        assert!(prompt.contains("The dog is Rex."), "{prompt}");
+    }
+}
+
+#[test]
 fn chat_completions_are_kept_where_it_is_asked_for() {
     let server = Setup::default().start();
     let ask = |more: Value| {
@@ -493,6 +551,13 @@ fn chat_completions_are_kept_where_it_is_asked_for() {
     assert_eq!(ids("?metadata[topic]=a"), [id]);
     assert_eq!(ids("?metadata%5Btopic%5D=b"), [second]);
     assert!(ids("?model=other").is_empty());
+    let filters = |count: usize| {
+        let filters = (0..count).map(|at| format!("metadata[k{at}]=v"));
+        format!("?{}", filters.collect::<Vec<_>>().join("&"))
+    };
+    assert!(ids(&filters(16)).is_empty());
+    let listing = format!("/v1/chat/completions{}", filters(17));
+    assert_eq!(server.get(&listing).error(400)["param"], "metadata");
     let messages = list(&server, &format!("{path}/messages"));
     assert_eq!(messages.len(), 2);
     assert_eq!(messages[0]["content"], "Be brief.");

@@ -5,28 +5,11 @@ mod common;
 #[allow(dead_code)]
 mod hub_server;
 
-use std::path::PathBuf;
-
-use common::{Reply, SCRIPT, Setup, TestServer, models};
+use common::{Reply, SCRIPT, Setup, TestServer, model_path, models, serve_framed};
 use inglenook::embedding::testing::write_tiny_bert;
-use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf, write_scripted_gguf};
+use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_babbling_gguf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-
-fn path(name: &str) -> PathBuf {
-    models().scripted.with_file_name(format!("{name}.gguf"))
-}
-
-fn server(name: &str, script: Script) -> TestServer {
-    let path = path(name);
-    write_scripted_gguf(&path, &script.with_template(FRAMING_TEMPLATE)).unwrap();
-    Setup {
-        chat_model: Some(path),
-        embedding_model: None,
-        ..Setup::default()
-    }
-    .start()
-}
 
 fn weather() -> Value {
     let parameters = json!({ "type": "object", "properties": { "city": { "type": "string" } } });
@@ -149,7 +132,10 @@ fn the_root_is_a_page_for_browsers_and_a_greeting_for_clients() {
     let (media_type, page) = get("text/html,application/xhtml+xml,*/*;q=0.8");
     assert!(media_type.starts_with("text/html"), "{media_type}");
     assert!(page.contains("<title>"), "{page}");
-    assert_eq!(get("*/*").1, "Ollama is running");
+    let (media_type, greeting) = get("*/*");
+    assert!(media_type.starts_with("text/plain"), "{media_type}");
+    assert!(greeting.starts_with("Inglenook "), "{greeting}");
+    assert!(greeting.contains("Ollama is running"), "{greeting}");
     let head = agent.head(format!("{}/", server.base)).call().unwrap();
     assert_eq!(head.status(), 200);
     for path in ["/api/version", "/api/tags"] {
@@ -247,7 +233,7 @@ fn a_chat_is_streamed_unless_asked_otherwise() {
 #[test]
 fn calls_have_objects_and_their_results_need_no_ids() {
     let said = "I will look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>";
-    let server = server("ollama-calling", Script::once(said).cut_every(3));
+    let server = serve_framed("ollama-calling", Script::once(said).cut_every(3));
     let body = question("ollama-calling", json!({ "tools": weather() }));
     let (whole, _) = ask(&server, "/api/chat", body.clone());
     let message = &whole["message"];
@@ -272,7 +258,7 @@ fn calls_have_objects_and_their_results_need_no_ids() {
 #[test]
 fn thoughts_are_apart_and_only_from_models_that_have_them() {
     let script = Script::once("<think>\nIt is so.\n</think>\n\nYes, indeed.").cut_every(4);
-    let server = server("ollama-thinking", script);
+    let server = serve_framed("ollama-thinking", script);
     for (path, more) in [
         ("/api/chat", json!({ "think": true })),
         ("/api/generate", json!({ "think": "low", "prompt": "So?" })),
@@ -311,7 +297,7 @@ fn thoughts_are_apart_and_only_from_models_that_have_them() {
 
 #[test]
 fn answers_are_held_to_a_format() {
-    let path = path("ollama-babbling");
+    let path = model_path("ollama-babbling");
     write_babbling_gguf(&path, FRAMING_TEMPLATE).unwrap();
     let setup = Setup {
         chat_model: Some(path),
@@ -463,7 +449,7 @@ fn errors_have_ollamas_shape() {
     let server = Setup::default().args(&["--api-key", key]).start();
     let stranger = server.post("/api/chat", question("scripted", json!({})));
     assert!(error(&stranger, 401).contains("API key"));
-    assert_eq!(server.get("/").body, b"Ollama is running");
+    assert!(server.get("/").body.starts_with(b"Inglenook "));
     // The app's own routes beside them keep their shape.
     server.get("/api/status").error(401);
     drop(server);

@@ -2,10 +2,8 @@
 
 mod common;
 
-use std::path::PathBuf;
-
-use common::{Setup, TestServer, models};
-use inglenook::llm::testing::{Script, write_babbling_gguf, write_scripted_gguf};
+use common::{Setup, TestServer, model_path, serve_script};
+use inglenook::llm::testing::{Script, write_babbling_gguf};
 use serde_json::{Value, json};
 
 /// How each family's chat template shows what it was trained for.
@@ -29,22 +27,6 @@ const MISTRAL_ARGS: &str = "{% for tool in tools %}{{ tool | tojson }}{% endfor 
 /// Knows nothing of functions, and opens thoughts itself.
 const THINKER: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
      {{ message.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n";
-
-fn path(name: &str) -> PathBuf {
-    models().scripted.with_file_name(format!("{name}.gguf"))
-}
-
-fn server(name: &str, script: &Script) -> TestServer {
-    let path = path(name);
-    write_scripted_gguf(&path, script).unwrap();
-    let chat_model = Some(path);
-    Setup {
-        chat_model,
-        embedding_model: None,
-        ..Setup::default()
-    }
-    .start()
-}
 
 fn tools() -> Value {
     let weather = json!({
@@ -184,7 +166,7 @@ fn hermes_calls_are_read_however_tokens_cut_them() {
         ("hermes-words", Script::once(said)),
         ("hermes-letters", Script::once(said).cut_every(2)),
     ] {
-        let server = server(name, &script.with_template(HERMES));
+        let server = serve_script(name, &script.with_template(HERMES));
         let (message, num_fragments) = ask(&server, question(json!({})));
         assert_eq!(message["content"], "I will look.");
         check_calls(&message, &[("weather", oslo()), ("time", json!({}))]);
@@ -202,7 +184,7 @@ fn marks_that_are_control_tokens_are_seen() {
     let said =
         "Yes. <tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}</tool_call>";
     let script = Script::once(said).with_controls(&["<tool_call>", "</tool_call>"]);
-    let server = server("hermes-control", &script.with_template(HERMES));
+    let server = serve_script("hermes-control", &script.with_template(HERMES));
     let (message, _) = ask(&server, question(json!({})));
     assert_eq!(message["content"], "Yes.");
     check_calls(&message, &[("weather", oslo())]);
@@ -219,7 +201,7 @@ fn llama_calls_are_read_with_and_without_their_tag() {
             Script::once(&tagged).with_controls(&["<|python_tag|>"]),
         ),
     ] {
-        let server = server(name, &script.with_template(LLAMA));
+        let server = serve_script(name, &script.with_template(LLAMA));
         let (message, _) = ask(&server, question(json!({})));
         assert_eq!(message["content"], Value::Null);
         check_calls(&message, &[("weather", oslo())]);
@@ -232,7 +214,7 @@ fn mistral_calls_of_both_kinds_are_read() {
     let array = "[TOOL_CALLS] [{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}, {\"name\": \"time\", \
                  \"arguments\": {}}]";
     let script = Script::once(array).with_controls(&controls[..1]);
-    let array_server = server("mistral-array", &script.with_template(MISTRAL_ARRAY));
+    let array_server = serve_script("mistral-array", &script.with_template(MISTRAL_ARRAY));
     let (message, _) = ask(&array_server, question(json!({})));
     check_calls(&message, &[("weather", oslo()), ("time", json!({}))]);
     let id = message["tool_calls"][0]["id"].as_str().unwrap();
@@ -240,7 +222,7 @@ fn mistral_calls_of_both_kinds_are_read() {
 
     let named = "[TOOL_CALLS]weather[ARGS]{\"city\": \"Oslo\"}";
     let script = Script::once(named).with_controls(&controls);
-    let server = server("mistral-args", &script.with_template(MISTRAL_ARGS));
+    let server = serve_script("mistral-args", &script.with_template(MISTRAL_ARGS));
     check_calls(&ask(&server, question(json!({}))).0, &[("weather", oslo())]);
 
     // Ids of other servers are made to fit, the same in both places.
@@ -256,7 +238,7 @@ fn mistral_calls_of_both_kinds_are_read() {
 fn a_model_whose_template_knows_no_functions_is_taught_them() {
     let said =
         "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>";
-    let server = server("taught", &Script::once(said));
+    let server = serve_script("taught", &Script::once(said));
     let (message, _) = ask(&server, question(json!({})));
     check_calls(&message, &[("weather", oslo())]);
     let count = |body: Value| {
@@ -274,7 +256,7 @@ fn a_model_whose_template_knows_no_functions_is_taught_them() {
 #[test]
 fn a_call_that_went_wrong_is_text() {
     let said = "<tool_call>{\"name\": \"launch\", \"arguments\": {}}</tool_call> and <tool_call>[]";
-    let server = server("hermes-wrong", &Script::once(said).with_template(HERMES));
+    let server = serve_script("hermes-wrong", &Script::once(said).with_template(HERMES));
     let (message, _) = ask(&server, question(json!({})));
     assert_eq!(message["content"], said);
     assert_eq!(message["finish_reason"], "stop");
@@ -284,7 +266,7 @@ fn a_call_that_went_wrong_is_text() {
 #[test]
 fn a_call_that_was_cut_off_says_length() {
     let said = "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\", \"country\": \"Norway\"}}";
-    let server = server("hermes-cut", &Script::once(said).with_template(HERMES));
+    let server = serve_script("hermes-cut", &Script::once(said).with_template(HERMES));
     let (message, _) = ask(&server, question(json!({ "max_tokens": 5 })));
     assert_eq!(message["finish_reason"], "length");
     let arguments = message["tool_calls"][0]["function"]["arguments"]
@@ -298,7 +280,7 @@ fn a_call_that_was_cut_off_says_length() {
 
 #[test]
 fn a_conversation_with_calls_and_results_goes_on() {
-    let server = server(
+    let server = serve_script(
         "hermes-goes-on",
         &Script::once("Sunny.").with_template(HERMES),
     );
@@ -320,7 +302,7 @@ fn a_conversation_with_calls_and_results_goes_on() {
 fn thoughts_are_split_from_the_answer() {
     let said = "<think>\nIt is so. \n</think>\n\nYes, indeed.";
     let script = Script::once(said).with_template(HERMES).cut_every(4);
-    let server1 = server("thinking", &script);
+    let server1 = serve_script("thinking", &script);
     let body = question(json!({ "reasoning_effort": "low", "tools": null }));
     let (message, _) = ask(&server1, body.clone());
     assert_eq!(message["reasoning_content"], "It is so.");
@@ -334,13 +316,13 @@ fn thoughts_are_split_from_the_answer() {
 
     // Some templates open the thoughts themselves.
     let script = Script::once("Hm. </think> No.").with_template(THINKER);
-    let server2 = server("thinker", &script);
+    let server2 = serve_script("thinker", &script);
     let (message, _) = ask(&server2, question(json!({})));
     assert_eq!(message["reasoning_content"], "Hm.");
     assert_eq!(message["content"], "No.");
 
     let script = Script::once("Hm.</think>No.").with_template(THINKER);
-    let server3 = server("thinker-control", &script.with_controls(&["</think>"]));
+    let server3 = serve_script("thinker-control", &script.with_controls(&["</think>"]));
     let choice = question(json!({ "tools": null, "guided_choice": ["Yes.", "No."] }));
     let (message, _) = ask(&server3, choice);
     assert_eq!(message["reasoning_content"], "Hm.");
@@ -351,7 +333,7 @@ fn thoughts_are_split_from_the_answer() {
 }
 
 fn babbler(template: &str, name: &str) -> TestServer {
-    let path = path(name);
+    let path = model_path(name);
     write_babbling_gguf(&path, template).unwrap();
     Setup {
         chat_model: Some(path),
@@ -521,7 +503,7 @@ fn responses_tools() -> Value {
 #[test]
 fn responses_call_functions_and_go_on_from_their_results() {
     let said = "I look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>";
-    let server = server(
+    let server = serve_script(
         "responses-call",
         &Script::once(said).with_template(HERMES).cut_every(3),
     );
@@ -576,7 +558,7 @@ fn responses_call_functions_and_go_on_from_their_results() {
 fn responses_think_and_keep_to_a_format() {
     let said = "<think>\nSo.\n</think>\n\nYes.";
     let script = Script::once(said).with_template(HERMES).cut_every(3);
-    let server = server("responses-think", &script);
+    let server = serve_script("responses-think", &script);
     let body = json!({ "input": "Is it so?", "reasoning": { "effort": "medium" } });
     let response = server.post("/v1/responses", body).ok();
     let [reasoning, message] = response["output"].as_array().unwrap().as_slice() else {

@@ -765,7 +765,9 @@ fn an_upload_in_parts_becomes_a_file() {
     let last = add(second).ok();
     assert_eq!(last["object"], "upload.part");
     assert_eq!(last["upload_id"], made["id"]);
+    let unused = &first[..1000];
     let (first, last) = (id(&add(first).ok()), id(&last));
+    add(unused).ok();
     server.kill();
 
     let server = Setup::default().in_dir(dir.path()).start();
@@ -804,13 +806,10 @@ fn an_upload_in_parts_becomes_a_file() {
     let fields = [("data", Some("filename=\"upload\""), b"x".as_slice())];
     post_form(&server, &format!("{path}/parts"), &fields).error(400);
     server.post(&format!("{path}/cancel"), json!({})).error(400);
-    assert_eq!(
-        (
-            count(dir.path(), "upload_parts"),
-            count(dir.path(), "upload_segments")
-        ),
-        (0, 0)
-    );
+    // The file is made of two of the parts; the third went.
+    let num_rows = |table| count(dir.path(), table);
+    let kept = ["files", "uploads", "upload_parts", "upload_segments"];
+    assert_eq!(kept.map(num_rows), [1, 1, 2, 4]);
     assert_eq!(
         std::fs::read_dir(dir.path().join("uploads"))
             .unwrap()
@@ -819,6 +818,20 @@ fn an_upload_in_parts_becomes_a_file() {
             .sum::<usize>(),
         0
     );
+
+    // The file outlives its upload.
+    let other = json!({
+        "filename": "a.txt", "purpose": "assistants", "bytes": 10, "mime_type": "text/plain",
+    });
+    server.post("/v1/uploads", other).ok();
+    server.kill();
+    execute(dir.path(), "UPDATE uploads SET expires_at = unixepoch()");
+    let server = Setup::default().in_dir(dir.path()).start();
+    wait_until("the other upload is deleted", || num_rows("uploads") == 1);
+    assert!(server.get(&format!("{one}/content")).body == content);
+    server.delete(&one).ok();
+    server.get(&one).error(404);
+    assert_eq!(kept.map(num_rows), [0; 4]);
 }
 
 #[test]

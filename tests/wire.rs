@@ -326,6 +326,8 @@ fn a_preflight_needs_no_key_and_is_told_that_its_headers_are_welcome() {
         "http://127.0.0.1:5173",
         "app://obsidian.md",
         "tauri://localhost",
+        "http://tauri.localhost",
+        "https://tauri.localhost",
         "capacitor://localhost",
         "vscode-webview://0b1c2d",
     ] {
@@ -360,6 +362,8 @@ fn a_preflight_needs_no_key_and_is_told_that_its_headers_are_welcome() {
     for origin in [
         "https://evil.example",
         "https://localhost.evil.example",
+        "https://tauri.localhost.evil.example",
+        "http://tauri.localhost:8080",
         "https://app",
         "null",
     ] {
@@ -370,21 +374,50 @@ fn a_preflight_needs_no_key_and_is_told_that_its_headers_are_welcome() {
 }
 
 #[test]
+fn a_refused_page_is_told_so_in_the_words_of_the_path() {
+    let server = Setup::default().start();
+    let refused = |line: &str| {
+        let answer = raw(&server, line, &[("origin", "https://evil.example")], b"");
+        assert_eq!(answer.status, 400, "{line}");
+        answer.json()
+    };
+    let message = refused("POST /v1/embeddings")["error"]["message"].clone();
+    assert!(message.as_str().unwrap().contains("Origin"), "{message}");
+    assert_eq!(refused("POST /api/chat"), json!({ "error": message }));
+    let error = json!({ "type": "invalid_request_error", "message": message });
+    assert_eq!(
+        refused("POST /v1/messages"),
+        json!({ "type": "error", "error": error })
+    );
+}
+
+#[test]
 fn a_wrong_method_is_told_from_an_unknown_path() {
     let server = Setup::default().start();
-    for line in [
-        "GET /v1/embeddings",
-        "GET /completions",
-        "POST /v1/models",
-        "POST /models",
-        "DELETE /v1/models/scripted",
-        "PUT /v1/files",
-        "PATCH /v1/vector_stores/vs_1",
-        "GET /v1/embeddings/",
-        "POST /health",
+    for (line, allowed) in [
+        ("GET /v1/embeddings", "POST, OPTIONS"),
+        ("HEAD /completions", "POST, OPTIONS"),
+        ("POST /v1/models", "GET, HEAD, OPTIONS"),
+        ("POST /models", "GET, HEAD, OPTIONS"),
+        ("DELETE /v1/models/some/scripted", "GET, HEAD, OPTIONS"),
+        ("PUT /v1/files", "POST, GET, HEAD, OPTIONS"),
+        (
+            "PATCH /v1/vector_stores/vs_1",
+            "GET, POST, DELETE, HEAD, OPTIONS",
+        ),
+        ("GET /v1/embeddings/", "POST, OPTIONS"),
+        ("POST /health", "GET, HEAD, OPTIONS"),
+        ("PUT /", "GET, HEAD, OPTIONS"),
+        ("GET /api/chat", "POST, OPTIONS"),
+        ("DELETE /v1/v1/messages", "POST, OPTIONS"),
     ] {
-        let error = raw(&server, line, &[], b"").error(405);
-        assert_eq!(error["type"], "invalid_request_error", "{line}");
+        let answer = raw(&server, line, &[], b"");
+        assert_eq!(answer.status, 405, "{line}");
+        assert_eq!(answer.header("allow"), allowed, "{line}");
+        if line.starts_with("PUT") {
+            let error = answer.error(405);
+            assert_eq!(error["type"], "invalid_request_error", "{line}");
+        }
     }
     for line in [
         "GET /v1/nothing",
@@ -398,8 +431,92 @@ fn a_wrong_method_is_told_from_an_unknown_path() {
             "{line}"
         );
     }
-    assert_eq!(raw(&server, "OPTIONS /v1/models", &[], b"").status, 200);
+    let options = raw(&server, "OPTIONS /v1/models", &[], b"");
+    assert_eq!(
+        (options.status, options.header("allow")),
+        (200, "GET, HEAD, OPTIONS")
+    );
     raw(&server, "GET /assets/none.js", &[], b"").error(404);
+}
+
+#[test]
+fn lists_in_a_request_have_a_bound() {
+    let server = Setup::default().start();
+    let ids = |count: usize| vec!["x"; count];
+    let references = vec![json!({ "type": "item_reference", "id": "msg_x" }); 257];
+    let search = |field: &str, count: usize| {
+        let mut tool = json!({ "type": "file_search", "vector_store_ids": [server.collection()] });
+        tool[field] = json!(ids(count));
+        json!({ "input": "x", "tools": [tool] })
+    };
+    let allowed = vec![json!({ "type": "function", "name": "f" }); 129];
+    let function = json!({ "type": "function", "function": { "name": "f" } });
+    let choice = json!({ "type": "allowed_tools", "mode": "auto", "tools": allowed });
+    let mut called = hello();
+    called["tools"] = json!([function]);
+    called["tool_choice"] = choice;
+    let parts = json!({ "part_ids": ids(10_001) });
+    for (path, param, body) in [
+        (
+            COMPLETIONS,
+            "stop",
+            json!({ "prompt": "x", "stop": ids(257) }),
+        ),
+        (CHAT, "tool_choice", called),
+        ("/v1/uploads/upload_x/complete", "part_ids", parts),
+        ("/v1/responses", "input", json!({ "input": references })),
+        (
+            "/v1/responses",
+            "tools[0].vector_store_ids",
+            search("vector_store_ids", 257),
+        ),
+        (
+            "/v1/responses",
+            "tools[0].file_ids",
+            search("file_ids", 2001),
+        ),
+    ] {
+        assert_eq!(server.post(path, body).error(400)["param"], param, "{path}");
+    }
+}
+
+#[test]
+fn a_stream_is_refused_with_a_status_when_its_prompt_is_too_long() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("short.toml"), "max_context = 256\n").unwrap();
+    let setup = Setup::default().args(&["--config", "short.toml"]);
+    let server = setup.in_dir(dir.path()).start();
+    let long = "word ".repeat(2000);
+    let messages = json!([{ "role": "user", "content": long }]);
+    let streamed = |body: Value| {
+        let mut body = body;
+        body["stream"] = json!(true);
+        body["model"] = json!("scripted");
+        body
+    };
+    for (path, body) in [
+        (CHAT, json!({ "messages": messages })),
+        (CHAT, json!({ "messages": messages, "n": 3 })),
+        (COMPLETIONS, json!({ "prompt": long })),
+        (COMPLETIONS, json!({ "prompt": ["x", long] })),
+        ("/v1/responses", json!({ "input": long })),
+        (
+            "/v1/responses",
+            json!({ "input": long, "truncation": "auto" }),
+        ),
+        (
+            "/v1/messages",
+            json!({ "messages": messages, "max_tokens": 5 }),
+        ),
+        ("/api/chat", json!({ "messages": messages })),
+        ("/api/generate", json!({ "prompt": long })),
+        ("/api/generate", json!({ "prompt": long, "raw": true })),
+    ] {
+        let answer = server.post(path, streamed(body));
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, 400, "{path}: {said}");
+        assert!(said.contains("256"), "{path}: {said}");
+    }
 }
 
 #[test]
@@ -757,6 +874,33 @@ fn a_long_list_of_stops_is_honoured_and_no_limit_is_none() {
         .post(COMPLETIONS, json!({ "prompt": "x", "max_tokens": 1 }))
         .ok();
     assert_eq!(one["choices"][0]["text"], "The ");
+}
+
+#[test]
+fn whoever_reads_a_long_prompt_does_not_keep_the_server_from_serving() {
+    let server = Setup::default().start();
+    // Both threads that serve get as many of these.
+    let text = "word ".repeat(1 << 20);
+    let tokens = vec![7; 1 << 20];
+    let bodies = [
+        (COMPLETIONS, json!({ "prompt": text })),
+        ("/v1/detokenize", json!({ "tokens": tokens })),
+    ];
+    let sockets: Vec<TcpStream> = bodies
+        .iter()
+        .chain(&bodies)
+        .map(|(path, body)| server.open("POST", path, &body.to_string()))
+        .collect();
+    for socket in &sockets {
+        socket.set_nonblocking(true).unwrap();
+    }
+    let is_answered = |socket: &TcpStream| socket.peek(&mut [0]).is_ok();
+    let mut num_served = 0;
+    while !sockets[0..3].iter().step_by(2).any(is_answered) {
+        server.get("/version").ok();
+        num_served += 1;
+    }
+    assert!(num_served >= 20, "{num_served} answers beside long prompts");
 }
 
 #[test]

@@ -15,6 +15,10 @@ const APP_SCHEMES: &[&str] = &[
     "vscode-webview",
 ];
 
+/// Names of which an installed app's own page has one where it cannot have a scheme, as Tauri's on Windows. Browsers look
+/// for everything below `localhost` on this machine only.
+const APP_HOSTS: &[&str] = &["tauri.localhost", "ionic.localhost"];
+
 /// Browsers may call from this server's own page, from this machine, from installed apps and from the origins that the
 /// owner names; any header is allowed, as client libraries send their own. Other origins are refused, not only kept from
 /// reading.
@@ -31,6 +35,7 @@ pub fn cors(origins: &[String]) -> Cors {
                 .get(header::HOST)
                 .and_then(|own| own.to_str().ok());
             APP_SCHEMES.contains(&scheme)
+                || APP_HOSTS.contains(&host)
                 || auth::is_local_host(host)
                 || own == Some(host)
                 || allowed

@@ -1,5 +1,5 @@
 //! In whose words a request speaks, told by its path, and how an error looks there. Whoever refuses a request raises an
-//! [`ApiError`]; only this module gives it another vendor's shape.
+//! [`ApiError`]; only this module gives it another vendor's shape, also where it comes from below the handlers.
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -20,7 +20,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    fn of(path: &str) -> Self {
+    pub fn of(path: &str) -> Self {
         if ollama::owns(path) {
             Self::Ollama
         } else if anthropic::owns(path) {
@@ -51,7 +51,8 @@ impl Dialect {
         }
     }
 
-    fn response(self, error: &ApiError) -> HttpResponse {
+    /// The whole answer that tells of the error.
+    pub fn response(self, error: &ApiError) -> HttpResponse {
         let mut response = error.error_response();
         *response.status_mut() = self.status(error);
         response.set_body(BoxBody::new(self.body(error).to_string()))

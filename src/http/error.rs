@@ -53,6 +53,8 @@ pub struct ApiError {
     message: String,
     /// For failures that pass: when to come again, in seconds.
     retry_after: Option<u32>,
+    /// For a wrong method: those that the path takes.
+    allowed_methods: Option<String>,
 }
 
 impl ApiError {
@@ -65,6 +67,7 @@ impl ApiError {
             is_param_certain: false,
             message: message.into(),
             retry_after: None,
+            allowed_methods: None,
         }
     }
 
@@ -127,9 +130,12 @@ impl ApiError {
     }
 
     /// 405: the path is served, but not with this method.
-    pub fn wrong_method(method: &str, path: &str) -> Self {
-        let message = format!("{path} does not take the method {method}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message)
+    pub fn wrong_method(method: &str, path: &str, allowed: String) -> Self {
+        let message = format!("{path} does not take the method {method}, but {allowed}");
+        Self {
+            allowed_methods: Some(allowed),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message)
+        }
     }
 
     /// An error of which no more is known than its status and what was said with it.
@@ -276,6 +282,9 @@ impl ResponseError for ApiError {
                 header::HeaderName::from_static("x-should-retry"),
                 HeaderValue::from_static("false"),
             );
+        }
+        if let Some(Ok(allowed)) = self.allowed_methods.as_deref().map(HeaderValue::from_str) {
+            headers.insert(header::ALLOW, allowed);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

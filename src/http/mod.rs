@@ -13,6 +13,7 @@ pub mod ollama;
 pub mod openai;
 pub mod openapi;
 pub mod request_id;
+pub mod routes;
 pub mod routing;
 pub mod sse;
 pub mod ui;
@@ -35,6 +36,7 @@ use crate::rag::models::{Leased, LoadError, ModelKind};
 use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
 use error::ApiError;
 use openai::responses::BackgroundTasks;
+use routes::{Methods, Routes};
 
 /// What every handler sees.
 pub struct Context {
@@ -204,9 +206,11 @@ pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server>
     let context = web::Data::new(context);
     let counts = web::Data::new(metrics::RequestCounts::default());
     let server = HttpServer::new(move || {
+        let methods = Methods::default();
         App::new()
             .app_data(context.clone())
             .app_data(counts.clone())
+            .app_data(methods.clone())
             .app_data(web::QueryConfig::default().error_handler(|error, _| {
                 ApiError::malformed(format!("the query cannot be read: {error}")).into()
             }))
@@ -218,7 +222,7 @@ pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server>
             .wrap(from_fn(metrics::count))
             .wrap(from_fn(request_id::add))
             .wrap(NormalizePath::trim())
-            .configure(routes)
+            .configure(|config| routes(&mut Routes::new(config, methods)))
             .default_service(web::to(routing::fallback))
     });
     let server = server
@@ -233,31 +237,27 @@ pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server>
     Ok(server.run())
 }
 
-fn routes(config: &mut web::ServiceConfig) {
-    config
-        .route("/health", web::get().to(health::get))
-        .route("/version", web::get().to(health::version))
-        .route("/metrics", web::get().to(metrics::get))
-        .service(
-            web::scope("/api")
-                .configure(app_api::routes)
-                .configure(ollama::routes),
-        )
+fn routes(routes: &mut Routes) {
+    routes
+        .get("/health", health::get)
+        .get("/version", health::version)
+        .get("/metrics", metrics::get)
+        .below("/api", |routes| {
+            routes.with(app_api::routes).with(ollama::routes);
+        })
         // Clients that append /v1 to a base URL which has it.
-        .service(web::scope("/v1/v1").configure(vendors))
-        .service(web::scope("/v1").configure(vendors))
-        .route("/v2/rerank", web::post().to(openai::rerank::create))
-        .configure(ui::routes)
-        .configure(openapi::routes)
+        .below("/v1/v1", vendors)
+        .below("/v1", vendors)
+        .post("/v2/rerank", openai::rerank::create)
+        .with(ui::routes)
+        .with(openapi::routes)
         // Clients whose base URL lacks /v1.
-        .configure(vendors);
+        .with(vendors);
 }
 
 /// The APIs that are served under /v1.
-fn vendors(config: &mut web::ServiceConfig) {
-    config
-        .configure(openai::routes)
-        .configure(anthropic::routes);
+fn vendors(routes: &mut Routes) {
+    routes.with(openai::routes).with(anthropic::routes);
 }
 
 /// Runs `work`, which computes, away from the threads that serve.

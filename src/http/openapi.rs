@@ -13,6 +13,7 @@ use utoipa_swagger_ui::Config;
 
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::openai;
+use crate::http::routes::Routes;
 
 /// Where `/docs` leads: its files are named relative to it.
 const INDEX: &str = "/docs/index.html";
@@ -106,11 +107,11 @@ static JSON: LazyLock<String> = LazyLock::new(|| {
         .expect("the document is plain data")
 });
 
-pub fn routes(config: &mut web::ServiceConfig) {
-    config
-        .route("/openapi.json", web::get().to(json))
-        .route("/docs", web::get().to(to_index))
-        .route("/docs/{file:.*}", web::get().to(page));
+pub fn routes(routes: &mut Routes) {
+    routes
+        .get("/openapi.json", json)
+        .get("/docs", to_index)
+        .get("/docs/{file:.*}", page);
 }
 
 /// Whether the path is part of the pages, which hold nothing private: a key is entered there.

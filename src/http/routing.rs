@@ -5,9 +5,11 @@ use actix_web::body::{EitherBody, MessageBody, to_bytes};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, header};
 use actix_web::middleware::Next;
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse};
 
+use crate::http::dialect::Dialect;
 use crate::http::error::ApiError;
+use crate::http::routes::Methods;
 
 /// Answers HEAD as GET; the connection leaves the body out.
 pub async fn serve_head<B: MessageBody>(
@@ -23,14 +25,21 @@ pub async fn serve_head<B: MessageBody>(
 /// Whatever no route takes. A known path is told from an unknown one, so that a client sees which of both is wrong.
 pub async fn fallback(request: HttpRequest) -> HttpResponse {
     let (method, path) = (request.method(), request.path());
-    match request.resource_map().has_resource(path) {
-        true if method == Method::OPTIONS => HttpResponse::Ok().finish(),
-        true => HttpResponse::from_error(ApiError::wrong_method(method.as_str(), path)),
-        false => HttpResponse::from_error(ApiError::unknown_route(method.as_str(), path)),
+    let methods = request
+        .app_data::<Methods>()
+        .expect("every app has its methods");
+    match methods.allowed(path) {
+        Some(allowed) if method == Method::OPTIONS => HttpResponse::Ok()
+            .insert_header((header::ALLOW, allowed))
+            .finish(),
+        Some(allowed) => {
+            HttpResponse::from_error(ApiError::wrong_method(method.as_str(), path, allowed))
+        }
+        None => HttpResponse::from_error(ApiError::unknown_route(method.as_str(), path)),
     }
 }
 
-/// Gives errors that come from below the handlers, in words or without any, the body that clients read.
+/// Gives errors that come from below the handlers, in words or without any, the body that the path's clients read.
 pub async fn errors_as_json<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -43,11 +52,12 @@ pub async fn errors_as_json<B: MessageBody + 'static>(
     if !is_error || is_json {
         return Ok(response.map_into_left_body());
     }
+    let dialect = Dialect::of(response.request().path());
     let (request, response) = response.into_parts();
     let (plain, body) = response.into_parts();
     let said = to_bytes(body).await.unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
-    let mut response = ApiError::of_status(status, said.trim()).error_response();
+    let mut response = dialect.response(&ApiError::of_status(status, said.trim()));
     for (name, value) in plain.headers() {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
             response.headers_mut().append(name.clone(), value.clone());

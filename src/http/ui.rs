@@ -2,10 +2,10 @@
 //! forbids it to.
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 use rust_embed::RustEmbed;
 
-use crate::http::ollama;
+use crate::http::routes::Routes;
 
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
@@ -19,11 +19,20 @@ const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">
      <h1>Inglenook is running</h1><p>The browser app is missing from this build: it was built without Node. \
      The API is served under <code>/v1</code>. Install Node and run <code>make</code> to have the app.</p></html>";
 
-pub fn routes(config: &mut web::ServiceConfig) {
-    config
-        .route("/", web::get().to(index))
-        .route("/assets/{path:.*}", web::get().to(asset))
-        .route("/favicon.svg", web::get().to(asset));
+/// What whoever asks without a browser reads. Ollama's own clients look only whether there is an answer; some others look
+/// for its greeting in it.
+const GREETING: &str = concat!(
+    "Inglenook ",
+    env!("CARGO_PKG_VERSION"),
+    " is running. The API is served under /v1; open this address in a browser for the page.\n",
+    "For clients of Ollama, whose API is served under /api: Ollama is running\n",
+);
+
+pub fn routes(routes: &mut Routes) {
+    routes
+        .get("/", index)
+        .get("/assets/{path:.*}", asset)
+        .get("/favicon.svg", asset);
 }
 
 /// Whether the path is part of the page.
@@ -31,7 +40,7 @@ pub fn is_asset(path: &str) -> bool {
     path == "/" || path == "/favicon.svg" || path.starts_with("/assets/")
 }
 
-/// The page for browsers; Ollama's clients look here for a server.
+/// The page for browsers, and a greeting for everyone else.
 async fn index(request: HttpRequest) -> HttpResponse {
     let accepts = request.headers().get(header::ACCEPT);
     let accepts = accepts.and_then(|value| value.to_str().ok());
@@ -39,7 +48,7 @@ async fn index(request: HttpRequest) -> HttpResponse {
         return HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"))
             .insert_header((header::VARY, "accept"))
-            .body(ollama::RUNNING);
+            .body(GREETING);
     }
     let page = Assets::get("index.html").map_or_else(
         || MISSING.as_bytes().to_vec(),

@@ -11,6 +11,8 @@ use crate::store::{Store, StoreError};
 
 /// The longest text that is given to a model, of all files of a request together: more than any context holds.
 pub const MAX_TEXT_BYTES: usize = 8 << 20;
+/// What stands in a kept message in place of a file that is gone.
+const GONE: &str = "[A file stood here that is no longer kept.]\n";
 /// Files read at the same time; the others wait.
 const MAX_READERS: usize = 2;
 
@@ -53,17 +55,13 @@ impl FileReader {
     /// The block of a file that came with the message.
     pub async fn block(&self, bytes: &[u8], filename: &str) -> Result<String, AttachError> {
         let _permit = self.permit().await?;
-        self.read(bytes, filename).await
+        let text = extract(bytes, filename, &self.limits).await?.text;
+        checked_block(filename.to_owned(), text).await
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, AttachError> {
         let permit = self.permits.acquire().await;
         permit.map_err(|_| StoreError::Stopped.into())
-    }
-
-    async fn read(&self, bytes: &[u8], filename: &str) -> Result<String, AttachError> {
-        let text = extract(bytes, filename, &self.limits).await?.text;
-        checked_block(filename, &text)
     }
 
     /// The block of a stored file, whose text may be known already.
@@ -72,7 +70,7 @@ impl FileReader {
         // Before its bytes are in memory, of which there may be many.
         let _permit = self.permit().await?;
         if let Some(document) = ingest::known_text(store, file_id).await? {
-            return checked_block(&file.filename, &document.text);
+            return checked_block(file.filename, document.text).await;
         }
         let (num_bytes, max_bytes) = (file.num_bytes as usize, self.limits.max_bytes);
         if num_bytes > max_bytes {
@@ -83,23 +81,36 @@ impl FileReader {
             .into());
         }
         let content = store.file_content(file_id).await?;
-        self.read(&content, &file.filename).await
+        let document = extract(&content, &file.filename, &self.limits).await?;
+        let text = ingest::kept_text(store, file_id, document).await?;
+        checked_block(file.filename, text).await
+    }
+
+    /// As [`stored_block`](Self::stored_block), for a message that was kept earlier: of a file that is gone since, the
+    /// model reads only that it is.
+    pub async fn kept_block(&self, store: &Store, file_id: &str) -> Result<String, AttachError> {
+        match self.stored_block(store, file_id).await {
+            Err(AttachError::Store(StoreError::NotFound { .. })) => Ok(GONE.into()),
+            read => read,
+        }
     }
 }
 
-fn checked_block(filename: &str, text: &str) -> Result<String, AttachError> {
-    let filename = filename.to_owned();
-    if text.trim().is_empty() {
-        return Err(AttachError::NoText { filename });
-    }
+/// The block, made away from the calling thread.
+async fn checked_block(filename: String, text: String) -> Result<String, AttachError> {
     let num_bytes = text.len();
-    match num_bytes > MAX_TEXT_BYTES {
-        true => Err(AttachError::TooLong {
+    if num_bytes > MAX_TEXT_BYTES {
+        return Err(AttachError::TooLong {
             filename,
             num_bytes,
-        }),
-        false => Ok(block(&filename, text)),
+        });
     }
+    let make = move || match text.trim().is_empty() {
+        true => Err(AttachError::NoText { filename }),
+        false => Ok(block(&filename, &text)),
+    };
+    let made = tokio::task::spawn_blocking(make).await;
+    made.map_err(|error| StoreError::Panicked(error.to_string()))?
 }
 
 /// A file between its marks. Neither its name nor its text can contain a mark, in whatever case, so it cannot end its

@@ -25,8 +25,15 @@ pub async fn passage(
     around: usize,
 ) -> Result<PassageView, StoreError> {
     let file = store.file(file_id).await?;
-    let text = store.text_span(file_id, span.start, span.end).await?;
     let document = document(store, file_id).await?;
+    let text = document.text.get(span.clone());
+    let text = text.ok_or_else(|| StoreError::BadSpan {
+        file_id: file_id.to_owned(),
+        start: span.start,
+        end: span.end,
+        num_bytes: document.text.len(),
+    })?;
+    let text = text.to_owned();
     let (page_first, page_last) = pages_of(&document.pages, &span);
     Ok(PassageView {
         filename: file.filename,
@@ -55,7 +62,10 @@ async fn document(store: &Store, file_id: &str) -> Result<ExtractedText, StoreEr
         id: file_id.to_string(),
     };
     let stored = store.extraction(file_id).await?.ok_or_else(missing)?;
-    crate::rag::ingest::decode(stored).ok_or_else(missing)
+    let decode = move || crate::rag::ingest::decode(stored);
+    let decoded = tokio::task::spawn_blocking(decode).await;
+    let decoded = decoded.map_err(|error| StoreError::Panicked(error.to_string()))?;
+    decoded.ok_or_else(missing)
 }
 
 fn pages_of(pages: &[PageSpan], span: &Range<usize>) -> (u32, u32) {

@@ -105,8 +105,28 @@ struct Layout {
 /// The text of a file that has been read before, as it would be read now.
 pub async fn known_text(store: &Store, file_id: &str) -> Result<Option<ExtractedText>, StoreError> {
     let stored = store.extraction(file_id).await?;
-    let current = stored.filter(|it| it.extractor_version == EXTRACTOR_VERSION);
-    Ok(current.and_then(decode))
+    let Some(current) = stored.filter(|it| it.extractor_version == EXTRACTOR_VERSION) else {
+        return Ok(None);
+    };
+    let decoded = tokio::task::spawn_blocking(move || decode(current)).await;
+    decoded.map_err(|error| StoreError::Panicked(error.to_string()))
+}
+
+/// The text of what was read of a file, which is kept for whoever reads it next, unless a page of it could not be read.
+pub async fn kept_text(
+    store: &Store,
+    file_id: &str,
+    document: ExtractedText,
+) -> Result<String, StoreError> {
+    let is_failed = |page: &PageSpan| matches!(page.outcome, PageOutcome::Failed(_));
+    if document.pages.iter().any(is_failed) {
+        return Ok(document.text);
+    }
+    let encoded = tokio::task::spawn_blocking(move || encode(&document)).await;
+    let extraction = encoded.map_err(|error| StoreError::Panicked(error.to_string()))?;
+    let text = extraction.text.clone();
+    store.save_extraction(file_id, extraction).await?;
+    Ok(text)
 }
 
 fn encode(document: &ExtractedText) -> Extraction {

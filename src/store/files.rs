@@ -1,5 +1,5 @@
 //! Uploaded originals. Their bytes are kept in the database in segments, so that no file is in memory as a whole
-//! unless the caller asks for that.
+//! unless the caller asks for that. A file that came in parts is made of these, where they are.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use super::error::{Result, StoreError};
 use super::listing::{ListOptions, Page};
 use super::{Store, new_id, unix_now};
 
-const SEGMENT_BYTES: usize = 1 << 20;
+pub(super) const SEGMENT_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Clone)]
 pub struct NewFile {
@@ -97,23 +97,24 @@ impl Store {
     /// search cannot find it.
     pub async fn delete_file(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
-        let delete = move |tx: &Transaction| {
-            tx.execute("DELETE FROM files WHERE row = ?", [file_row(tx, &id)?])?;
-            Ok(())
-        };
-        self.database().write(delete).await
+        let delete = move |tx: &Transaction| hide(tx, file_row(tx, &id)?);
+        self.database().write(delete).await?;
+        if let Err(error) = self.delete_remains().await {
+            // It is gone for everyone already, and expiry tries again.
+            tracing::warn!(%error, "the bytes of a deleted file cannot be removed yet");
+        }
+        Ok(())
     }
 
     pub async fn file_content(&self, id: &str) -> Result<Vec<u8>> {
         let id = id.to_owned();
         let read = move |tx: &Transaction| {
             let mut content = Vec::with_capacity(get(tx, &id)?.num_bytes as usize);
-            let sql = "SELECT bytes FROM file_segments WHERE file_row = ? ORDER BY ordinal";
-            let mut statement = tx.prepare_cached(sql)?;
-            let mut rows = statement.query([file_row(tx, &id)?])?;
-            while let Some(row) = rows.next()? {
-                let bytes = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
-                content.extend_from_slice(bytes);
+            let row = file_row(tx, &id)?;
+            let mut ordinal = 0;
+            while let Some(bytes) = segment(tx, row, ordinal)? {
+                content.extend_from_slice(&bytes);
+                ordinal += 1;
             }
             Ok(content)
         };
@@ -123,15 +124,33 @@ impl Store {
     /// A piece of the content, counted from 0; `None` after the last.
     pub async fn file_segment(&self, id: &str, ordinal: u32) -> Result<Option<Vec<u8>>> {
         let id = id.to_owned();
-        let read = move |tx: &Transaction| {
-            let sql = "SELECT bytes FROM file_segments WHERE file_row = ? AND ordinal = ?";
-            let found = tx
-                .prepare_cached(sql)?
-                .query_row([file_row(tx, &id)?, ordinal.into()], |row| row.get(0));
-            Ok(found.optional()?)
-        };
+        let read = move |tx: &Transaction| segment(tx, file_row(tx, &id)?, ordinal.into());
         self.database().read(read).await
     }
+}
+
+fn segment(tx: &Transaction, file_row: i64, ordinal: i64) -> Result<Option<Vec<u8>>> {
+    let sql = "
+        SELECT bytes FROM file_segments WHERE file_row = ?1 AND ordinal = ?2
+        UNION ALL
+        SELECT s.bytes FROM uploads u JOIN upload_parts p ON p.upload_row = u.row AND p.first_segment <= ?2
+               JOIN upload_segments s ON s.part_row = p.row AND s.ordinal = ?2 - p.first_segment
+        WHERE u.file_row = ?1";
+    let mut statement = tx.prepare_cached(sql)?;
+    let found = statement.query_row([file_row, ordinal], |row| row.get(0));
+    Ok(found.optional()?)
+}
+
+/// Makes a file unreadable with all that came from it; its bytes are for [`Store::delete_remains`] to remove.
+pub(super) fn hide(tx: &Transaction, row: i64) -> Result<()> {
+    for sql in [
+        "UPDATE files SET is_deleted = 1 WHERE row = ?",
+        "DELETE FROM documents WHERE file_row = ?",
+        "DELETE FROM extractions WHERE file_row = ?",
+    ] {
+        tx.prepare_cached(sql)?.execute([row])?;
+    }
+    Ok(())
 }
 
 pub(super) fn file_row(tx: &Transaction, id: &str) -> Result<i64> {
@@ -151,22 +170,13 @@ pub(super) fn get(tx: &Transaction, id: &str) -> Result<StoredFile> {
     found.ok_or_else(|| StoreError::not_found("file", id))
 }
 
-pub(super) fn insert(
+fn insert(
     tx: &Transaction,
     file: NewFile,
     content: impl Read,
     content_name: &str,
 ) -> Result<StoredFile> {
-    let id = new_id("file-");
-    let now = unix_now();
-    let expires_at = file
-        .expires_after_seconds
-        .map(|seconds| now + i64::from(seconds));
-    tx.execute(
-        "INSERT INTO files (id, filename, purpose, media_type, num_bytes, sha256, created_at, expires_at)
-         VALUES (?, ?, ?, ?, 0, '', ?, ?)",
-        params![id, file.filename, file.purpose, file.media_type, now, expires_at],
-    )?;
+    let id = insert_row(tx, file, 0, "")?;
     let file_row = tx.last_insert_rowid();
     let mut statement =
         tx.prepare_cached("INSERT INTO file_segments (file_row, ordinal, bytes) VALUES (?, ?, ?)")?;
@@ -181,6 +191,32 @@ pub(super) fn insert(
         params![num_bytes, hexadecimal(&hash.finalize()), file_row],
     )?;
     get(tx, &id)
+}
+
+/// Adds a file of which no byte is kept yet, and returns its id.
+pub(super) fn insert_row(
+    tx: &Transaction,
+    file: NewFile,
+    num_bytes: i64,
+    sha256: &str,
+) -> Result<String> {
+    let (id, now) = (new_id("file-"), unix_now());
+    let lifetime = file.expires_after_seconds.map(i64::from);
+    tx.execute(
+        "INSERT INTO files (id, filename, purpose, media_type, num_bytes, sha256, created_at, expires_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            id,
+            file.filename,
+            file.purpose,
+            file.media_type,
+            num_bytes,
+            sha256,
+            now,
+            lifetime.map(|seconds| now + seconds)
+        ],
+    )?;
+    Ok(id)
 }
 
 /// Cuts `content` into the pieces that are kept, and says how many bytes there were.

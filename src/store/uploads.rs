@@ -1,21 +1,25 @@
-//! Files that come in parts. Each part is durable when it is acknowledged; joining them makes a file like any other. An
-//! upload lives for an hour, and its parts are gone once it is completed, cancelled or expired.
+//! Files that come in parts. Each part is durable when it is acknowledged. Completing makes a file of parts where they
+//! are, without copying them; other parts are gone once the upload is completed, cancelled or expired, after an hour.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
 use md5::{Digest, Md5};
 use rusqlite::{OptionalExtension, Transaction, params};
+use sha2::Sha256;
 
 use super::error::{Result, StoreError};
-use super::files::{self, NewFile, StoredFile, for_each_segment, hexadecimal};
+use super::files::{self, NewFile, SEGMENT_BYTES, StoredFile, for_each_segment, hexadecimal};
 use super::{Store, new_id, unix_now};
 
 /// How long an upload may take.
 const LIFETIME_SECONDS: i64 = 3600;
 /// Parts may come more than once, as when a client tries again, but not without end.
 const MAX_COPIES: i64 = 2;
+/// Segments that are summed up before the next reader has its turn.
+const SEGMENTS_AT_ONCE: i64 = 16;
 
 #[derive(Debug, Clone)]
 pub struct NewUpload {
@@ -96,9 +100,45 @@ impl Store {
         part_ids: Vec<String>,
         md5: Option<String>,
     ) -> Result<Upload> {
+        let found = self.database().read({
+            let (id, part_ids) = (id.to_owned(), part_ids.clone());
+            move |tx| joining(tx, &id, &part_ids)
+        });
+        let parts = match found.await? {
+            Joining::Done(upload) => return Ok(*upload),
+            Joining::Of(parts) => parts,
+        };
+        // Nobody who writes waits for this.
+        let sums = self.sums(parts).await?;
+        if let Some(expected) = md5
+            && !expected.eq_ignore_ascii_case(&sums.md5)
+        {
+            let why = format!(
+                "the content has {}, not {expected}; send the parts again",
+                sums.md5
+            );
+            return Err(StoreError::invalid("md5", why));
+        }
         let id = id.to_owned();
-        let complete = move |tx: &Transaction| complete(tx, &id, &part_ids, md5.as_deref());
-        self.database().write(complete).await
+        let complete = move |tx: &Transaction| complete(tx, &id, &part_ids, &sums.sha256);
+        let upload = self.database().write(complete).await?;
+        self.delete_remains().await?;
+        Ok(upload)
+    }
+
+    /// The sums of the parts one after the other.
+    async fn sums(&self, parts: Vec<Part>) -> Result<Sums> {
+        let mut hashes = (Sha256::new(), Md5::new());
+        for part in parts {
+            for first in (0..part.num_segments()).step_by(SEGMENTS_AT_ONCE as usize) {
+                let add = move |tx: &Transaction| add_segments(tx, part.row, first, hashes);
+                hashes = self.database().read(add).await?;
+            }
+        }
+        Ok(Sums {
+            sha256: hexadecimal(&hashes.0.finalize()),
+            md5: hexadecimal(&hashes.1.finalize()),
+        })
     }
 
     pub async fn cancel_upload(&self, id: &str) -> Result<Upload> {
@@ -117,10 +157,11 @@ impl Store {
                 "UPDATE uploads SET status = 'cancelled' WHERE row = ?",
                 [row],
             )?;
-            delete_parts(tx, row)?;
             get(tx, &id)
         };
-        self.database().write(cancel).await
+        let cancelled = self.database().write(cancel).await?;
+        self.delete_remains().await?;
+        Ok(cancelled)
     }
 }
 
@@ -165,38 +206,59 @@ fn insert_part(
     Ok(part)
 }
 
-fn complete(
-    tx: &Transaction,
-    id: &str,
-    part_ids: &[String],
-    expected_md5: Option<&str>,
-) -> Result<Upload> {
+/// What a request to complete an upload comes to.
+enum Joining {
+    /// It is completed already.
+    Done(Box<Upload>),
+    Of(Vec<Part>),
+}
+
+#[derive(Clone, Copy)]
+struct Part {
+    row: i64,
+    num_bytes: i64,
+}
+
+impl Part {
+    fn num_segments(self) -> i64 {
+        (self.num_bytes as u64).div_ceil(SEGMENT_BYTES as u64) as i64
+    }
+}
+
+struct Sums {
+    sha256: String,
+    md5: String,
+}
+
+/// The parts that the file is to be made of, checked.
+fn joining(tx: &Transaction, id: &str, part_ids: &[String]) -> Result<Joining> {
     let upload = get(tx, id)?;
     if let UploadStatus::Completed(_) = upload.status {
-        return Ok(upload);
+        return Ok(Joining::Done(Box::new(upload)));
     }
     refuse_ended(&upload)?;
     let upload_row = upload_row(tx, id)?;
     let mut parts = Vec::new();
-    let mut num_bytes = 0;
+    let mut seen = HashSet::new();
     for part_id in part_ids {
         let sql = "SELECT row, num_bytes FROM upload_parts WHERE id = ? AND upload_row = ?";
-        let found: Option<(i64, i64)> = tx
+        let found = tx
             .prepare_cached(sql)?
             .query_row(params![part_id, upload_row], |row| {
-                Ok((row.get(0)?, row.get(1)?))
+                let (row, num_bytes) = (row.get(0)?, row.get(1)?);
+                Ok(Part { row, num_bytes })
             })
             .optional()?;
-        let (row, bytes) = found.ok_or_else(|| {
+        let part = found.ok_or_else(|| {
             StoreError::invalid("part_ids", format!("{part_id:?} is no part of {id}"))
         })?;
-        if parts.contains(&row) {
+        if !seen.insert(part.row) {
             let why = format!("{part_id:?} is listed twice");
             return Err(StoreError::invalid("part_ids", why));
         }
-        parts.push(row);
-        num_bytes += bytes;
+        parts.push(part);
     }
+    let num_bytes: i64 = parts.iter().map(|part| part.num_bytes).sum();
     if num_bytes != upload.num_bytes as i64 {
         let why = format!(
             "these parts have {num_bytes} bytes in all, but the upload was announced with {}",
@@ -204,27 +266,47 @@ fn complete(
         );
         return Err(StoreError::invalid("part_ids", why));
     }
-    let mut content = Parts {
-        tx,
-        left: parts.into_iter(),
-        part_row: None,
-        ordinal: 0,
-        segment: io::Cursor::default(),
-        md5: Md5::new(),
+    Ok(Joining::Of(parts))
+}
+
+/// Sums up the segments of a part from the one numbered `first` on, as many as are read at once.
+fn add_segments(
+    tx: &Transaction,
+    part_row: i64,
+    first: i64,
+    mut hashes: (Sha256, Md5),
+) -> Result<(Sha256, Md5)> {
+    let sql = "SELECT bytes FROM upload_segments WHERE part_row = ? AND ordinal >= ? ORDER BY ordinal LIMIT ?";
+    let mut statement = tx.prepare_cached(sql)?;
+    let mut rows = statement.query([part_row, first, SEGMENTS_AT_ONCE])?;
+    while let Some(row) = rows.next()? {
+        let bytes = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+        hashes.0.update(bytes);
+        hashes.1.update(bytes);
+    }
+    Ok(hashes)
+}
+
+/// Makes the file. Its parts are checked again, as the upload may have ended meanwhile; what is in a part never changes.
+fn complete(tx: &Transaction, id: &str, part_ids: &[String], sha256: &str) -> Result<Upload> {
+    let parts = match joining(tx, id, part_ids)? {
+        Joining::Done(upload) => return Ok(*upload),
+        Joining::Of(parts) => parts,
     };
-    let file = files::insert(tx, new_file(tx, upload_row)?, &mut content, id)?;
-    let md5 = hexadecimal(&content.md5.finalize());
-    if let Some(expected) = expected_md5
-        && !expected.eq_ignore_ascii_case(&md5)
-    {
-        let why = format!("the content has {md5}, not {expected}; send the parts again");
-        return Err(StoreError::invalid("md5", why));
+    let upload_row = upload_row(tx, id)?;
+    let num_bytes = parts.iter().map(|part| part.num_bytes).sum();
+    files::insert_row(tx, new_file(tx, upload_row)?, num_bytes, sha256)?;
+    let file_row = tx.last_insert_rowid();
+    let mut first_segment = 0;
+    for part in parts {
+        let sql = "UPDATE upload_parts SET first_segment = ? WHERE row = ?";
+        tx.prepare_cached(sql)?.execute([first_segment, part.row])?;
+        first_segment += part.num_segments();
     }
     tx.execute(
-        "UPDATE uploads SET status = 'completed', file_row = (SELECT row FROM files WHERE id = ?) WHERE row = ?",
-        params![file.id, upload_row],
+        "UPDATE uploads SET status = 'completed', file_row = ? WHERE row = ?",
+        [file_row, upload_row],
     )?;
-    delete_parts(tx, upload_row)?;
     get(tx, id)
 }
 
@@ -236,14 +318,6 @@ fn refuse_ended(upload: &Upload) -> Result<()> {
     };
     let why = format!("the upload is {ended}; create a new one");
     Err(StoreError::invalid("upload_id", why))
-}
-
-fn delete_parts(tx: &Transaction, upload_row: i64) -> Result<()> {
-    tx.execute(
-        "DELETE FROM upload_parts WHERE upload_row = ?",
-        [upload_row],
-    )?;
-    Ok(())
 }
 
 /// The row of an upload that has not expired.
@@ -292,54 +366,9 @@ fn get(tx: &Transaction, id: &str) -> Result<Upload> {
             })?;
     match (status.as_str(), file_id) {
         ("cancelled", _) => upload.status = UploadStatus::Cancelled,
+        // A file that is deleted or has expired takes its upload with it.
         (_, Some(file_id)) => upload.status = UploadStatus::Completed(files::get(tx, &file_id)?),
         _ => {}
     }
     Ok(upload)
-}
-
-/// The bytes of parts one after the other, a segment in memory at a time; sums them up as they pass.
-struct Parts<'a> {
-    tx: &'a Transaction<'a>,
-    left: std::vec::IntoIter<i64>,
-    part_row: Option<i64>,
-    ordinal: i64,
-    segment: io::Cursor<Vec<u8>>,
-    md5: Md5,
-}
-
-impl Parts<'_> {
-    /// The next segment; `None` after the last part.
-    fn next_segment(&mut self) -> rusqlite::Result<Option<Vec<u8>>> {
-        let sql = "SELECT bytes FROM upload_segments WHERE part_row = ? AND ordinal = ?";
-        let mut statement = self.tx.prepare_cached(sql)?;
-        loop {
-            let Some(part_row) = self.part_row.or_else(|| self.left.next()) else {
-                return Ok(None);
-            };
-            let found = statement
-                .query_row([part_row, self.ordinal], |row| row.get(0))
-                .optional()?;
-            if found.is_some() {
-                (self.part_row, self.ordinal) = (Some(part_row), self.ordinal + 1);
-                return Ok(found);
-            }
-            (self.part_row, self.ordinal) = (None, 0);
-        }
-    }
-}
-
-impl Read for Parts<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.segment.read(buffer)?;
-        if count > 0 || buffer.is_empty() {
-            return Ok(count);
-        }
-        let Some(segment) = self.next_segment().map_err(io::Error::other)? else {
-            return Ok(0);
-        };
-        self.md5.update(&segment);
-        self.segment = io::Cursor::new(segment);
-        self.segment.read(buffer)
-    }
 }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use inglenook::embedding::testing::write_tiny_bert;
-use inglenook::llm::testing::{Script, write_scripted_gguf};
+use inglenook::llm::testing::{FRAMING_TEMPLATE, Script, write_scripted_gguf};
 use serde_json::{Value, json};
 
 /// What the scripted model says, whatever it is asked.
@@ -50,6 +50,33 @@ pub fn models() -> &'static Models {
         write_scripted_gguf(&models.endless, &Script::endless("tick tock")).unwrap();
         models
     })
+}
+
+/// Where this test binary keeps a chat model of this name.
+pub fn model_path(name: &str) -> PathBuf {
+    models().scripted.with_file_name(format!("{name}.gguf"))
+}
+
+/// A server with this chat model, and no other.
+pub fn serve_model(path: PathBuf) -> TestServer {
+    Setup {
+        chat_model: Some(path),
+        embedding_model: None,
+        ..Setup::default()
+    }
+    .start()
+}
+
+/// A server with a chat model of this name that says the script.
+pub fn serve_script(name: &str, script: &Script) -> TestServer {
+    let path = model_path(name);
+    write_scripted_gguf(&path, script).unwrap();
+    serve_model(path)
+}
+
+/// As [`serve_script`], of a model that is shown where each message begins and ends.
+pub fn serve_framed(name: &str, script: Script) -> TestServer {
+    serve_script(name, &script.with_template(FRAMING_TEMPLATE))
 }
 
 pub struct TestServer {

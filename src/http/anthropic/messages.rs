@@ -1,6 +1,7 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`.
 
 use actix_web::{HttpResponse, web};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::request::MessagesRequest;
@@ -50,11 +51,8 @@ pub async fn create(
         ));
     }
     let replied = reply.collect().await?;
-    let reason = stop_reason(
-        replied.reason,
-        replied.calls.len(),
-        replied.stopped_by.as_deref(),
-    );
+    let arguments = replied.calls.iter().map(|call| call.arguments.as_str());
+    let reason = stop_reason(replied.reason, arguments, replied.stopped_by.as_deref());
     let (usage, stopped_by) = (replied.usage, replied.stopped_by.clone());
     let mut message = message(&model, blocks(replied, shows_thoughts), usage);
     message["stop_reason"] = json!(reason);
@@ -105,15 +103,17 @@ fn blocks(replied: Replied, shows_thoughts: bool) -> Vec<Value> {
 
 pub const STOP_SEQUENCE: &str = "stop_sequence";
 
-pub fn stop_reason(
+/// Why an answer with calls of these arguments ended. One that ended within a call has no such call to make.
+pub fn stop_reason<'a>(
     reason: Option<EndReason>,
-    num_calls: usize,
+    mut arguments: impl Iterator<Item = &'a str>,
     stopped_by: Option<&str>,
 ) -> &'static str {
+    let is_whole = |arguments| serde_json::from_str::<IgnoredAny>(arguments).is_ok();
     match reason {
         Some(EndReason::Length) => "max_tokens",
-        _ if num_calls > 0 => "tool_use",
         _ if stopped_by.is_some() => STOP_SEQUENCE,
+        _ if arguments.any(is_whole) => "tool_use",
         Some(EndReason::Stop) | None => "end_turn",
     }
 }

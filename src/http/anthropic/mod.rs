@@ -5,15 +5,12 @@ mod messages;
 mod request;
 mod stream;
 
-use actix_web::web::{self, ServiceConfig};
+use crate::http::routes::Routes;
 
-pub fn routes(config: &mut ServiceConfig) {
-    config
-        .route("/messages", web::post().to(messages::create))
-        .route(
-            "/messages/count_tokens",
-            web::post().to(messages::count_tokens),
-        );
+pub fn routes(routes: &mut Routes) {
+    routes
+        .post("/messages", messages::create)
+        .post("/messages/count_tokens", messages::count_tokens);
 }
 
 /// Whether a path is one of this API's.

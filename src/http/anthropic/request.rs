@@ -13,6 +13,9 @@ use crate::rag::constrain::Shape;
 use crate::rag::reply::ReplyRequest;
 use crate::rag::tools::ToolUse;
 
+/// The smallest budget for thoughts that Anthropic takes.
+const MIN_THINKING_TOKENS: i64 = 1024;
+
 #[derive(Debug, Deserialize)]
 pub struct MessagesRequest {
     pub model: String,
@@ -42,11 +45,13 @@ struct Choice {
     disable_parallel_tool_use: Option<bool>,
 }
 
-/// How many tokens the thoughts may take is the model's own to say: `budget_tokens` is not held to.
+/// How many tokens the thoughts take, up to `max_tokens`, is the model's own to say: `budget_tokens` is checked, and
+/// nothing cuts thoughts that go beyond it.
 #[derive(Debug, Deserialize)]
 struct Thinking {
     #[serde(rename = "type")]
     kind: String,
+    budget_tokens: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +78,28 @@ impl MessagesRequest {
         thinking.is_some_and(|thinking| matches!(thinking.kind.as_str(), "enabled" | "adaptive"))
     }
 
+    fn check_thinking_budget(&self) -> Result<(), ApiError> {
+        let budget = self.thinking.as_ref().and_then(|it| it.budget_tokens);
+        let Some(budget) = budget.filter(|_| self.thinks()) else {
+            return Ok(());
+        };
+        let param = "thinking.budget_tokens";
+        if budget < MIN_THINKING_TOKENS {
+            let message =
+                format!("{param} is {budget}, but must be at least {MIN_THINKING_TOKENS}");
+            return Err(ApiError::invalid(param, message));
+        }
+        match self.max_tokens {
+            Some(most) if budget >= most => {
+                let message = format!(
+                    "{param} is {budget}, but must be less than max_tokens, which is {most}"
+                );
+                Err(ApiError::invalid(param, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The conversation and how it is to go on; nothing is left to be checked but what only the model knows.
     pub fn checked(self, context: &Context) -> Result<ReplyRequest, ApiError> {
         let why = "is not served: nothing leaves this machine";
@@ -88,6 +115,7 @@ impl MessagesRequest {
             let message = format!("temperature is {temperature}, but must be between 0 and 1");
             return Err(ApiError::invalid("temperature", message));
         }
+        self.check_thinking_budget()?;
         let thinks = self.thinks();
         let sampling = SamplingFields {
             temperature: self.temperature,

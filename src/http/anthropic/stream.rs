@@ -16,7 +16,8 @@ pub struct MessageStream {
     open: Option<Kind>,
     /// Blocks that have started.
     num_blocks: usize,
-    num_calls: usize,
+    /// The arguments of each call so far.
+    calls: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl MessageStream {
             shows_thoughts,
             open: None,
             num_blocks: 0,
-            num_calls: 0,
+            calls: Vec::new(),
         }
     }
 
@@ -61,18 +62,22 @@ impl MessageStream {
                     }
                 }
                 Ok(ReplyEvent::ToolCall { index, id, name }) => {
-                    self.num_calls += 1;
+                    self.calls.push(String::new());
                     let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
                     self.grow(Kind::ToolUse(index), block).await?;
                 }
                 Ok(ReplyEvent::ToolArguments { fragment, .. }) => {
+                    if let Some(arguments) = self.calls.last_mut() {
+                        arguments.push_str(&fragment);
+                    }
                     self.delta(json!({ "type": "input_json_delta", "partial_json": fragment }))
                         .await?;
                 }
                 Ok(ReplyEvent::Finished { reason, usage, .. }) => {
                     self.close().await?;
                     let stopped_by = reply.stopped_by();
-                    let reason = stop_reason(Some(reason), self.num_calls, stopped_by);
+                    let arguments = self.calls.iter().map(String::as_str);
+                    let reason = stop_reason(Some(reason), arguments, stopped_by);
                     let sequence = stopped_by.filter(|_| reason == STOP_SEQUENCE);
                     let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
                     let end = json!({ "delta": delta, "usage": usage_json(&usage) });

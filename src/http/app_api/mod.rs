@@ -5,15 +5,12 @@ mod loaded_models;
 mod passage;
 mod status;
 
-use actix_web::web::{self, ServiceConfig};
+use crate::http::routes::Routes;
 
-pub fn routes(config: &mut ServiceConfig) {
-    config
-        .route("/status", web::get().to(status::get))
-        .route("/models/loaded", web::get().to(loaded_models::list))
-        .route(
-            "/models/loaded/{name:.*}",
-            web::delete().to(loaded_models::unload),
-        )
-        .route("/files/{id}/passage", web::get().to(passage::get));
+pub fn routes(routes: &mut Routes) {
+    routes
+        .get("/status", status::get)
+        .get("/models/loaded", loaded_models::list)
+        .delete("/models/loaded/{name:.*}", loaded_models::unload)
+        .get("/files/{id}/passage", passage::get);
 }

@@ -10,18 +10,16 @@ mod options;
 mod pull;
 mod stream;
 
-use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde_json::json;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::routes::Routes;
 use crate::rag::generate::ChatModel;
 
 pub use pull::{PullError, PullModel, PullStep};
 
-/// What clients look for at `/`.
-pub const RUNNING: &str = "Ollama is running";
 /// The release whose wire format this is: clients decide by it what they may ask for.
 const VERSION: &str = "0.12.6";
 
@@ -43,17 +41,17 @@ const PATHS: [&str; 14] = [
     "blobs",
 ];
 
-pub fn routes(config: &mut ServiceConfig) {
-    config
-        .route("/version", web::get().to(version))
-        .route("/tags", web::get().to(models::tags))
-        .route("/ps", web::get().to(models::running))
-        .route("/show", web::post().to(models::show))
-        .route("/chat", web::post().to(chat::create))
-        .route("/generate", web::post().to(generate::create))
-        .route("/embed", web::post().to(embed::create))
-        .route("/embeddings", web::post().to(embed::create_one))
-        .route("/pull", web::post().to(pull::create));
+pub fn routes(routes: &mut Routes) {
+    routes
+        .get("/version", version)
+        .get("/tags", models::tags)
+        .get("/ps", models::running)
+        .post("/show", models::show)
+        .post("/chat", chat::create)
+        .post("/generate", generate::create)
+        .post("/embed", embed::create)
+        .post("/embeddings", embed::create_one)
+        .post("/pull", pull::create);
 }
 
 /// Whether a path is one of Ollama's.

@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
+use crate::http::openai::file_parts::TextBudget;
 use crate::http::openai::metadata;
 use crate::http::openai::page::{self, ListQuery};
 use crate::http::openai::responses::item;
-use crate::store::StoredConversation;
+use crate::store::{Item, StoredConversation};
 
 /// Items that may be added at once.
 const MAX_ITEMS: usize = 20;
@@ -27,7 +28,7 @@ pub async fn create(
 ) -> Result<HttpResponse, ApiError> {
     let metadata = metadata::checked(body.0.metadata.unwrap_or_default())?;
     let items = match body.0.items.filter(|items| !items.is_null()) {
-        Some(items) => item::checked(&context, few(items)?, "items").await?,
+        Some(items) => checked(&context, items).await?,
         None => Vec::new(),
     };
     let store = &context.workspace.store;
@@ -82,7 +83,7 @@ pub async fn add_items(
     let store = &context.workspace.store;
     // Files are read only for a conversation that there is.
     store.conversation(&id).await?;
-    let items = item::checked(&context, few(body.0.items)?, "items").await?;
+    let items = checked(&context, body.0.items).await?;
     let kept = store.add_conversation_items(&id, items).await?;
     let include = query.include();
     let data = kept.into_iter().map(|it| item::shown(it, &include));
@@ -121,6 +122,12 @@ pub async fn delete_item(
     let store = &context.workspace.store;
     let conversation = store.delete_conversation_item(id, item_id).await?;
     Ok(HttpResponse::Ok().json(conversation_json(&conversation)))
+}
+
+async fn checked(context: &Context, items: Value) -> Result<Vec<Item>, ApiError> {
+    let mut budget = TextBudget::of_a_request();
+    let given = item::checked(context, few(items)?, "items", &mut budget).await?;
+    Ok(given.into_iter().map(|given| given.item).collect())
 }
 
 fn few(items: Value) -> Result<Value, ApiError> {

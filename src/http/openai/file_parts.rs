@@ -21,7 +21,7 @@ impl TextBudget {
         }
     }
 
-    fn take(&mut self, text: &str, param: &str) -> Result<(), ApiError> {
+    pub fn take(&mut self, text: &str, param: &str) -> Result<(), ApiError> {
         let left = self.num_bytes.checked_sub(text.len());
         self.num_bytes = left.ok_or_else(|| {
             let message = format!(

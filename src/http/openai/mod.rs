@@ -25,9 +25,9 @@ pub mod uploads;
 pub mod vector_store_files;
 pub mod vector_stores;
 
-use actix_web::web::{self, ServiceConfig};
 use utoipa::OpenApi;
 
+use crate::http::routes::Routes;
 use chat::stored;
 
 /// What of it stands in the OpenAPI document.
@@ -35,118 +35,79 @@ use chat::stored;
 #[openapi(paths(models::list, models::get))]
 pub struct Document;
 
-pub fn routes(config: &mut ServiceConfig) {
-    config
-        .route("/models", web::get().to(models::list))
-        .route("/models/{id:.*}", web::get().to(models::get))
-        .route("/chat/completions", web::post().to(chat::create))
-        .route("/chat/completions", web::get().to(stored::list))
-        .route("/chat/completions/{id}", web::get().to(stored::get))
-        .route("/chat/completions/{id}", web::post().to(stored::update))
-        .route("/chat/completions/{id}", web::delete().to(stored::delete))
-        .route(
-            "/chat/completions/{id}/messages",
-            web::get().to(stored::messages),
-        )
-        .route("/completions", web::post().to(completions::create))
-        .route("/embeddings", web::post().to(embeddings::create))
-        .route("/rerank", web::post().to(rerank::create))
-        .route("/tokenize", web::post().to(tokenize::tokenize))
-        .route("/detokenize", web::post().to(tokenize::detokenize))
-        .route("/responses", web::post().to(responses::create))
-        .route(
-            "/responses/input_tokens",
-            web::post().to(responses::input_tokens),
-        )
-        .route("/responses/{id}", web::get().to(responses::get))
-        .route("/responses/{id}", web::delete().to(responses::delete))
-        .route("/responses/{id}/cancel", web::post().to(responses::cancel))
-        .route(
-            "/responses/{id}/input_items",
-            web::get().to(responses::input_items),
-        )
-        .route("/conversations", web::post().to(conversations::create))
-        .route("/conversations/{id}", web::get().to(conversations::get))
-        .route("/conversations/{id}", web::post().to(conversations::update))
-        .route(
-            "/conversations/{id}",
-            web::delete().to(conversations::delete),
-        )
-        .route(
-            "/conversations/{id}/items",
-            web::post().to(conversations::add_items),
-        )
-        .route(
-            "/conversations/{id}/items",
-            web::get().to(conversations::list_items),
-        )
-        .route(
+pub fn routes(routes: &mut Routes) {
+    routes
+        .get("/models", models::list)
+        .get("/models/{id:.*}", models::get)
+        .post("/chat/completions", chat::create)
+        .get("/chat/completions", stored::list)
+        .get("/chat/completions/{id}", stored::get)
+        .post("/chat/completions/{id}", stored::update)
+        .delete("/chat/completions/{id}", stored::delete)
+        .get("/chat/completions/{id}/messages", stored::messages)
+        .post("/completions", completions::create)
+        .post("/embeddings", embeddings::create)
+        .post("/rerank", rerank::create)
+        .post("/tokenize", tokenize::tokenize)
+        .post("/detokenize", tokenize::detokenize)
+        .post("/responses", responses::create)
+        .post("/responses/input_tokens", responses::input_tokens)
+        .get("/responses/{id}", responses::get)
+        .delete("/responses/{id}", responses::delete)
+        .post("/responses/{id}/cancel", responses::cancel)
+        .get("/responses/{id}/input_items", responses::input_items)
+        .post("/conversations", conversations::create)
+        .get("/conversations/{id}", conversations::get)
+        .post("/conversations/{id}", conversations::update)
+        .delete("/conversations/{id}", conversations::delete)
+        .post("/conversations/{id}/items", conversations::add_items)
+        .get("/conversations/{id}/items", conversations::list_items)
+        .get("/conversations/{id}/items/{item}", conversations::get_item)
+        .delete(
             "/conversations/{id}/items/{item}",
-            web::get().to(conversations::get_item),
+            conversations::delete_item,
         )
-        .route(
-            "/conversations/{id}/items/{item}",
-            web::delete().to(conversations::delete_item),
-        )
-        .route("/files", web::post().to(files::create))
-        .route("/files", web::get().to(files::list))
-        .route("/files/{id}", web::get().to(files::get))
-        .route("/files/{id}", web::delete().to(files::delete))
-        .route("/files/{id}/content", web::get().to(files::content))
-        .route("/vector_stores", web::post().to(vector_stores::create))
-        .route("/vector_stores", web::get().to(vector_stores::list))
-        .route("/vector_stores/{id}", web::get().to(vector_stores::get))
-        .route("/vector_stores/{id}", web::post().to(vector_stores::update))
-        .route(
-            "/vector_stores/{id}",
-            web::delete().to(vector_stores::delete),
-        )
-        .route(
-            "/vector_stores/{id}/search",
-            web::post().to(vector_stores::search),
-        )
-        .route(
-            "/vector_stores/{id}/files",
-            web::post().to(vector_store_files::attach),
-        )
-        .route(
-            "/vector_stores/{id}/files",
-            web::get().to(vector_store_files::list),
-        )
-        .route(
+        .post("/files", files::create)
+        .get("/files", files::list)
+        .get("/files/{id}", files::get)
+        .delete("/files/{id}", files::delete)
+        .get("/files/{id}/content", files::content)
+        .post("/vector_stores", vector_stores::create)
+        .get("/vector_stores", vector_stores::list)
+        .get("/vector_stores/{id}", vector_stores::get)
+        .post("/vector_stores/{id}", vector_stores::update)
+        .delete("/vector_stores/{id}", vector_stores::delete)
+        .post("/vector_stores/{id}/search", vector_stores::search)
+        .post("/vector_stores/{id}/files", vector_store_files::attach)
+        .get("/vector_stores/{id}/files", vector_store_files::list)
+        .get("/vector_stores/{id}/files/{file}", vector_store_files::get)
+        .post(
             "/vector_stores/{id}/files/{file}",
-            web::get().to(vector_store_files::get),
+            vector_store_files::update,
         )
-        .route(
+        .delete(
             "/vector_stores/{id}/files/{file}",
-            web::post().to(vector_store_files::update),
+            vector_store_files::detach,
         )
-        .route(
-            "/vector_stores/{id}/files/{file}",
-            web::delete().to(vector_store_files::detach),
-        )
-        .route(
+        .get(
             "/vector_stores/{id}/files/{file}/content",
-            web::get().to(vector_store_files::content),
+            vector_store_files::content,
         )
-        .route(
-            "/vector_stores/{id}/file_batches",
-            web::post().to(file_batches::create),
-        )
-        .route(
+        .post("/vector_stores/{id}/file_batches", file_batches::create)
+        .get(
             "/vector_stores/{id}/file_batches/{batch}",
-            web::get().to(file_batches::get),
+            file_batches::get,
         )
-        .route(
+        .post(
             "/vector_stores/{id}/file_batches/{batch}/cancel",
-            web::post().to(file_batches::cancel),
+            file_batches::cancel,
         )
-        .route(
+        .get(
             "/vector_stores/{id}/file_batches/{batch}/files",
-            web::get().to(file_batches::list_files),
+            file_batches::list_files,
         )
-        .route("/uploads", web::post().to(uploads::create))
-        .route("/uploads/{id}/parts", web::post().to(uploads::add_part))
-        .route("/uploads/{id}/complete", web::post().to(uploads::complete))
-        .route("/uploads/{id}/cancel", web::post().to(uploads::cancel));
+        .post("/uploads", uploads::create)
+        .post("/uploads/{id}/parts", uploads::add_part)
+        .post("/uploads/{id}/complete", uploads::complete)
+        .post("/uploads/{id}/cancel", uploads::cancel);
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::error::ApiError;
+use crate::http::openai::metadata;
 use crate::store::{ListOptions, Order};
 
 /// The query string of a list.
@@ -100,8 +101,8 @@ impl ListQuery {
         pairs.flat_map(|(_, value)| value.split(',')).collect()
     }
 
-    /// The pairs `metadata[key]=value`.
-    pub fn metadata(&self) -> BTreeMap<String, String> {
+    /// The pairs `metadata[key]=value`, as many as an object may have.
+    pub fn metadata(&self) -> Result<BTreeMap<String, String>, ApiError> {
         let key = |name: &str| {
             Some(
                 name.strip_prefix("metadata[")?
@@ -110,9 +111,8 @@ impl ListQuery {
             )
         };
         let pairs = self.0.iter();
-        pairs
-            .filter_map(|(name, value)| Some((key(name)?, value.clone())))
-            .collect()
+        let pairs = pairs.filter_map(|(name, value)| Some((key(name)?, json!(value))));
+        metadata::checked(pairs.collect())
     }
 }
 

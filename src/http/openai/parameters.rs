@@ -10,6 +10,9 @@ use crate::engine::{SamplingParams, SubmitError};
 use crate::http::error::ApiError;
 use crate::rag::generate::GenerationOptions;
 
+/// Texts that may end an answer: all of them are looked for with every token.
+const MAX_STOPS: usize = 256;
+
 /// Parameters that chat completions, completions and responses share. `null` is the same as absent.
 #[derive(Debug, Default, Deserialize)]
 pub struct SamplingFields {
@@ -63,6 +66,10 @@ impl SamplingFields {
             logit_bias.push((id, bias));
         }
         let stops: Vec<String> = self.stop.map(OneOrMany::into_vec).unwrap_or_default();
+        if stops.len() > MAX_STOPS {
+            let message = format!("stop has {} texts, but may have {MAX_STOPS}", stops.len());
+            return Err(ApiError::invalid("stop", message));
+        }
         let defaults = SamplingParams::default();
         let is_renamed = self.repetition_penalty.is_none() && self.repeat_penalty.is_some();
         let sampling = SamplingParams {

@@ -5,12 +5,12 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::openai::chat::messages::{self, Message};
 use crate::http::openai::parameters::SamplingFields;
 use crate::http::openai::tools;
+use crate::http::{Context, blocking};
 use crate::rag::generate::ChatModel;
 use crate::rag::reply::{ReplyPlan, ReplyRequest};
 use crate::tokenizer::SpecialTokens;
@@ -83,16 +83,20 @@ pub async fn tokenize(
             .await?
         }
     };
-    let strings = request.return_token_strs.unwrap_or(false).then(|| {
-        let spell = |id: &u32| chat.tokenizer().spell(&[*id]);
-        tokens.iter().map(spell).collect::<Vec<String>>()
-    });
-    Ok(HttpResponse::Ok().json(json!({
-        "count": tokens.len(),
-        "max_model_len": chat.context_length(),
-        "tokens": tokens,
-        "token_strs": strings,
-    })))
+    let with_strings = request.return_token_strs.unwrap_or(false);
+    let answer = move || {
+        let strings = with_strings.then(|| {
+            let spell = |id: &u32| chat.tokenizer().spell(&[*id]);
+            tokens.iter().map(spell).collect::<Vec<String>>()
+        });
+        Ok(json!({
+            "count": tokens.len(),
+            "max_model_len": chat.context_length(),
+            "tokens": tokens,
+            "token_strs": strings,
+        }))
+    };
+    Ok(HttpResponse::Ok().json(blocking(answer).await?))
 }
 
 async fn in_the_shape_of_llama_cpp(
@@ -109,7 +113,7 @@ async fn in_the_shape_of_llama_cpp(
     if !request.with_pieces.unwrap_or(false) {
         return Ok(HttpResponse::Ok().json(json!({ "tokens": tokens })));
     }
-    let piece = |id: &u32| {
+    let piece = move |id: &u32| {
         let bytes = chat.tokenizer().token_bytes(*id).unwrap_or_default();
         // A part of a character is told in bytes.
         let piece = match std::str::from_utf8(bytes) {
@@ -118,7 +122,8 @@ async fn in_the_shape_of_llama_cpp(
         };
         json!({ "id": id, "piece": piece })
     };
-    let pieces: Vec<Value> = tokens.iter().map(piece).collect();
+    let pieces = move || Ok(tokens.iter().map(piece).collect::<Vec<Value>>());
+    let pieces = blocking(pieces).await?;
     Ok(HttpResponse::Ok().json(json!({ "tokens": pieces })))
 }
 
@@ -129,7 +134,7 @@ async fn encoded(
     adds_special: bool,
     special: SpecialTokens,
 ) -> Result<Vec<u32>, ApiError> {
-    crate::http::blocking(move || {
+    blocking(move || {
         let tokenizer = chat.tokenizer();
         let mut tokens = tokenizer.encode(&text, special);
         let bos = tokenizer
@@ -154,7 +159,8 @@ pub async fn detokenize(
         let message = format!("tokens has {id}, but the vocabulary has {size} tokens");
         return Err(ApiError::invalid("tokens", message));
     }
-    let text = chat.tokenizer().spell(&request.tokens);
+    let spell = move || Ok(chat.tokenizer().spell(&request.tokens));
+    let text = blocking(spell).await?;
     // The one name is llama.cpp's, the other vLLM's.
     Ok(HttpResponse::Ok().json(json!({ "content": text, "prompt": text })))
 }

@@ -116,6 +116,13 @@ pub fn chosen(
                     nested => nested,
                 };
                 let named = allowed["tools"].as_array().ok_or_else(unreadable)?;
+                if named.len() > MAX_TOOLS {
+                    let message = format!(
+                        "tool_choice allows {} functions, but may allow {MAX_TOOLS}",
+                        named.len()
+                    );
+                    return Err(ApiError::invalid("tool_choice", message));
+                }
                 let names: Vec<String> = named.iter().filter_map(name_of).collect();
                 tools.retain(|tool| names.contains(&tool.name));
                 mode(allowed["mode"].as_str().unwrap_or("auto")).ok_or_else(unreadable)?

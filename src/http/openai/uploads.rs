@@ -93,6 +93,9 @@ pub async fn add_part(
     })))
 }
 
+/// Parts that a file may be made of.
+const MAX_PARTS: usize = 10_000;
+
 #[derive(Debug, Deserialize)]
 pub struct CompleteRequest {
     part_ids: Vec<String>,
@@ -105,6 +108,13 @@ pub async fn complete(
     body: JsonBody<CompleteRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let CompleteRequest { part_ids, md5 } = body.0;
+    if part_ids.len() > MAX_PARTS {
+        let message = format!(
+            "part_ids has {} parts, but may have {MAX_PARTS}; send larger ones",
+            part_ids.len()
+        );
+        return Err(ApiError::invalid("part_ids", message));
+    }
     let store = &context.workspace.store;
     let upload = store.complete_upload(&id, part_ids, md5).await?;
     Ok(HttpResponse::Ok().json(upload_json(&upload)))

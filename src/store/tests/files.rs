@@ -56,6 +56,70 @@ async fn a_file_of_several_segments_reads_back_whole_from_bytes_and_from_a_path(
 }
 
 #[tokio::test]
+async fn a_large_file_goes_in_pieces_with_other_writes_between_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let file = create_file(&store, "large").await;
+    let db = rusqlite::Connection::open(dir.path().join("inglenook.db")).unwrap();
+    db.execute(
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 639)
+         INSERT INTO file_segments (file_row, ordinal, bytes) SELECT f.row, n, x'00' FROM n, files f",
+        [],
+    )
+    .unwrap();
+    let is_deleted = std::cell::Cell::new(false);
+    let delete = async {
+        store.delete_file(&file).await.unwrap();
+        is_deleted.set(true);
+    };
+    let write = async {
+        let mut num_writes = 0;
+        while !is_deleted.get() {
+            create_vector_store(&store, "small").await;
+            // Hidden by the first of the pieces.
+            if num_writes > 0 {
+                store.file(&file).await.unwrap_err();
+            }
+            num_writes += 1;
+        }
+        num_writes
+    };
+    let ((), num_writes) = tokio::join!(delete, write);
+    assert!(num_writes >= 20, "{num_writes} writes between 40 pieces");
+    let num_rows = "SELECT (SELECT count(*) FROM files) + (SELECT count(*) FROM file_segments)";
+    let num_rows: i64 = db.query_row(num_rows, [], |row| row.get(0)).unwrap();
+    assert_eq!(num_rows, 0);
+}
+
+#[tokio::test]
+async fn what_a_killed_deletion_left_is_not_shown_and_goes_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let (kept, file) = (
+        create_file(&store, "kept").await,
+        create_file(&store, "gone").await,
+    );
+    // As it is after the first transaction of a deletion.
+    let db = rusqlite::Connection::open(dir.path().join("inglenook.db")).unwrap();
+    let hide = "UPDATE files SET is_deleted = 1 WHERE id = ?";
+    db.execute(hide, [&file]).unwrap();
+    let store = open(dir.path()).await;
+    let listed = store
+        .list_files(None, ListOptions::default())
+        .await
+        .unwrap();
+    let listed: Vec<_> = listed.items.iter().map(|file| &file.id).collect();
+    assert_eq!(listed, [&kept]);
+    store.file_content(&file).await.unwrap_err();
+    store.delete_file(&file).await.unwrap_err();
+    store.delete_expired().await.unwrap();
+    let rows = "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM file_segments)";
+    let rows = db.query_row(rows, [], |row| Ok((row.get(0)?, row.get(1)?)));
+    assert_eq!(rows.unwrap(), (1, 1));
+    assert_eq!(store.file_content(&kept).await.unwrap(), b"kept");
+}
+
+#[tokio::test]
 async fn an_upload_that_cannot_be_read_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;

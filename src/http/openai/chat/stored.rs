@@ -99,7 +99,7 @@ pub async fn list(
     let list = query.ascending()?;
     let store = &context.workspace.store;
     let page = store
-        .list_completions(model, query.metadata(), list)
+        .list_completions(model, query.metadata()?, list)
         .await?;
     let data = page.items.into_iter().map(shown).collect();
     Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))

@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::engine::Usage;
-use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonParts;
 use crate::http::openai::chat::{MAX_CHOICES, finish_reason, usage_json};
 use crate::http::openai::parameters::SamplingFields;
 use crate::http::sse::{self, Frame};
+use crate::http::{Context, blocking};
 use crate::rag::QUOTE_MODEL;
 use crate::rag::generate::{ChatModel, Generation, GenerationEvent};
 use crate::store::{new_id, unix_now};
@@ -101,7 +101,8 @@ pub async fn create(
     let chat = context.chat_model(request.model.as_deref()).await?;
     let mut choices = Vec::new();
     for prompt in prompts {
-        let Read { tokens, text } = prompt.read(&chat)?;
+        let reader = chat.clone();
+        let Read { tokens, text } = blocking(move || prompt.read(&reader)).await?;
         let generations = chat
             .generate_choices(tokens, options.clone(), num_choices)
             .map_err(|error| ApiError::from(error).about("prompt"))?;

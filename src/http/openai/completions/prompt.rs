@@ -26,6 +26,7 @@ pub struct Read {
 }
 
 impl Prompt {
+    /// Takes the longer, the longer the prompt: not for a thread that serves.
     pub fn read(self, chat: &ChatModel) -> Result<Read, ApiError> {
         match self {
             Prompt::Text(text) => {

@@ -11,6 +11,10 @@ use crate::rag::Workspace;
 use crate::rag::retrieve::{Retrieved, Weights, retrieve};
 use crate::store::SearchScope;
 
+/// Vector stores and files that one search may name.
+const MAX_STORES: usize = 256;
+const MAX_FILES: usize = 2000;
+
 /// Documents to answer from.
 #[derive(Clone)]
 pub struct FileSearch {
@@ -111,6 +115,17 @@ async fn read_file_search(
         let param = format!("{param}.vector_store_ids");
         let message = format!("{param} is empty, but must name at least one vector store");
         return Err(ApiError::invalid(param, message));
+    }
+    let num_files = tool.file_ids.as_ref().map_or(0, Vec::len);
+    for (name, num_ids, most) in [
+        ("vector_store_ids", tool.vector_store_ids.len(), MAX_STORES),
+        ("file_ids", num_files, MAX_FILES),
+    ] {
+        if num_ids > most {
+            let param = format!("{param}.{name}");
+            let message = format!("{param} has {num_ids} ids, but may have {most}");
+            return Err(ApiError::invalid(param, message));
+        }
     }
     let store = &context.workspace.store;
     store.use_vector_stores(&tool.vector_store_ids).await?;

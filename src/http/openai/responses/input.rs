@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::background;
+use super::item::{self, Given};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::Content;
+use crate::http::openai::file_parts::TextBudget;
 use crate::rag::conversation::{ChatMessage, PastCall};
 use crate::rag::prompt::{Role, Sources, Turn};
 use crate::store::{Item, StoreError};
@@ -18,14 +20,20 @@ pub struct Conversation {
     pub messages: Vec<ChatMessage>,
     /// By the number of the message.
     sources: BTreeMap<usize, Sources>,
+    /// The content of messages with stored files as it is kept, by the number of the message: files by their ids.
+    kept: BTreeMap<usize, Value>,
 }
 
 /// Where a stored question has its sources.
 pub const SOURCES: &str = "sources";
 
 impl Conversation {
-    /// What a stored response continues, its own answer included.
-    pub async fn earlier(context: &Context, id: &str) -> Result<Self, ApiError> {
+    /// What a stored response continues, its own answer included. Files are read as they are now.
+    pub async fn earlier(
+        context: &Context,
+        id: &str,
+        budget: &mut TextBudget,
+    ) -> Result<Self, ApiError> {
         let stored = match context.workspace.store.response(id).await {
             Ok(stored) => stored,
             Err(StoreError::NotFound { .. }) => {
@@ -44,33 +52,49 @@ impl Conversation {
         let Value::Array(items) = stored.input else {
             return Ok(conversation);
         };
-        for (at, item) in items.into_iter().enumerate() {
-            conversation.add_stored(item, at)?;
+        let param = "previous_response_id";
+        for item in items {
+            conversation
+                .add_stored(context, item, param, budget)
+                .await?;
         }
         Ok(conversation)
     }
 
-    /// What a stored conversation holds so far.
-    pub async fn stored(context: &Context, id: &str) -> Result<Self, ApiError> {
+    /// What a stored conversation holds so far. Files are read as they are now.
+    pub async fn stored(
+        context: &Context,
+        id: &str,
+        budget: &mut TextBudget,
+    ) -> Result<Self, ApiError> {
         let items = context.workspace.store.conversation_items(id).await?;
         let mut conversation = Self::default();
-        for (at, item) in items.into_iter().enumerate() {
-            match item.read_as {
-                Some(read_as) => conversation.add_stored(read_as, at)?,
-                None => add(
-                    item.body,
-                    &format!("items[{at}]"),
-                    &mut conversation.messages,
-                )?,
-            }
+        for item in items {
+            let read = item.read_as.unwrap_or_else(|| {
+                let mut body = item.body;
+                body.as_object_mut()
+                    .map(|fields| fields.shift_remove(SOURCES));
+                body
+            });
+            conversation
+                .add_stored(context, read, "conversation", budget)
+                .await?;
         }
         Ok(conversation)
     }
 
     /// Adds what was stored for the model to read. Only that names sources: a caller's items cannot bring in documents.
-    fn add_stored(&mut self, mut item: Value, at: usize) -> Result<(), ApiError> {
+    async fn add_stored(
+        &mut self,
+        context: &Context,
+        mut item: Value,
+        param: &str,
+        budget: &mut TextBudget,
+    ) -> Result<(), ApiError> {
         let sources = item[SOURCES].take();
-        add(item, &format!("input[{at}]"), &mut self.messages)?;
+        let kept = item::read_again(context, &mut item, param, budget).await?;
+        add(item, param, &mut self.messages)?;
+        self.keep(kept);
         // What an earlier version stored has none.
         if let Ok(sources) = serde_json::from_value(sources) {
             let place = self.messages.len().saturating_sub(1);
@@ -79,11 +103,32 @@ impl Conversation {
         Ok(())
     }
 
-    /// Adds the items of a request, which have been checked.
+    /// Takes note of the content with stored files that the last message was made of.
+    fn keep(&mut self, content: Option<Value>) {
+        if let (Some(content), Some(place)) = (content, self.messages.len().checked_sub(1)) {
+            self.kept.insert(place, content);
+        }
+    }
+
+    /// Adds the items of a request.
+    pub fn add_given(&mut self, given: &[Given]) -> Result<(), ApiError> {
+        for (at, Given { item, read }) in given.iter().enumerate() {
+            let kept = item.read_as.as_ref().unwrap_or(&item.body);
+            let now = read.as_ref().unwrap_or(kept);
+            add(now.clone(), &format!("input[{at}]"), &mut self.messages)?;
+            self.keep(read.as_ref().map(|_| kept["content"].clone()));
+        }
+        Ok(())
+    }
+
+    /// Adds items that were written.
     pub fn extend(&mut self, items: &[Item]) -> Result<(), ApiError> {
         for (at, item) in items.iter().enumerate() {
-            let read = item.read_as.as_ref().unwrap_or(&item.body);
-            add(read.clone(), &format!("input[{at}]"), &mut self.messages)?;
+            add(
+                item.body.clone(),
+                &format!("output[{at}]"),
+                &mut self.messages,
+            )?;
         }
         Ok(())
     }
@@ -104,6 +149,7 @@ impl Conversation {
                     items.push(json!({ "role": "system", "content": content }))
                 }
                 ChatMessage::User(content) => {
+                    let content = self.kept.get(&at).cloned().unwrap_or(json!(content));
                     let mut item = json!({ "role": "user", "content": content });
                     if let Some(sources) = self.sources.get(&at) {
                         item[SOURCES] = json!(sources);

@@ -11,9 +11,24 @@ use crate::http::openai::file_parts::{FilePart, TextBudget};
 use crate::store::{Item, StoreError, new_id};
 
 const MAX_ID_BYTES: usize = 128;
+/// Kept items that one request may refer to: each may be as large as a request.
+const MAX_REFERENCES: usize = 256;
+
+/// An item that a request brings.
+pub struct Given {
+    /// As it is kept: stored files by their ids, so that their text goes with them.
+    pub item: Item,
+    /// With the text of its files, where it has some.
+    pub read: Option<Value>,
+}
 
 /// The items of `input`, which is a text or a list of items; `field` names it in an error.
-pub async fn checked(context: &Context, input: Value, field: &str) -> Result<Vec<Item>, ApiError> {
+pub async fn checked(
+    context: &Context,
+    input: Value,
+    field: &str,
+    budget: &mut TextBudget,
+) -> Result<Vec<Given>, ApiError> {
     let given = match input {
         Value::String(text) => vec![json!({ "role": "user", "content": text })],
         Value::Array(items) => items,
@@ -22,17 +37,23 @@ pub async fn checked(context: &Context, input: Value, field: &str) -> Result<Vec
             return Err(ApiError::invalid(field, message));
         }
     };
+    if given.iter().filter_map(reference).count() > MAX_REFERENCES {
+        let message = format!(
+            "{field} refers to more than {MAX_REFERENCES} kept items; continue a conversation instead"
+        );
+        return Err(ApiError::invalid(field, message));
+    }
     let mut items = Vec::with_capacity(given.len());
     let mut ids = HashSet::new();
-    let mut budget = TextBudget::of_a_request();
     for (at, item) in given.into_iter().enumerate() {
-        let mut item = one(context, item, &format!("{field}[{at}]"), &mut budget).await?;
+        let mut given = one(context, item, &format!("{field}[{at}]"), budget).await?;
+        let item = &mut given.item;
         if !ids.insert(item.id.clone()) {
             item.id = new_id(prefix(&item.body));
             item.body["id"] = json!(item.id);
             ids.insert(item.id.clone());
         }
-        items.push(item);
+        items.push(given);
     }
     Ok(items)
 }
@@ -42,20 +63,25 @@ async fn one(
     mut given: Value,
     param: &str,
     budget: &mut TextBudget,
-) -> Result<Item, ApiError> {
+) -> Result<Given, ApiError> {
     if let Some(id) = reference(&given) {
-        return referenced(context, id, param).await;
+        let item = referenced(context, id, param).await?;
+        let mut read = item.read_as.as_ref().unwrap_or(&item.body).clone();
+        let has_files = read_again(context, &mut read, param, budget).await?;
+        let read = has_files.is_some().then_some(read);
+        return Ok(Given { item, read });
     }
-    let read_as = with_texts_of_files(context, &mut given, param, budget).await?;
+    let (read_as, read) = with_texts_of_files(context, &mut given, param, budget).await?;
     // What is wrong with it is said before anything else is done.
     input::add(
-        read_as.clone().unwrap_or_else(|| given.clone()),
+        read.clone().unwrap_or_else(|| given.clone()),
         param,
         &mut Vec::new(),
     )?;
     let body = complete(given);
     let id = body["id"].as_str().unwrap_or_default().to_owned();
-    Ok(Item { id, body, read_as })
+    let item = Item { id, body, read_as };
+    Ok(Given { item, read })
 }
 
 /// The id that an item of type `item_reference` names; its type may be left out.
@@ -83,24 +109,26 @@ async fn referenced(context: &Context, id: &str, param: &str) -> Result<Item, Ap
     Ok(item)
 }
 
-/// What the model reads of a user's message with files: their text in their place. `None` where there is no file. What
-/// came in base64 is taken out of the item: its text is all that is needed later.
+/// What is kept for the model to read of a user's message with files, where that differs from the message, and what it
+/// reads now: their text in their place. What came in base64 is taken out of the item: its text is all that is needed
+/// later.
 async fn with_texts_of_files(
     context: &Context,
     item: &mut Value,
     param: &str,
     budget: &mut TextBudget,
-) -> Result<Option<Value>, ApiError> {
-    if item["role"] != "user" {
-        return Ok(None);
+) -> Result<(Option<Value>, Option<Value>), ApiError> {
+    if !is_of_user(item) {
+        return Ok((None, None));
     }
     let Some(parts) = item["content"].as_array_mut() else {
-        return Ok(None);
+        return Ok((None, None));
     };
-    let mut read = Vec::with_capacity(parts.len());
-    let mut has_file = false;
+    let (mut kept, mut read) = (Vec::new(), Vec::new());
+    let (mut has_data, mut has_file) = (false, false);
     for (at, part) in parts.iter_mut().enumerate() {
         if part["type"] != "input_file" {
+            kept.push(part.clone());
             read.push(part.clone());
             continue;
         }
@@ -109,14 +137,57 @@ async fn with_texts_of_files(
         let file: FilePart = serde_json::from_value(part.clone()).map_err(|error| {
             ApiError::invalid(&param, format!("{param} cannot be read: {error}"))
         })?;
+        let is_stored = !part["file_id"].is_null();
         let text = file.into_text(context, &param, budget).await?;
-        read.push(json!({ "type": "input_text", "text": text }));
-        if let Some(fields) = part.as_object_mut() {
-            fields.shift_remove("file_data");
+        let text = json!({ "type": "input_text", "text": text });
+        if is_stored {
+            kept.push(part.clone());
+        } else {
+            has_data = true;
+            kept.push(text.clone());
+            if let Some(fields) = part.as_object_mut() {
+                fields.shift_remove("file_data");
+            }
         }
+        read.push(text);
     }
-    let read_as = json!({ "type": "message", "role": "user", "content": read });
-    Ok(has_file.then_some(read_as))
+    let message = |content| json!({ "type": "message", "role": "user", "content": content });
+    Ok((
+        has_data.then(|| message(kept)),
+        has_file.then(|| message(read)),
+    ))
+}
+
+/// Whether an item is what a user said: only there stand files.
+fn is_of_user(item: &Value) -> bool {
+    matches!(item["type"].as_str(), None | Some("message")) && item["role"] == "user"
+}
+
+/// Puts the text of stored files, as it is now, in their place in an item that was kept, and returns its content as that
+/// was. `None` where there is no file.
+pub async fn read_again(
+    context: &Context,
+    item: &mut Value,
+    param: &str,
+    budget: &mut TextBudget,
+) -> Result<Option<Value>, ApiError> {
+    let is_file = |part: &Value| part["type"] == "input_file";
+    let parts = item["content"].as_array();
+    if !is_of_user(item) || !parts.is_some_and(|parts| parts.iter().any(is_file)) {
+        return Ok(None);
+    }
+    let kept = item["content"].clone();
+    let parts = item["content"].as_array_mut().into_iter().flatten();
+    for part in parts.filter(|part| is_file(part)) {
+        let id = part["file_id"].as_str().unwrap_or_default().to_owned();
+        let block = context.files.kept_block(&context.workspace.store, &id);
+        let text = block
+            .await
+            .map_err(|error| ApiError::from(error).about(param))?;
+        budget.take(&text, param)?;
+        *part = json!({ "type": "input_text", "text": text });
+    }
+    Ok(Some(kept))
 }
 
 /// The item with every key that clients expect of one that is kept.

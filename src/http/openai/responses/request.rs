@@ -9,6 +9,7 @@ use super::item;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::wanted_logprobs;
+use crate::http::openai::file_parts::TextBudget;
 use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
 use crate::http::openai::{format, metadata, tools};
 use crate::rag::constrain::Shape;
@@ -178,20 +179,22 @@ impl Checked {
             return Err(ApiError::unsupported("include", message));
         }
 
+        let mut budget = TextBudget::of_a_request();
         let mut conversation = match (&request.previous_response_id, &conversation_id) {
-            (Some(id), _) => Conversation::earlier(context, id).await?,
-            (None, Some(id)) => Conversation::stored(context, id).await?,
+            (Some(id), _) => Conversation::earlier(context, id, &mut budget).await?,
+            (None, Some(id)) => Conversation::stored(context, id, &mut budget).await?,
             (None, None) => Conversation::default(),
         };
-        let input = match request.input.filter(|input| !input.is_null()) {
-            Some(input) => item::checked(context, input, "input").await?,
+        let given = match request.input.filter(|input| !input.is_null()) {
+            Some(input) => item::checked(context, input, "input", &mut budget).await?,
             None if conversation_id.is_some() => Vec::new(),
             None => {
                 let message = "missing required parameter: 'input'";
                 return Err(ApiError::invalid("input", message));
             }
         };
-        conversation.extend(&input)?;
+        conversation.add_given(&given)?;
+        let input = given.into_iter().map(|given| given.item).collect();
         match conversation.messages.last() {
             Some(ChatMessage::User(_)) => {}
             Some(ChatMessage::Tool { .. }) if file_search.is_none() => {}
