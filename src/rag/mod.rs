@@ -12,6 +12,7 @@ pub mod expiry;
 pub mod extract;
 pub mod generate;
 pub mod ingest;
+pub mod marks;
 pub mod models;
 pub mod output;
 pub mod prompt;
