@@ -19,6 +19,7 @@ pub mod prompt;
 pub mod quote;
 pub mod reply;
 pub mod retrieve;
+pub mod rewrite;
 pub mod sentence;
 pub mod timings;
 pub mod tools;
