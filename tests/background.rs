@@ -289,8 +289,8 @@ fn followers_learn_how_it_was_ended() {
     assert!(rest.contains(&format!("data: {last}\n\n")), "{last}");
 
     // Another process cancels it too, and the one that writes it tells so in the end.
-    let (id, mut socket) = begin_streamed(&server, json!({ "max_output_tokens": 2000 }), 5);
     let beside = Setup::endless().in_dir(&server.data_dir).start();
+    let (id, mut socket) = begin_streamed(&server, json!({ "max_output_tokens": 3000 }), 5);
     beside
         .post(&format!("/v1/responses/{id}/cancel"), json!({}))
         .ok();
