@@ -276,8 +276,8 @@ fn a_mistaken_request_is_refused_before_the_model_that_it_names_is_loaded() {
         ),
         (
             "/v1/responses",
-            "stream",
-            json!({ "input": "Go", "background": true, "stream": true }),
+            "store",
+            json!({ "input": "Go", "background": true, "store": false }),
         ),
         (
             "/v1/chat/completions",

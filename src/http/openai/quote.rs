@@ -8,12 +8,12 @@ use super::chat::stored::Keeper;
 use super::chat::{ChatRequest, Envelope, finish_reason, usage_json};
 use super::responses::FileSearch;
 use super::responses::file_citation;
-use crate::engine::Usage;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::sse::{self, ClientGone, Frame, Frames};
 use crate::rag::QUOTE_MODEL;
 use crate::rag::answer::{Answer, AnswerEvent};
+use crate::rag::reply::Replied;
 use crate::store::{new_id, unix_now};
 
 pub async fn create(
@@ -31,9 +31,8 @@ pub async fn create(
     let mut quoted = Quoted::default();
     while let Some(event) = answer.next().await {
         match event? {
-            AnswerEvent::Text(text) => quoted.text.push_str(&text),
+            AnswerEvent::Reply(event) => quoted.reply.add(event),
             AnswerEvent::Citation(citation) => quoted.citations.push(file_citation(&citation)),
-            AnswerEvent::Finished { usage, .. } => quoted.usage = usage,
         }
     }
     let envelope = Envelope {
@@ -47,7 +46,7 @@ pub async fn create(
         "index": 0,
         "message": {
             "role": "assistant",
-            "content": quoted.text,
+            "content": quoted.reply.text,
             "refusal": null,
             "annotations": [],
             // An extension: OpenAI has no citations of files here, and strict clients check what they know.
@@ -56,7 +55,7 @@ pub async fn create(
         "logprobs": null,
         "finish_reason": finish_reason(None),
     });
-    let mut completion = envelope.completion(&[choice], usage_json(&quoted.usage));
+    let mut completion = envelope.completion(&[choice], usage_json(&quoted.reply.usage));
     if let Some(keeper) = keeper {
         completion = keeper.keep(completion).await?;
     }
@@ -72,9 +71,8 @@ pub async fn create(
 
 #[derive(Default)]
 struct Quoted {
-    text: String,
+    reply: Replied,
     citations: Vec<Value>,
-    usage: Usage,
 }
 
 async fn stream(
@@ -85,7 +83,7 @@ async fn stream(
 ) -> Result<(), ClientGone> {
     let deltas = [
         (json!({ "role": "assistant", "content": "" }), None),
-        (json!({ "content": quoted.text }), None),
+        (json!({ "content": quoted.reply.text }), None),
         (
             json!({ "citations": quoted.citations }),
             Some(finish_reason(None)),
@@ -105,7 +103,7 @@ async fn stream(
     }
     if include_usage {
         let mut chunk = envelope.chunk(json!([]));
-        chunk["usage"] = usage_json(&quoted.usage);
+        chunk["usage"] = usage_json(&quoted.reply.usage);
         frames.send(Frame::Data(chunk)).await?;
     }
     frames.send(Frame::Done).await

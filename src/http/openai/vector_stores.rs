@@ -1,6 +1,7 @@
 //! `/v1/vector_stores`: collections of documents, and search in them.
 
 use actix_web::{HttpResponse, web};
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +15,7 @@ use crate::http::openai::page::{self, PageQuery};
 use crate::http::openai::parameters::OneOrMany;
 use crate::http::openai::vector_store_files::{AttachRequest, ChunkingStrategy, new_document};
 use crate::rag::retrieve::{Passage, Weights, retrieve};
+use crate::rag::{Answerer, rewrite};
 use crate::store::{FileCounts, NewVectorStore, SearchScope, VectorStore, VectorStoreUpdate};
 
 /// Files that a store may be created with.
@@ -129,13 +131,13 @@ pub async fn delete(
         .json(json!({ "id": *id, "object": "vector_store.deleted", "deleted": true })))
 }
 
-/// `rewrite_query` is accepted and changes nothing; what was searched for is told in the answer.
 #[derive(Debug, Deserialize)]
 pub struct SearchRequest {
     query: OneOrMany,
     max_num_results: Option<usize>,
     filters: Option<Value>,
     ranking_options: Option<RankingOptions>,
+    rewrite_query: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -228,6 +230,10 @@ pub async fn search(
     };
     let ranking = request.ranking_options.unwrap_or_default();
     let (threshold, weights) = ranking.checked("ranking_options")?;
+    let queries = match request.rewrite_query {
+        Some(true) => rewritten(&context, queries).await,
+        _ => queries,
+    };
     let retrieved = retrieve(
         &context.workspace,
         &queries,
@@ -253,6 +259,21 @@ pub async fn search(
         "has_more": false,
         "next_page": null,
     })))
+}
+
+/// The queries as the chat model would search for them; as they are where none writes.
+async fn rewritten(context: &Context, queries: Vec<String>) -> Vec<String> {
+    match context.answerer(None).await {
+        Ok(Answerer::Quote) => queries,
+        Ok(Answerer::Chat(chat)) => {
+            let rewritten = queries.into_iter().map(|it| rewrite::rewritten(&chat, it));
+            join_all(rewritten).await
+        }
+        Err(error) => {
+            tracing::warn!(%error, "queries are searched for as they are: the chat model cannot be used");
+            queries
+        }
+    }
 }
 
 pub fn checked_results(param: &str, count: usize) -> Result<usize, ApiError> {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::run::{Events, Stopped};
+use super::events::Events;
+use super::run::Stopped;
 use super::shape;
 use crate::store::new_id;
 

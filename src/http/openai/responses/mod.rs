@@ -1,6 +1,7 @@
 //! `/v1/responses`: conversation, and answers from documents through the `file_search` tool.
 
 mod background;
+mod events;
 mod file_search;
 mod input;
 pub mod item;
@@ -9,6 +10,7 @@ mod prepare;
 mod request;
 mod run;
 mod shape;
+mod tools;
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
@@ -61,16 +63,26 @@ pub async fn get(
     id: web::Path<String>,
     query: web::Query<ListQuery>,
 ) -> Result<HttpResponse, ApiError> {
-    if query
-        .value("stream")
-        .is_some_and(|stream| stream != "false")
-    {
-        let message =
-            "a stored response is not streamed again; fetch it without 'stream' until it has ended";
-        return Err(ApiError::unsupported("stream", message));
+    if query.value("stream").is_some_and(|it| it != "false") {
+        let first = first_wanted(&query)?;
+        return background::stream_again(context, id.into_inner(), first).await;
     }
     let stored = background::current(&context, &id).await?;
     Ok(HttpResponse::Ok().json(stored.body))
+}
+
+/// The number of the first event to send.
+fn first_wanted(query: &ListQuery) -> Result<usize, ApiError> {
+    let Some(number) = query.value("starting_after") else {
+        return Ok(0);
+    };
+    // As a number of 32 bits it has a successor.
+    let number: u32 = number.parse().map_err(|_| {
+        let message =
+            format!("starting_after is '{number}', but must be the sequence_number of an event");
+        ApiError::invalid("starting_after", message)
+    })?;
+    Ok(number as usize + 1)
 }
 
 pub async fn delete(
