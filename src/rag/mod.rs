@@ -8,6 +8,7 @@ pub mod cite;
 pub mod constrain;
 pub mod conversation;
 pub mod document;
+mod duplicates;
 pub mod expiry;
 pub mod extract;
 pub mod generate;

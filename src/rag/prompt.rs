@@ -93,6 +93,7 @@ impl SourceRef {
             number: self.number,
             score: 0.0,
             similarity: None,
+            words: 0.0,
             chunk,
         })
     }

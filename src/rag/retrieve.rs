@@ -5,11 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::embedding::{Embedder, EmbeddingError, InputKind, Priority};
 use crate::rag::Workspace;
+use crate::rag::duplicates::Shingles;
 use crate::rag::sentence::content_words;
-use crate::store::{ChunkRecord, Hit, SearchScope, StoreError};
+use crate::store::{ChunkRecord, SearchScope, StoreError};
 
-/// The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
-const RANK_CONSTANT: f32 = 60.0;
 /// Candidates taken from each kind of search for every passage that is wanted.
 const CANDIDATES_PER_PASSAGE: usize = 8;
 /// Share of the question's words that makes a passage relevant by its words alone.
@@ -36,10 +35,12 @@ impl Default for Weights {
 pub struct Passage {
     /// From 1, as it is cited.
     pub number: usize,
-    /// From 0 to 1; 1 is first in every kind of search.
+    /// From 0 to 1: the weighted mean of what both kinds of search say.
     pub score: f32,
-    /// Cosine similarity to the question; `None` when only its words were found.
+    /// Cosine similarity to the question; `None` in a search that asks for words only.
     pub similarity: Option<f32>,
+    /// BM25 of the question's words, as a share of the most that it could be; 0 when none was found.
+    pub words: f32,
     pub chunk: ChunkRecord,
 }
 
@@ -96,41 +97,37 @@ pub async fn retrieve(
         .embed(queries.clone(), InputKind::Query, Priority::Interactive)
         .await?;
 
-    let mut rankings = Vec::new();
-    let mut similarities: HashMap<i64, f32> = HashMap::new();
+    let mut found = HashMap::new();
     for (query, vector) in queries.iter().zip(&embedded.vectors) {
-        let by_meaning = workspace
-            .store
-            .vector_search(vector.clone(), scope.clone(), num_candidates)
-            .await?;
-        let by_words = workspace
-            .store
-            .keyword_search(query, scope.clone(), num_candidates)
-            .await?;
-        for hit in &by_meaning {
-            let best = similarities.entry(hit.chunk_id).or_insert(hit.score);
-            *best = best.max(hit.score);
+        let candidates = candidates(workspace, query, vector, scope, num_candidates, weights);
+        for (id, candidate) in candidates.await? {
+            let best: &mut Candidate = found.entry(id).or_default();
+            *best = best.better(candidate, weights);
         }
-        rankings.push((weights.meaning, by_meaning));
-        rankings.push((weights.words, by_words));
     }
-    let fused = fuse(&rankings);
-    // Some more than asked for, since equal texts are shown once.
-    let ids: Vec<i64> = fused.iter().take(top_k * 2).map(|(id, _)| *id).collect();
-    let scores: HashMap<i64, f32> = fused.into_iter().collect();
-    let mut seen = HashSet::new();
+    let mut ranking: Vec<(i64, Candidate)> = found.into_iter().collect();
+    // Ties go to the older passage.
+    ranking.sort_by(|(a, left), (b, right)| {
+        let (left, right) = (left.score(weights), right.score(weights));
+        right.total_cmp(&left).then(a.cmp(b))
+    });
+    // Some more than asked for, since what is said twice is shown once.
+    ranking.truncate(top_k * 2);
+    let ids = ranking.iter().map(|(id, _)| *id).collect();
+    let ranked: HashMap<i64, Candidate> = ranking.into_iter().collect();
     let chunks = workspace.store.chunks(ids).await?;
-    let distinct = chunks
-        .into_iter()
-        .filter(|chunk| seen.insert(chunk.text.clone()))
-        .take(top_k);
-    let passages: Vec<Passage> = distinct
+    let passages: Vec<Passage> = distinct(chunks)
+        .take(top_k)
         .enumerate()
-        .map(|(at, chunk)| Passage {
-            number: at + 1,
-            score: scores.get(&chunk.id).copied().unwrap_or(0.0),
-            similarity: similarities.get(&chunk.id).copied(),
-            chunk,
+        .map(|(at, chunk)| {
+            let candidate = ranked[&chunk.id];
+            Passage {
+                number: at + 1,
+                score: candidate.score(weights),
+                similarity: candidate.similarity,
+                words: candidate.words,
+                chunk,
+            }
         })
         .collect();
     let is_relevant = is_relevant(&queries, &passages, workspace.min_similarity);
@@ -142,24 +139,70 @@ pub async fn retrieve(
     })
 }
 
-/// Weighted reciprocal rank fusion of several rankings, scaled so that first place in all of them is 1. Ties go to the
-/// older passage.
-fn fuse(rankings: &[(f32, Vec<Hit>)]) -> Vec<(i64, f32)> {
-    let mut scores: HashMap<i64, f32> = HashMap::new();
-    for (weight, ranking) in rankings.iter().filter(|(weight, _)| *weight > 0.0) {
-        for (rank, hit) in ranking.iter().enumerate() {
-            *scores.entry(hit.chunk_id).or_default() +=
-                weight / (RANK_CONSTANT + 1.0 + rank as f32);
+/// The chunks that say something that none before them has said.
+fn distinct(chunks: Vec<ChunkRecord>) -> impl Iterator<Item = ChunkRecord> {
+    let mut shown: Vec<Shingles> = Vec::new();
+    chunks.into_iter().filter(move |chunk| {
+        let shingles = Shingles::of(&chunk.text);
+        let is_new = !shown.iter().any(|other| other.is_near(&shingles));
+        shown.push(shingles);
+        is_new
+    })
+}
+
+/// What both kinds of search say of a chunk.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Candidate {
+    similarity: Option<f32>,
+    words: f32,
+}
+
+impl Candidate {
+    /// Both are shares of the most that there can be, so that their mean says how well a passage fits, whatever else was
+    /// found: a convex combination finds more than reciprocal ranks, which forget by how much one is better (Bruch, Gai
+    /// and Ingber, 2023; measured in docs/retrieval.md).
+    fn score(&self, weights: Weights) -> f32 {
+        let meaning = self.similarity.unwrap_or(0.0).max(0.0);
+        let total = (weights.meaning + weights.words).max(f32::MIN_POSITIVE);
+        (weights.meaning * meaning + weights.words * self.words) / total
+    }
+
+    fn better(self, other: Self, weights: Weights) -> Self {
+        match self.score(weights) >= other.score(weights) {
+            true => self,
+            false => other,
         }
     }
-    let total: f32 = rankings.iter().map(|(weight, _)| weight).sum();
-    let best_possible = total.max(f32::MIN_POSITIVE) / (RANK_CONSTANT + 1.0);
-    let mut fused: Vec<(i64, f32)> = scores
-        .into_iter()
-        .map(|(id, score)| (id, score / best_possible))
-        .collect();
-    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    fused
+}
+
+/// What either search finds for one query, each with what both say of it.
+async fn candidates(
+    workspace: &Workspace,
+    query: &str,
+    vector: &[f32],
+    scope: &SearchScope,
+    limit: usize,
+    weights: Weights,
+) -> Result<HashMap<i64, Candidate>, RetrieveError> {
+    let store = &workspace.store;
+    let mut found: HashMap<i64, Candidate> = HashMap::new();
+    if weights.words > 0.0 {
+        for hit in store.keyword_search(query, scope.clone(), limit).await? {
+            found.entry(hit.chunk_id).or_default().words = hit.score;
+        }
+    }
+    if weights.meaning > 0.0 {
+        let vector = vector.to_vec();
+        let near = store.vector_search(vector.clone(), scope.clone(), limit);
+        let near = near.await?;
+        let is_near: HashSet<i64> = near.iter().map(|hit| hit.chunk_id).collect();
+        let others = found.keys().filter(|id| !is_near.contains(id)).copied();
+        let others = store.similarities(vector, others.collect()).await?;
+        for hit in near.into_iter().chain(others) {
+            found.entry(hit.chunk_id).or_default().similarity = Some(hit.score);
+        }
+    }
+    Ok(found)
 }
 
 /// A question bears on the documents when one passage is close in meaning, or has most of its words.
@@ -226,30 +269,23 @@ fn shortened(query: &str, embedder: &Embedder) -> String {
 mod tests {
     use super::*;
 
-    fn ranking(ids: &[i64]) -> Vec<Hit> {
-        ids.iter()
-            .map(|id| Hit {
-                chunk_id: *id,
-                score: 0.5,
-            })
-            .collect()
+    fn candidate(similarity: Option<f32>, words: f32) -> Candidate {
+        Candidate { similarity, words }
     }
 
     #[test]
-    fn what_both_searches_find_comes_first() {
-        let fused = fuse(&[(1.0, ranking(&[1, 2, 3])), (1.0, ranking(&[3, 4]))]);
-        assert_eq!(
-            fused.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
-            [3, 1, 2, 4]
-        );
-        let alone = fuse(&[(0.3, ranking(&[7])), (0.7, ranking(&[7]))]);
-        assert!((alone[0].1 - 1.0).abs() < 1e-6);
+    fn a_score_is_the_weighted_mean_of_what_both_searches_say() {
+        let both = candidate(Some(0.8), 0.4);
+        assert!((both.score(Weights::default()) - 0.6).abs() < 1e-6);
+        let [meaning, words] =
+            [[3.0, 0.0], [0.0, 2.0]].map(|[meaning, words]| Weights { meaning, words });
+        assert!((both.score(meaning) - 0.8).abs() < 1e-6);
+        assert!((both.score(words) - 0.4).abs() < 1e-6);
     }
 
     #[test]
-    fn a_search_that_counts_nothing_finds_nothing() {
-        let fused = fuse(&[(0.0, ranking(&[1, 2])), (2.0, ranking(&[3, 2]))]);
-        assert_eq!(fused.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3, 2]);
-        assert!((fused[0].1 - 1.0).abs() < 1e-6);
+    fn what_points_away_counts_as_nothing() {
+        let away = candidate(Some(-0.5), 0.5);
+        assert!((away.score(Weights::default()) - 0.25).abs() < 1e-6);
     }
 }

@@ -11,10 +11,8 @@ use rusqlite::{OptionalExtension, ToSql, Transaction};
 
 use super::error::{Result, StoreError};
 use super::json::Json;
-use super::vector_index::{
-    ChunkVector, Position, VectorIndex, best, unit, unit_dot, vector_from_bytes,
-};
-use super::vector_search::Hit;
+use super::vector_index::{ChunkVector, Position, VectorIndex, best, vector_from_bytes};
+use super::vector_search::{Hit, compare};
 use super::{EmbedderId, Store, index_file};
 
 /// Vectors that are added at a time: to an index nobody searches yet, and to one whose searches wait meanwhile.
@@ -262,20 +260,10 @@ fn compare_stored(tx: &Transaction, query: &[f32], documents: &[i64]) -> Result<
     if documents.is_empty() {
         return Ok(Vec::new());
     }
-    let query = unit(query);
     let mut statement = tx.prepare_cached(
         "SELECT id, vector FROM chunks WHERE document_id IN (SELECT value FROM json_each(?))",
     )?;
-    let mut rows = statement.query([Json(documents)])?;
-    let mut hits = Vec::new();
-    while let Some(row) = rows.next()? {
-        let vector = vector_from_bytes(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?);
-        hits.push(Hit {
-            chunk_id: row.get(0)?,
-            score: unit_dot(&query, &unit(&vector)),
-        });
-    }
-    Ok(hits)
+    compare(query, statement.query([Json(documents)])?)
 }
 
 fn newest_position(tx: &Transaction) -> Result<Position> {

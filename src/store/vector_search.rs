@@ -4,13 +4,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Rows, Transaction, params};
 
 use super::Store;
 use super::error::{Result, StoreError};
 use super::json::Json;
 use super::scope::SearchScope;
-use super::vector_index::has_direction;
+use super::vector_index::{has_direction, unit, unit_dot, vector_from_bytes};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
@@ -56,6 +56,35 @@ impl Store {
         }
         Ok(found.hits)
     }
+}
+
+impl Store {
+    /// The cosine similarities of `query` to the chunks of completed documents among `ids`, compared one by one.
+    pub async fn similarities(&self, query: Vec<f32>, ids: Vec<i64>) -> Result<Vec<Hit>> {
+        let embedder = Arc::clone(&self.parts.embedder);
+        let read = move |tx: &Transaction| {
+            let mut statement = tx.prepare_cached(
+                "SELECT c.id, c.vector FROM chunks c JOIN documents d ON d.id = c.document_id
+                 WHERE c.id IN (SELECT value FROM json_each(?)) AND d.status = 'completed' AND d.embedder_hash = ?",
+            )?;
+            compare(&query, statement.query(params![Json(ids), embedder.hash])?)
+        };
+        self.database().search(read).await
+    }
+}
+
+/// The cosine similarities of `query` to the vectors of `rows`, which are pairs of chunk and vector.
+pub(super) fn compare(query: &[f32], mut rows: Rows) -> Result<Vec<Hit>> {
+    let query = unit(query);
+    let mut hits = Vec::new();
+    while let Some(row) = rows.next()? {
+        let vector = vector_from_bytes(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?);
+        hits.push(Hit {
+            chunk_id: row.get(0)?,
+            score: unit_dot(&query, &unit(&vector)),
+        });
+    }
+    Ok(hits)
 }
 
 fn searchable(tx: &Transaction, hits: &[Hit], embedder_hash: &str) -> Result<HashSet<i64>> {
