@@ -30,7 +30,10 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
             in docs/api.md."
     ),
     components(schemas(ErrorBody)),
-    nest((path = "/v1", api = openai::Document)),
+    nest(
+        (path = "/v1", api = openai::Document),
+        (path = "/v1", api = openai::StoredDocument)
+    ),
     modifiers(&Key, &Errors)
 )]
 struct Document;
