@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::store::{ListOptions, Order};
@@ -116,14 +117,39 @@ impl ListQuery {
     }
 }
 
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// Always `list`.
+    object: &'static str,
+    /// Empty where the page is.
+    first_id: String,
+    /// What `after` is given for the next page.
+    last_id: String,
+    has_more: bool,
+    data: Vec<T>,
+}
+
 /// A page in the API's shape.
-pub fn list(data: Vec<Value>, has_more: bool) -> Value {
-    let id = |item: Option<&Value>| item.map_or(json!(""), |item| item["id"].clone());
-    json!({
-        "object": "list",
-        "first_id": id(data.first()),
-        "last_id": id(data.last()),
-        "has_more": has_more,
-        "data": data,
-    })
+pub fn list(data: Vec<Value>, has_more: bool) -> Page<Value> {
+    let id = |item: Option<&Value>| {
+        let id = item.and_then(|item| item["id"].as_str());
+        id.unwrap_or_default().to_owned()
+    };
+    Page {
+        object: "list",
+        first_id: id(data.first()),
+        last_id: id(data.last()),
+        has_more,
+        data,
+    }
+}
+
+/// In which order a list comes.
+#[derive(ToSchema)]
+#[schema(as = ListOrder, rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of what `request` reads")]
+pub enum OrderName {
+    Asc,
+    Desc,
 }
