@@ -39,6 +39,7 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
     components(schemas(ErrorBody, OllamaError, AnthropicError)),
     nest(
         (path = "/v1", api = openai::Document),
+        (path = "/v1", api = openai::StoredDocument),
         (path = "/v1", api = anthropic::Document),
         (path = "/api", api = ollama::Document),
         (path = "/api", api = app_api::Document)

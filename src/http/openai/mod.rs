@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod chat;
+pub mod chunking;
 pub mod completions;
 pub mod conversations;
 pub mod embeddings;
@@ -19,9 +20,11 @@ pub mod parameters;
 pub mod quote;
 pub mod rerank;
 pub mod responses;
+pub mod search;
 pub mod tokenize;
 pub mod tools;
 pub mod uploads;
+pub mod vector_store_file;
 pub mod vector_store_files;
 pub mod vector_stores;
 
@@ -51,6 +54,37 @@ use chat::stored;
     components(schemas(chat::chunk::Chunk))
 )]
 pub struct Document;
+
+/// What is kept: files, vector stores, conversations and responses.
+#[derive(OpenApi)]
+#[openapi(paths(
+    files::create,
+    files::list,
+    files::get,
+    files::delete,
+    files::content,
+    uploads::create,
+    uploads::add_part,
+    uploads::complete,
+    uploads::cancel,
+    vector_stores::create,
+    vector_stores::list,
+    vector_stores::get,
+    vector_stores::update,
+    vector_stores::delete,
+    search::search,
+    vector_store_files::attach,
+    vector_store_files::list,
+    vector_store_files::get,
+    vector_store_files::update,
+    vector_store_files::detach,
+    vector_store_files::content,
+    file_batches::create,
+    file_batches::get,
+    file_batches::cancel,
+    file_batches::list_files,
+))]
+pub struct StoredDocument;
 
 pub fn routes(config: &mut ServiceConfig) {
     config
@@ -118,10 +152,7 @@ pub fn routes(config: &mut ServiceConfig) {
             "/vector_stores/{id}",
             web::delete().to(vector_stores::delete),
         )
-        .route(
-            "/vector_stores/{id}/search",
-            web::post().to(vector_stores::search),
-        )
+        .route("/vector_stores/{id}/search", web::post().to(search::search))
         .route(
             "/vector_stores/{id}/files",
             web::post().to(vector_store_files::attach),

@@ -14,7 +14,7 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::openai::metadata;
-use crate::http::openai::page::{self, ListQuery, OrderName, Page};
+use crate::http::openai::page::{self, Deleted, Direction, ListQuery, Listed, Page};
 use crate::http::openai::parameters::SamplingFields;
 use crate::http::openai::tools::{OfferedFunction, WantedTool};
 use crate::store::{Store, StoreError, StoredCompletion};
@@ -136,7 +136,7 @@ fn shown(completion: StoredCompletion) -> Value {
         ("metadata" = Option<HashMap<String, String>>, Query, style = DeepObject, explode,
             description = "Only those with these pairs, as metadata[key]=value"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
-        ("order" = Option<OrderName>, Query, description = "By the time they were made; asc when absent"),
+        ("order" = Option<Direction>, Query, description = "By the time they were made; asc when absent"),
         ("after" = Option<String>, Query, description = "The last id of the page before"),
     ),
     responses((status = 200, body = Page<Kept>))
@@ -202,16 +202,6 @@ pub async fn update(
     Ok(HttpResponse::Ok().json(shown(updated.await?)))
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DeletedChatCompletion)]
-struct Deleted {
-    id: String,
-    /// Always `chat.completion.deleted`.
-    object: &'static str,
-    /// Always true.
-    deleted: bool,
-}
-
 /// Deletes a chat completion that is kept
 #[utoipa::path(
     delete,
@@ -226,11 +216,8 @@ pub async fn delete(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     context.workspace.store.delete_completion(&id).await?;
-    Ok(HttpResponse::Ok().json(Deleted {
-        id: id.into_inner(),
-        object: "chat.completion.deleted",
-        deleted: true,
-    }))
+    let deleted = Deleted::new(id.into_inner(), "chat.completion.deleted");
+    Ok(HttpResponse::Ok().json(deleted))
 }
 
 /// A message that a completion answers.
@@ -267,6 +254,12 @@ impl StoredMessage {
     }
 }
 
+impl Listed for StoredMessage {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// Lists the messages that a kept completion answers
 ///
 /// The oldest first, unless it is asked for otherwise.
@@ -278,7 +271,7 @@ impl StoredMessage {
     params(
         ("id" = String, Path),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
-        ("order" = Option<OrderName>, Query, description = "asc when absent"),
+        ("order" = Option<Direction>, Query, description = "asc when absent"),
         ("after" = Option<String>, Query, description = "The last id of the page before"),
     ),
     responses((status = 200, body = Page<StoredMessage>))
@@ -292,14 +285,14 @@ pub async fn messages(
     let list = query.ascending()?;
     let given = found.messages.as_array().cloned().unwrap_or_default();
     let messages = given.into_iter().enumerate();
-    let mut messages: Vec<Value> = messages
-        .map(|(at, it)| json!(StoredMessage::new(&id, at, it)))
+    let mut messages: Vec<StoredMessage> = messages
+        .map(|(at, it)| StoredMessage::new(&id, at, it))
         .collect();
     if list.order == crate::store::Order::Desc {
         messages.reverse();
     }
     if let Some(after) = &list.after {
-        let place = messages.iter().position(|it| it["id"] == after.as_str());
+        let place = messages.iter().position(|it| it.id == *after);
         let place = place.ok_or_else(|| StoreError::NotFound {
             kind: "message",
             id: after.clone(),

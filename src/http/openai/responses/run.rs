@@ -9,7 +9,7 @@ use super::request::Echo;
 use super::shape::{self, Head, Progress, Spent};
 use crate::http::error::ApiError;
 use crate::http::openai::chat::token_logprobs;
-use crate::http::openai::vector_stores::passage_json;
+use crate::http::openai::search::FoundPassage;
 use crate::http::sse::{ClientGone, Frame, Frames};
 use crate::rag::answer::{Answer, AnswerEvent};
 use crate::rag::generate::{ChatModel, EndReason};
@@ -299,7 +299,7 @@ impl Run {
 
 fn results_json(retrieved: &Retrieved) -> Vec<Value> {
     let result = |passage: &Passage| {
-        let mut result = passage_json(passage);
+        let mut result = json!(FoundPassage::from(passage));
         result["text"] = json!(passage.chunk.text);
         result
     };
