@@ -246,7 +246,7 @@ fn routes(config: &mut web::ServiceConfig) {
         // Clients that append /v1 to a base URL which has it.
         .service(web::scope("/v1/v1").configure(vendors))
         .service(web::scope("/v1").configure(vendors))
-        .route("/v2/rerank", web::post().to(openai::rerank::create))
+        .route("/v2/rerank", web::post().to(openai::rerank::create_v2))
         .configure(ui::routes)
         .configure(openapi::routes)
         // Clients whose base URL lacks /v1.

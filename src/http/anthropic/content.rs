@@ -4,18 +4,33 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::rag::conversation::{ChatMessage, PastCall};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicMessage)]
 pub struct Message {
+    #[schema(value_type = Role)]
     role: String,
     content: Content,
 }
 
+/// Who speaks.
+#[derive(ToSchema)]
+#[schema(as = AnthropicRole, rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of what `checked` reads")]
+enum Role {
+    User,
+    Assistant,
+    System,
+}
+
 /// Text, or blocks.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
+#[schema(as = AnthropicContent)]
+#[serde(untagged)]
 pub enum Content {
     Text(String),
     Blocks(Vec<Block>),
@@ -45,36 +60,81 @@ impl<'de> Deserialize<'de> for Content {
 }
 
 /// The fields of every kind of block that is read here.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicBlock)]
 pub struct Block {
     #[serde(rename = "type")]
+    #[schema(value_type = BlockType)]
     kind: String,
+    /// Of `text`.
     text: Option<String>,
+    /// Of `thinking`.
     thinking: Option<String>,
+    /// Of `tool_use`.
     id: Option<String>,
+    /// Of `tool_use`.
     name: Option<String>,
+    /// Of `tool_use`: the arguments, by name.
     input: Option<Value>,
+    /// Of `tool_result`: the call that it is the result of.
     tool_use_id: Option<String>,
+    /// Of `tool_result`.
     is_error: Option<bool>,
+    /// Of `tool_result` and `search_result`.
+    #[schema(no_recursion)]
     content: Option<Content>,
+    /// Of `document` and `search_result`.
+    #[schema(no_recursion)]
     source: Option<Source>,
+    /// Of `document` and `search_result`.
     title: Option<String>,
+    /// Of `document`.
     context: Option<String>,
 }
 
+/// `thinking`, `redacted_thinking` and `tool_use` in messages of role `assistant` only, `tool_result` in those of role
+/// `user`.
+#[derive(ToSchema)]
+#[schema(as = AnthropicBlockType, rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is the schema of what `block_text` reads")]
+enum BlockType {
+    Text,
+    Thinking,
+    RedactedThinking,
+    ToolUse,
+    ToolResult,
+    Document,
+    SearchResult,
+}
+
 /// What a document is made of; of a search result, where it was found.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
+#[schema(as = AnthropicSource)]
+#[serde(untagged)]
 enum Source {
     Place(String),
     Document(Box<Document>),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicDocument)]
 struct Document {
     #[serde(rename = "type")]
+    #[schema(value_type = DocumentType)]
     kind: String,
+    /// Of `text`.
     data: Option<String>,
+    /// Of `content`.
+    #[schema(no_recursion)]
     content: Option<Content>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = AnthropicDocumentType, rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is the schema of what `document_text` reads")]
+enum DocumentType {
+    Text,
+    Content,
 }
 
 /// As for [`Content`].

@@ -1,19 +1,31 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`.
 
 use actix_web::{HttpResponse, web};
-use serde_json::{Value, json};
 
 use super::request::MessagesRequest;
+use super::shape::{self, Stop, TokenCount};
 use super::stream::MessageStream;
 use crate::engine::Usage;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::sse;
-use crate::rag::generate::EndReason;
-use crate::rag::reply::{Replied, ReplyPlan};
-use crate::store::new_id;
+use crate::rag::reply::ReplyPlan;
 
+/// Answers a conversation
+///
+/// Streamed, every event's data is an `AnthropicEvent`.
+#[utoipa::path(
+    post,
+    path = "/messages",
+    operation_id = "create_message",
+    tag = "Anthropic",
+    request_body = MessagesRequest,
+    responses((
+        status = 200,
+        content((shape::Reply = "application/json"), (String = "text/event-stream"))
+    ))
+)]
 pub async fn create(
     context: web::Data<Context>,
     body: JsonBody<MessagesRequest>,
@@ -42,7 +54,7 @@ pub async fn create(
         ..Usage::default()
     };
     let reply = plan.start_one()?;
-    let empty = message(&model, Vec::new(), usage);
+    let empty = shape::Reply::empty(&model, &usage);
     if is_streamed {
         return Ok(sse::respond(
             context.options.sse_keep_alive,
@@ -50,18 +62,24 @@ pub async fn create(
         ));
     }
     let replied = reply.collect().await?;
-    let reason = stop_reason(
-        replied.reason,
-        replied.calls.len(),
-        replied.stopped_by.as_deref(),
-    );
-    let (usage, stopped_by) = (replied.usage, replied.stopped_by.clone());
-    let mut message = message(&model, blocks(replied, shows_thoughts), usage);
-    message["stop_reason"] = json!(reason);
-    message["stop_sequence"] = json!(stopped_by.filter(|_| reason == STOP_SEQUENCE));
-    Ok(HttpResponse::Ok().json(message))
+    let stopped_by = replied.stopped_by.as_deref();
+    Ok(HttpResponse::Ok().json(shape::Reply {
+        stop: Stop::new(replied.reason, replied.calls.len(), stopped_by),
+        usage: (&replied.usage).into(),
+        content: shape::blocks(replied, shows_thoughts),
+        ..empty
+    }))
 }
 
+/// Counts the tokens of a conversation
+#[utoipa::path(
+    post,
+    path = "/messages/count_tokens",
+    operation_id = "count_message_tokens",
+    tag = "Anthropic",
+    request_body = MessagesRequest,
+    responses((status = 200, body = TokenCount))
+)]
 pub async fn count_tokens(
     context: web::Data<Context>,
     body: JsonBody<MessagesRequest>,
@@ -70,60 +88,6 @@ pub async fn count_tokens(
     let request = body.0.checked(&context)?;
     let chat = context.chat_model(Some(&model)).await?;
     let plan = ReplyPlan::new(&chat, request).await?;
-    Ok(HttpResponse::Ok().json(json!({ "input_tokens": plan.prompt().len() })))
-}
-
-fn message(model: &str, content: Vec<Value>, usage: Usage) -> Value {
-    json!({
-        "id": new_id("msg_"),
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": content,
-        "stop_reason": null,
-        "stop_sequence": null,
-        "usage": usage_json(&usage),
-    })
-}
-
-fn blocks(replied: Replied, shows_thoughts: bool) -> Vec<Value> {
-    let mut blocks = Vec::new();
-    if shows_thoughts && !replied.reasoning.is_empty() {
-        blocks.push(json!({ "type": "thinking", "thinking": replied.reasoning, "signature": "" }));
-    }
-    if !replied.text.is_empty() {
-        blocks.push(json!({ "type": "text", "text": replied.text }));
-    }
-    // The input is an object: a call that was cut off is none.
-    let calls = replied.calls.into_iter().filter_map(|call| {
-        let input: Value = serde_json::from_str(&call.arguments).ok()?;
-        Some(json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input }))
-    });
-    blocks.extend(calls);
-    blocks
-}
-
-pub const STOP_SEQUENCE: &str = "stop_sequence";
-
-pub fn stop_reason(
-    reason: Option<EndReason>,
-    num_calls: usize,
-    stopped_by: Option<&str>,
-) -> &'static str {
-    match reason {
-        Some(EndReason::Length) => "max_tokens",
-        _ if num_calls > 0 => "tool_use",
-        _ if stopped_by.is_some() => STOP_SEQUENCE,
-        Some(EndReason::Stop) | None => "end_turn",
-    }
-}
-
-/// What was found in the cache is not counted as input again.
-pub fn usage_json(usage: &Usage) -> Value {
-    json!({
-        "input_tokens": usage.num_prompt_tokens - usage.num_cached_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": usage.num_cached_tokens,
-        "output_tokens": usage.num_completion_tokens,
-    })
+    let input_tokens = plan.prompt().len();
+    Ok(HttpResponse::Ok().json(TokenCount { input_tokens }))
 }

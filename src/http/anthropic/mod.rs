@@ -3,9 +3,19 @@
 mod content;
 mod messages;
 mod request;
+mod shape;
 mod stream;
 
 use actix_web::web::{self, ServiceConfig};
+use utoipa::OpenApi;
+
+/// What of it stands in the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(
+    paths(messages::create, messages::count_tokens),
+    components(schemas(shape::Event))
+)]
+pub struct Document;
 
 pub fn routes(config: &mut ServiceConfig) {
     config

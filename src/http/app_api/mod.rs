@@ -6,6 +6,17 @@ mod passage;
 mod status;
 
 use actix_web::web::{self, ServiceConfig};
+use utoipa::OpenApi;
+
+/// What of it stands in the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(paths(
+    status::get,
+    loaded_models::list,
+    loaded_models::unload,
+    passage::get
+))]
+pub struct Document;
 
 pub fn routes(config: &mut ServiceConfig) {
     config

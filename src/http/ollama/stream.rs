@@ -1,10 +1,12 @@
 //! An answer as Ollama gives it: lines of JSON, or one object, ending with what it took.
 
 use actix_web::HttpResponse;
+use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::options;
 use crate::engine::Usage;
@@ -53,19 +55,104 @@ impl Clock {
     }
 
     /// In nanoseconds. Reading the prompt counts from when it was given to the engine, so waiting is a part of it.
-    fn durations(&self, submitted: Instant, first_token: Option<Instant>, usage: &Usage) -> Value {
+    fn durations(&self, submitted: Instant, first_token: Option<Instant>, usage: &Usage) -> End {
         let now = Instant::now();
         let read = first_token.unwrap_or(now);
         let between = |from: Instant, to: Instant| to.duration_since(from).as_nanos() as u64;
-        json!({
-            "total_duration": self.total_nanos(),
-            "load_duration": self.load_nanos(),
-            "prompt_eval_count": usage.num_prompt_tokens,
-            "prompt_eval_duration": between(submitted, read),
-            "eval_count": usage.num_completion_tokens,
-            "eval_duration": between(read, now),
-        })
+        End {
+            done_reason: None,
+            total_duration: Some(self.total_nanos()),
+            load_duration: Some(self.load_nanos()),
+            prompt_eval_count: Some(usage.num_prompt_tokens),
+            prompt_eval_duration: Some(between(submitted, read)),
+            eval_count: Some(usage.num_completion_tokens),
+            eval_duration: Some(between(read, now)),
+        }
     }
+}
+
+/// One object of `/api/chat`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OllamaChatPart)]
+pub struct ChatPart {
+    /// As the request names it.
+    model: String,
+    #[schema(format = DateTime)]
+    created_at: String,
+    message: ReplyMessage,
+    done: bool,
+    #[serde(flatten)]
+    end: End,
+}
+
+/// One object of `/api/generate`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OllamaGeneratePart)]
+pub struct GeneratePart {
+    /// As the request names it.
+    model: String,
+    #[schema(format = DateTime)]
+    created_at: String,
+    response: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<String>,
+    done: bool,
+    #[serde(flatten)]
+    end: End,
+}
+
+/// What the last object says besides.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = OllamaEnd)]
+struct End {
+    /// `stop`, `length`, `load` or `unload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done_reason: Option<&'static str>,
+    /// In nanoseconds, as all durations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_duration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load_duration: Option<u64>,
+    /// Tokens of the prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_eval_count: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_eval_duration: Option<u64>,
+    /// Tokens that were generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_count: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_duration: Option<u64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OllamaReplyMessage)]
+struct ReplyMessage {
+    /// Always `assistant`.
+    role: &'static str,
+    content: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    tool_calls: Vec<MadeCall>,
+}
+
+/// A call that the model made.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OllamaMadeCall)]
+struct MadeCall {
+    id: String,
+    function: MadeFunction,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OllamaMadeFunction)]
+struct MadeFunction {
+    name: String,
+    /// By name.
+    #[schema(value_type = Object)]
+    arguments: Value,
 }
 
 /// An answer on its way.
@@ -108,7 +195,7 @@ impl Answer {
         let took = self
             .clock
             .durations(submitted, replied.first_token_at, &replied.usage);
-        Ok(HttpResponse::Ok().json(self.last(said, replied.reason, &took)))
+        Ok(HttpResponse::Ok().json(self.last(said, replied.reason, took)))
     }
 
     async fn stream(
@@ -166,7 +253,7 @@ impl Answer {
                 ReplyEvent::Finished { reason, usage, .. } => {
                     let first_token = reply.first_token_at();
                     let took = self.clock.durations(submitted, first_token, &usage);
-                    let last = self.last(Said::default(), Some(reason), &took);
+                    let last = self.last(Said::default(), Some(reason), took);
                     return frames.send(Frame::Line(last)).await;
                 }
             };
@@ -183,51 +270,50 @@ impl Answer {
         if is_hidden || is_nothing {
             return Ok(());
         }
-        frames.send(Frame::Line(self.part(said))).await
+        let part = self.object(said, None);
+        frames.send(Frame::Line(part)).await
     }
 
-    fn part(&self, said: Said) -> Value {
-        let mut part = json!({ "model": self.model, "created_at": now() });
+    /// A part of the answer, or its end.
+    fn object(&self, said: Said, end: Option<End>) -> Value {
         let thinking = Some(said.thinking).filter(|it| !it.is_empty() && !self.hides_thoughts);
+        let (model, created_at) = (self.model.clone(), now());
+        let done = end.is_some();
+        let end = end.unwrap_or_default();
         match self.form {
-            Form::Generate => {
-                part["response"] = json!(said.text);
-                if let Some(thinking) = thinking {
-                    part["thinking"] = json!(thinking);
-                }
-            }
-            Form::Chat => {
-                let mut message = json!({ "role": "assistant", "content": said.text });
-                if let Some(thinking) = thinking {
-                    message["thinking"] = json!(thinking);
-                }
-                let calls: Vec<Value> = said.calls.iter().filter_map(call_json).collect();
-                if !calls.is_empty() {
-                    message["tool_calls"] = json!(calls);
-                }
-                part["message"] = message;
-            }
+            Form::Generate => json!(GeneratePart {
+                model,
+                created_at,
+                response: said.text,
+                thinking,
+                done,
+                end,
+            }),
+            Form::Chat => json!(ChatPart {
+                model,
+                created_at,
+                message: ReplyMessage {
+                    role: "assistant",
+                    content: said.text,
+                    thinking,
+                    tool_calls: said.calls.into_iter().filter_map(made_call).collect(),
+                },
+                done,
+                end,
+            }),
         }
-        part["done"] = json!(false);
-        part
     }
 
-    fn last(&self, said: Said, reason: Option<EndReason>, took: &Value) -> Value {
+    fn last(&self, said: Said, reason: Option<EndReason>, took: End) -> Value {
         let reason = match reason {
             Some(EndReason::Length) => "length",
             Some(EndReason::Stop) | None => "stop",
         };
-        self.ended(said, reason, took)
-    }
-
-    fn ended(&self, said: Said, reason: &str, took: &Value) -> Value {
-        let mut last = self.part(said);
-        last["done"] = json!(true);
-        last["done_reason"] = json!(reason);
-        for (name, value) in took.as_object().into_iter().flatten() {
-            last[name] = value.clone();
-        }
-        last
+        let end = End {
+            done_reason: Some(reason),
+            ..took
+        };
+        self.object(said, Some(end))
     }
 }
 
@@ -257,12 +343,22 @@ pub async fn without_prompt(
         hides_thoughts: false,
         clock,
     };
-    Ok(HttpResponse::Ok().json(answer.ended(Said::default(), reason, &Value::Null)))
+    let end = End {
+        done_reason: Some(reason),
+        ..End::default()
+    };
+    Ok(HttpResponse::Ok().json(answer.object(Said::default(), Some(end))))
 }
 
-fn call_json(call: &PastCall) -> Option<Value> {
-    let function = json!({ "name": call.name, "arguments": arguments(call)? });
-    Some(json!({ "id": call.id, "function": function }))
+fn made_call(call: PastCall) -> Option<MadeCall> {
+    let arguments = arguments(&call)?;
+    Some(MadeCall {
+        id: call.id,
+        function: MadeFunction {
+            name: call.name,
+            arguments,
+        },
+    })
 }
 
 /// The arguments as an object; `None` when the answer ended within them.

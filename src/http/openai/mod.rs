@@ -35,7 +35,24 @@ use chat::stored;
 
 /// What of it stands in the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(models::list, models::get))]
+#[openapi(
+    paths(
+        models::list,
+        models::get,
+        chat::create,
+        stored::list,
+        stored::get,
+        stored::update,
+        stored::delete,
+        stored::messages,
+        completions::create,
+        embeddings::create,
+        rerank::create,
+        tokenize::tokenize,
+        tokenize::detokenize,
+    ),
+    components(schemas(chat::chunk::Chunk))
+)]
 pub struct Document;
 
 /// What is kept: files, vector stores, conversations and responses.

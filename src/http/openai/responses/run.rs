@@ -58,7 +58,8 @@ impl Source {
             Source::Chat(reply, chat) => Some(match reply.next().await? {
                 Ok(event) => Ok(match event {
                     ReplyEvent::Text { text, tokens } => {
-                        Step::Text(text, token_logprobs(chat, &tokens))
+                        let logprobs = token_logprobs(chat, &tokens).into_iter();
+                        Step::Text(text, logprobs.map(|it| json!(it)).collect())
                     }
                     ReplyEvent::Reasoning(thought) => Step::Reasoning(thought),
                     ReplyEvent::ToolCall { id, name, .. } => Step::Call { id, name },
