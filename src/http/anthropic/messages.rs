@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web};
 
 use super::request::MessagesRequest;
-use super::shape::{self, Stop, TokenCount};
+use super::shape::{self, TokenCount};
 use super::stream::MessageStream;
 use crate::engine::Usage;
 use crate::http::Context;
@@ -62,13 +62,7 @@ pub async fn create(
         ));
     }
     let replied = reply.collect().await?;
-    let stopped_by = replied.stopped_by.as_deref();
-    Ok(HttpResponse::Ok().json(shape::Reply {
-        stop: Stop::new(replied.reason, replied.calls.len(), stopped_by),
-        usage: (&replied.usage).into(),
-        content: shape::blocks(replied, shows_thoughts),
-        ..empty
-    }))
+    Ok(HttpResponse::Ok().json(empty.finished(replied, shows_thoughts)))
 }
 
 /// Counts the tokens of a conversation

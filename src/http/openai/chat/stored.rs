@@ -109,11 +109,7 @@ impl Keeper {
             messages: self.messages,
         };
         self.store.save_completion(completion_kept).await?;
-        let metadata = Some(self.metadata);
-        Ok(Completion {
-            metadata,
-            ..kept.completion
-        })
+        Ok(kept.completion.with_metadata(self.metadata))
     }
 }
 
