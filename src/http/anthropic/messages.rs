@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web};
 
 use super::request::MessagesRequest;
-use super::shape::{self, Stop, TokenCount};
+use super::shape::{self, TokenCount};
 use super::stream::MessageStream;
 use crate::engine::Usage;
 use crate::http::Context;
@@ -20,7 +20,14 @@ use crate::rag::reply::ReplyPlan;
     path = "/messages",
     operation_id = "create_message",
     tag = "Anthropic",
-    request_body = MessagesRequest,
+    request_body(
+        content = MessagesRequest,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "max_tokens": 200,
+            "messages": [{ "role": "user", "content": "Who keeps the lighthouse?" }]
+        })
+    ),
     responses((
         status = 200,
         content((shape::Reply = "application/json"), (String = "text/event-stream"))
@@ -62,13 +69,7 @@ pub async fn create(
         ));
     }
     let replied = reply.collect().await?;
-    let stopped_by = replied.stopped_by.as_deref();
-    Ok(HttpResponse::Ok().json(shape::Reply {
-        stop: Stop::new(replied.reason, replied.calls.len(), stopped_by),
-        usage: (&replied.usage).into(),
-        content: shape::blocks(replied, shows_thoughts),
-        ..empty
-    }))
+    Ok(HttpResponse::Ok().json(empty.finished(replied, shows_thoughts)))
 }
 
 /// Counts the tokens of a conversation
@@ -77,7 +78,14 @@ pub async fn create(
     path = "/messages/count_tokens",
     operation_id = "count_message_tokens",
     tag = "Anthropic",
-    request_body = MessagesRequest,
+    request_body(
+        content = MessagesRequest,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "max_tokens": 200,
+            "messages": [{ "role": "user", "content": "Who keeps the lighthouse?" }]
+        })
+    ),
     responses((status = 200, body = TokenCount))
 )]
 pub async fn count_tokens(

@@ -21,10 +21,10 @@ pub struct Reply {
     role: &'static str,
     /// As the request names it.
     model: String,
-    pub content: Vec<ReplyBlock>,
+    content: Vec<ReplyBlock>,
     #[serde(flatten)]
-    pub stop: Stop,
-    pub usage: MessageUsage,
+    stop: Stop,
+    usage: MessageUsage,
 }
 
 impl Reply {
@@ -38,6 +38,17 @@ impl Reply {
             content: Vec::new(),
             stop: Stop::default(),
             usage: usage.into(),
+        }
+    }
+
+    /// The same with what was said.
+    pub fn finished(self, replied: Replied, shows_thoughts: bool) -> Self {
+        let stopped_by = replied.stopped_by.as_deref();
+        Self {
+            stop: Stop::new(replied.reason, replied.calls.len(), stopped_by),
+            usage: (&replied.usage).into(),
+            content: blocks(replied, shows_thoughts),
+            ..self
         }
     }
 }
@@ -64,7 +75,7 @@ pub enum ReplyBlock {
 }
 
 /// The blocks of a finished answer.
-pub fn blocks(replied: Replied, shows_thoughts: bool) -> Vec<ReplyBlock> {
+fn blocks(replied: Replied, shows_thoughts: bool) -> Vec<ReplyBlock> {
     let mut blocks = Vec::new();
     if shows_thoughts && !replied.reasoning.is_empty() {
         blocks.push(ReplyBlock::Thinking {

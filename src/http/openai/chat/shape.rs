@@ -29,7 +29,16 @@ pub struct Completion {
     usage: CompletionUsage,
     /// Only of a completion that is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<BTreeMap<String, String>>,
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+impl Completion {
+    pub fn with_metadata(self, metadata: BTreeMap<String, String>) -> Self {
+        Self {
+            metadata: Some(metadata),
+            ..self
+        }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
