@@ -53,6 +53,8 @@ pub struct ApiError {
     message: String,
     /// For failures that pass: when to come again, in seconds.
     retry_after: Option<u32>,
+    /// Of a wrong method: those that the path takes.
+    allowed: Option<&'static str>,
 }
 
 impl ApiError {
@@ -65,6 +67,7 @@ impl ApiError {
             is_param_certain: false,
             message: message.into(),
             retry_after: None,
+            allowed: None,
         }
     }
 
@@ -127,9 +130,12 @@ impl ApiError {
     }
 
     /// 405: the path is served, but not with this method.
-    pub fn wrong_method(method: &str, path: &str) -> Self {
-        let message = format!("{path} does not take the method {method}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message)
+    pub fn wrong_method(method: &str, path: &str, allowed: &'static str) -> Self {
+        let message = format!("{path} does not take the method {method}, but {allowed}");
+        Self {
+            allowed: Some(allowed),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message)
+        }
     }
 
     /// An error of which no more is known than its status and what was said with it.
@@ -280,6 +286,9 @@ impl ResponseError for ApiError {
                 header::HeaderName::from_static("x-should-retry"),
                 HeaderValue::from_static("false"),
             );
+        }
+        if let Some(allowed) = self.allowed {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

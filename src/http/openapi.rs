@@ -1,6 +1,7 @@
 //! `GET /openapi.json`: what is served, in OpenAPI 3.1, generated from the types and handlers that serve it. `GET /docs`:
 //! the same as pages to try it on, embedded in the binary; they load nothing from elsewhere.
 
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use actix_web::http::{StatusCode, header};
@@ -136,12 +137,42 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     methods.into_iter().flatten()
 }
 
+static DOCUMENT: LazyLock<openapi::OpenApi> = LazyLock::new(Document::openapi);
+
 /// The document as it is sent: it never changes while the program runs.
-static JSON: LazyLock<String> = LazyLock::new(|| {
-    Document::openapi()
-        .to_json()
-        .expect("the document is plain data")
+static JSON: LazyLock<String> =
+    LazyLock::new(|| DOCUMENT.to_json().expect("the document is plain data"));
+
+/// The methods of each path, as the header `Allow` has them.
+static METHODS: LazyLock<HashMap<&str, String>> = LazyLock::new(|| {
+    let methods = |item: &PathItem| {
+        let methods = [
+            ("GET, HEAD", item.get.is_some()),
+            ("POST", item.post.is_some()),
+            ("PUT", item.put.is_some()),
+            ("DELETE", item.delete.is_some()),
+        ];
+        let taken = methods.into_iter().filter(|(_, is_taken)| *is_taken);
+        taken
+            .map(|(method, _)| method)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let paths = DOCUMENT.paths.paths.iter();
+    paths
+        .map(|(path, item)| (path.as_str(), methods(item)))
+        .collect()
 });
+
+/// The methods that a route takes, by its pattern. What is not in the document is an alias of what is, or a page.
+pub fn methods(route: &str) -> &'static str {
+    let path = route.replace(":.*}", "}");
+    let path = path.strip_prefix("/v1/v1").unwrap_or(&path);
+    let found = METHODS
+        .get(path)
+        .or_else(|| METHODS.get(format!("/v1{path}").as_str()));
+    found.map_or("GET, HEAD", String::as_str)
+}
 
 pub fn routes(config: &mut web::ServiceConfig) {
     config
@@ -168,7 +199,10 @@ async fn to_index() -> HttpResponse {
 }
 
 async fn page(file: web::Path<String>) -> Result<HttpResponse, ApiError> {
-    let config = Config::from("../openapi.json").persist_authorization(true);
+    // Without the badge of a validator that is elsewhere.
+    let config = Config::from("../openapi.json")
+        .persist_authorization(true)
+        .validator_url("none");
     let found = utoipa_swagger_ui::serve(&file, Arc::new(config));
     match found.map_err(|error| ApiError::internal(error.to_string()))? {
         Some(found) => Ok(HttpResponse::Ok()

@@ -8,6 +8,7 @@ use actix_web::middleware::Next;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
 use crate::http::error::ApiError;
+use crate::http::openapi;
 
 /// Answers HEAD as GET; the connection leaves the body out.
 pub async fn serve_head<B: MessageBody>(
@@ -23,10 +24,14 @@ pub async fn serve_head<B: MessageBody>(
 /// Whatever no route takes. A known path is told from an unknown one, so that a client sees which of both is wrong.
 pub async fn fallback(request: HttpRequest) -> HttpResponse {
     let (method, path) = (request.method(), request.path());
-    match request.resource_map().has_resource(path) {
-        true if method == Method::OPTIONS => HttpResponse::Ok().finish(),
-        true => HttpResponse::from_error(ApiError::wrong_method(method.as_str(), path)),
-        false => HttpResponse::from_error(ApiError::unknown_route(method.as_str(), path)),
+    let method = method.as_str();
+    match request.resource_map().match_pattern(path) {
+        Some(_) if method == Method::OPTIONS => HttpResponse::Ok().finish(),
+        Some(route) => {
+            let allowed = openapi::methods(&route);
+            HttpResponse::from_error(ApiError::wrong_method(method, path, allowed))
+        }
+        None => HttpResponse::from_error(ApiError::unknown_route(method, path)),
     }
 }
 

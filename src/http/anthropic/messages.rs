@@ -20,7 +20,14 @@ use crate::rag::reply::ReplyPlan;
     path = "/messages",
     operation_id = "create_message",
     tag = "Anthropic",
-    request_body = MessagesRequest,
+    request_body(
+        content = MessagesRequest,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "max_tokens": 200,
+            "messages": [{ "role": "user", "content": "Who keeps the lighthouse?" }]
+        })
+    ),
     responses((
         status = 200,
         content((shape::Reply = "application/json"), (String = "text/event-stream"))
@@ -71,7 +78,14 @@ pub async fn create(
     path = "/messages/count_tokens",
     operation_id = "count_message_tokens",
     tag = "Anthropic",
-    request_body = MessagesRequest,
+    request_body(
+        content = MessagesRequest,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "max_tokens": 200,
+            "messages": [{ "role": "user", "content": "Who keeps the lighthouse?" }]
+        })
+    ),
     responses((status = 200, body = TokenCount))
 )]
 pub async fn count_tokens(

@@ -1,5 +1,6 @@
 //! Anthropic's Messages API over the same models.
 
+mod block;
 mod content;
 mod messages;
 mod request;
@@ -13,7 +14,7 @@ use utoipa::OpenApi;
 #[derive(OpenApi)]
 #[openapi(
     paths(messages::create, messages::count_tokens),
-    components(schemas(shape::Event))
+    components(schemas(shape::Event, block::Source))
 )]
 pub struct Document;
 

@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::content::{self, Content, Message};
+use super::block::{Content, Message};
+use super::content;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::format::{self, JsonSchemaValue};

@@ -10,12 +10,7 @@ use utoipa::OpenApi;
 
 /// What of it stands in the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(
-    status::get,
-    loaded_models::list,
-    loaded_models::unload,
-    passage::get
-))]
+#[openapi(paths(status::get, loaded_models::list, loaded_models::unload, passage::get))]
 pub struct Document;
 
 pub fn routes(config: &mut ServiceConfig) {

@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use super::messages::{self, Message};
 use super::options::{self, FormatOrSchema, KeepAlive, Options, Think};
-use super::stream::{Answer, ChatPart, Clock, Form};
+use super::shape::ChatPart;
+use super::stream::{Answer, Clock, Form};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
@@ -40,7 +41,14 @@ pub struct ChatRequest {
     path = "/chat",
     operation_id = "ollama_chat",
     tag = "Ollama",
-    request_body = ChatRequest,
+    request_body(
+        content = ChatRequest,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "messages": [{ "role": "user", "content": "Who keeps the lighthouse?" }],
+            "stream": false
+        })
+    ),
     responses((
         status = 200,
         content((ChatPart = "application/json"), (String = "application/x-ndjson"))

@@ -63,7 +63,10 @@ pub struct EmbeddedOne {
     path = "/embed",
     operation_id = "ollama_embed",
     tag = "Ollama",
-    request_body = EmbedRequest,
+    request_body(
+        content = EmbedRequest,
+        example = json!({ "model": "bge-small-en-v1.5", "input": ["The keeper", "Smoked eel"] })
+    ),
     responses((status = 200, body = Embedded))
 )]
 pub async fn create(
@@ -101,7 +104,10 @@ pub async fn create(
     path = "/embeddings",
     operation_id = "ollama_embeddings",
     tag = "Ollama",
-    request_body = EmbeddingsRequest,
+    request_body(
+        content = EmbeddingsRequest,
+        example = json!({ "model": "bge-small-en-v1.5", "prompt": "The keeper" })
+    ),
     responses((status = 200, body = EmbeddedOne))
 )]
 pub async fn create_one(

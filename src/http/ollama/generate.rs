@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use super::messages::refuse_images;
 use super::options::{self, FormatOrSchema, KeepAlive, Options, Think};
-use super::stream::{Answer, Clock, Form, GeneratePart, without_prompt};
+use super::shape::GeneratePart;
+use super::stream::{Answer, Clock, Form, without_prompt};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
@@ -51,7 +52,14 @@ pub struct GenerateRequest {
     path = "/generate",
     operation_id = "ollama_generate",
     tag = "Ollama",
-    request_body = GenerateRequest,
+    request_body(
+        content = GenerateRequest,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "prompt": "Who keeps the lighthouse?",
+            "stream": false
+        })
+    ),
     responses((
         status = 200,
         content((GeneratePart = "application/json"), (String = "application/x-ndjson"))

@@ -8,6 +8,7 @@ mod messages;
 mod models;
 mod options;
 mod pull;
+mod shape;
 mod stream;
 
 use actix_web::web::{self, ServiceConfig};

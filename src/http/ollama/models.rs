@@ -192,7 +192,7 @@ pub struct Shown {
     path = "/show",
     operation_id = "ollama_show",
     tag = "Ollama",
-    request_body = ShowRequest,
+    request_body(content = ShowRequest, example = json!({ "model": "qwen3-1.7b" })),
     responses((status = 200, body = Shown))
 )]
 pub async fn show(

@@ -1,14 +1,13 @@
 //! An answer as Ollama gives it: lines of JSON, or one object, ending with what it took.
 
 use actix_web::HttpResponse;
-use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
 use super::options;
+use super::shape::{ChatPart, End, GeneratePart, MadeCall, ReplyMessage};
 use crate::engine::Usage;
 use crate::http::Context;
 use crate::http::dialect::Dialect;
@@ -71,90 +70,6 @@ impl Clock {
     }
 }
 
-/// One object of `/api/chat`.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = OllamaChatPart)]
-pub struct ChatPart {
-    /// As the request names it.
-    model: String,
-    #[schema(format = DateTime)]
-    created_at: String,
-    message: ReplyMessage,
-    done: bool,
-    #[serde(flatten)]
-    end: End,
-}
-
-/// One object of `/api/generate`.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = OllamaGeneratePart)]
-pub struct GeneratePart {
-    /// As the request names it.
-    model: String,
-    #[schema(format = DateTime)]
-    created_at: String,
-    response: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    thinking: Option<String>,
-    done: bool,
-    #[serde(flatten)]
-    end: End,
-}
-
-/// What the last object says besides.
-#[derive(Debug, Default, Serialize, ToSchema)]
-#[schema(as = OllamaEnd)]
-struct End {
-    /// `stop`, `length`, `load` or `unload`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    done_reason: Option<&'static str>,
-    /// In nanoseconds, as all durations.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_duration: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    load_duration: Option<u64>,
-    /// Tokens of the prompt.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_eval_count: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_eval_duration: Option<u64>,
-    /// Tokens that were generated.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    eval_count: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    eval_duration: Option<u64>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = OllamaReplyMessage)]
-struct ReplyMessage {
-    /// Always `assistant`.
-    role: &'static str,
-    content: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    thinking: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
-    tool_calls: Vec<MadeCall>,
-}
-
-/// A call that the model made.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = OllamaMadeCall)]
-struct MadeCall {
-    id: String,
-    function: MadeFunction,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = OllamaMadeFunction)]
-struct MadeFunction {
-    name: String,
-    /// By name.
-    #[schema(value_type = Object)]
-    arguments: Value,
-}
-
 /// An answer on its way.
 pub struct Answer {
     /// As the client named it.
@@ -170,7 +85,7 @@ pub struct Answer {
 struct Said {
     text: String,
     thinking: String,
-    calls: Vec<PastCall>,
+    calls: Vec<MadeCall>,
 }
 
 impl Answer {
@@ -190,7 +105,7 @@ impl Answer {
         let said = Said {
             text: replied.text,
             thinking: replied.reasoning,
-            calls: replied.calls,
+            calls: made(replied.calls),
         };
         let took = self
             .clock
@@ -220,16 +135,13 @@ impl Answer {
                 }
                 continue;
             }
-            if let Some(call) = call.take() {
-                let calls = vec![call];
-                self.send(
-                    &frames,
-                    Said {
-                        calls,
-                        ..Said::default()
-                    },
-                )
-                .await?;
+            let calls = made(call.take());
+            if !calls.is_empty() {
+                let said = Said {
+                    calls,
+                    ..Said::default()
+                };
+                self.send(&frames, said).await?;
             }
             let said = match event {
                 ReplyEvent::Text { text, .. } => Said {
@@ -263,11 +175,7 @@ impl Answer {
     }
 
     async fn send(&self, frames: &Frames, said: Said) -> Result<(), ClientGone> {
-        let is_hidden = self.hides_thoughts && !said.thinking.is_empty();
-        // A call that was cut off is none.
-        let is_nothing =
-            !said.calls.is_empty() && said.calls.iter().all(|it| arguments(it).is_none());
-        if is_hidden || is_nothing {
+        if self.hides_thoughts && !said.thinking.is_empty() {
             return Ok(());
         }
         let part = self.object(said, None);
@@ -296,7 +204,7 @@ impl Answer {
                     role: "assistant",
                     content: said.text,
                     thinking,
-                    tool_calls: said.calls.into_iter().filter_map(made_call).collect(),
+                    tool_calls: said.calls,
                 },
                 done,
                 end,
@@ -315,6 +223,12 @@ impl Answer {
         };
         self.object(said, Some(end))
     }
+}
+
+/// The calls that are whole: one that was cut off is none.
+fn made(calls: impl IntoIterator<Item = PastCall>) -> Vec<MadeCall> {
+    let calls = calls.into_iter();
+    calls.filter_map(MadeCall::of_model).collect()
 }
 
 /// What a request without a prompt is answered: the model is loaded, or unloaded where `keep_alive` is 0.
@@ -348,25 +262,6 @@ pub async fn without_prompt(
         ..End::default()
     };
     Ok(HttpResponse::Ok().json(answer.object(Said::default(), Some(end))))
-}
-
-fn made_call(call: PastCall) -> Option<MadeCall> {
-    let arguments = arguments(&call)?;
-    Some(MadeCall {
-        id: call.id,
-        function: MadeFunction {
-            name: call.name,
-            arguments,
-        },
-    })
-}
-
-/// The arguments as an object; `None` when the answer ended within them.
-fn arguments(call: &PastCall) -> Option<Value> {
-    match call.arguments.trim() {
-        "" => Some(json!({})),
-        text => serde_json::from_str(text).ok(),
-    }
 }
 
 pub fn now() -> String {

@@ -43,7 +43,10 @@ const MAX_TOP_LOGPROBS: u32 = 20;
     path = "/chat/completions",
     operation_id = "create_chat_completion",
     tag = "Chat",
-    request_body = request::Body,
+    request_body(
+        content = request::Body,
+        example = json!({ "messages": [{ "role": "user", "content": "Who keeps the lighthouse?" }] })
+    ),
     responses((
         status = 200,
         content((Completion = "application/json"), (String = "text/event-stream"))

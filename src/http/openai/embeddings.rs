@@ -124,7 +124,10 @@ impl TextUsage {
     path = "/embeddings",
     operation_id = "create_embeddings",
     tag = "Embeddings",
-    request_body = EmbeddingsRequest,
+    request_body(
+        content = EmbeddingsRequest,
+        example = json!({ "input": ["The keeper of the lighthouse", "Smoked eel"] })
+    ),
     responses((status = 200, body = EmbeddingList))
 )]
 pub async fn create(

@@ -43,7 +43,6 @@ struct JsonSchema {
 #[derive(ToSchema)]
 #[schema(as = JsonSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it is the schema of what is read as a value")]
 pub enum JsonSchemaValue {
     Fields(HashMap<String, Value>),
     Any(bool),
@@ -52,7 +51,6 @@ pub enum JsonSchemaValue {
 /// A JSON schema; some clients send it as text.
 #[derive(ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it is the schema of what `shapes` reads")]
 pub enum JsonSchemaOrText {
     Schema(JsonSchemaValue),
     Text(String),

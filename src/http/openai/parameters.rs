@@ -53,7 +53,6 @@ pub enum OneOrMany {
 /// How much the model is to think before it answers. Models here either do or, for `none` and `minimal`, do not.
 #[derive(ToSchema)]
 #[schema(as = ReasoningEffort, rename_all = "lowercase")]
-#[expect(dead_code, reason = "it is the schema of what `is_thinking` reads")]
 pub enum Effort {
     None,
     Minimal,

@@ -36,7 +36,7 @@ pub async fn create(
             AnswerEvent::Text(text) => quoted.text.push_str(&text),
             AnswerEvent::Citation(citation) => {
                 quoted.citations.push(json!(file_citation(&citation)));
-            },
+            }
             AnswerEvent::Finished { usage, .. } => quoted.usage = usage,
         }
     }

@@ -125,7 +125,10 @@ struct BilledUnits {
     path = "/rerank",
     operation_id = "rerank",
     tag = "Embeddings",
-    request_body = RerankRequest,
+    request_body(
+        content = RerankRequest,
+        example = json!({ "query": "Who keeps the lighthouse?", "documents": ["Maren Holt does.", "Smoked eel"] })
+    ),
     responses((status = 200, body = Ranking))
 )]
 pub async fn create(
@@ -144,7 +147,10 @@ pub async fn create(
     path = "/v2/rerank",
     operation_id = "rerank_v2",
     tag = "Embeddings",
-    request_body = RerankRequest,
+    request_body(
+        content = RerankRequest,
+        example = json!({ "query": "Who keeps the lighthouse?", "documents": ["Maren Holt does.", "Smoked eel"] })
+    ),
     responses((status = 200, body = Ranking))
 )]
 pub async fn create_v2(

@@ -115,7 +115,10 @@ pub struct DetokenizedText {
     path = "/tokenize",
     operation_id = "tokenize",
     tag = "Tokens",
-    request_body = TokenizeRequest,
+    request_body(
+        content = TokenizeRequest,
+        example = json!({ "content": "The keeper of the lighthouse" })
+    ),
     responses((status = 200, body = Tokenized))
 )]
 pub async fn tokenize(
@@ -229,7 +232,10 @@ async fn encoded(
     path = "/detokenize",
     operation_id = "detokenize",
     tag = "Tokens",
-    request_body = DetokenizeRequest,
+    request_body(
+        content = DetokenizeRequest,
+        example = json!({ "tokens": [1, 2, 3] })
+    ),
     responses((status = 200, body = DetokenizedText))
 )]
 pub async fn detokenize(

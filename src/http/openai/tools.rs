@@ -45,7 +45,6 @@ enum FunctionType {
 #[derive(ToSchema)]
 #[schema(as = ToolChoice)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it is the schema of what `chosen` reads")]
 pub enum WantedTool {
     Mode(ToolMode),
     Named(NamedFunction),
@@ -54,8 +53,7 @@ pub enum WantedTool {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "it is the schema of what `mode` reads")]
-enum ToolMode {
+pub enum ToolMode {
     None,
     Auto,
     Required,
@@ -65,7 +63,7 @@ enum ToolMode {
 /// The function that is called.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is the schema of what `chosen` reads")]
-struct NamedFunction {
+pub struct NamedFunction {
     #[schema(rename = "type")]
     kind: FunctionType,
     function: FunctionName,
@@ -80,7 +78,7 @@ struct FunctionName {
 /// Only some of the functions may be called.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is the schema of what `chosen` reads")]
-struct AllowedTools {
+pub struct AllowedTools {
     #[schema(rename = "type")]
     kind: AllowedToolsType,
     allowed_tools: AllowedToolsList,

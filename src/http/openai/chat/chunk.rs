@@ -108,7 +108,11 @@ struct FunctionDelta {
 
 impl Envelope {
     /// A chunk of one choice, or of none with what all of them took.
-    pub fn chunk(&self, choice: Option<ChunkChoice>, usage: Option<Option<CompletionUsage>>) -> Value {
+    pub fn chunk(
+        &self,
+        choice: Option<ChunkChoice>,
+        usage: Option<Option<CompletionUsage>>,
+    ) -> Value {
         json!(Chunk {
             id: self.id.clone(),
             object: "chat.completion.chunk",

@@ -132,7 +132,7 @@ fn shown(completion: StoredCompletion) -> Value {
         ("metadata" = Option<HashMap<String, String>>, Query, style = DeepObject, explode,
             description = "Only those with these pairs, as metadata[key]=value"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
-        ("order" = Option<Direction>, Query, description = "By the time they were made; asc when absent"),
+        ("order" = inline(Option<Direction>), Query, description = "By the time they were made; asc when absent"),
         ("after" = Option<String>, Query, description = "The last id of the page before"),
     ),
     responses((status = 200, body = Page<Kept>))
@@ -267,7 +267,7 @@ impl Listed for StoredMessage {
     params(
         ("id" = String, Path),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
-        ("order" = Option<Direction>, Query, description = "asc when absent"),
+        ("order" = inline(Option<Direction>), Query, description = "asc when absent"),
         ("after" = Option<String>, Query, description = "The last id of the page before"),
     ),
     responses((status = 200, body = Page<StoredMessage>))

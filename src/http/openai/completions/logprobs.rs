@@ -51,8 +51,7 @@ impl Offset {
             }
             let text = spelled(tokenizer, token.id);
             let alternatives = logprob.alternatives.iter();
-            let alternatives =
-                alternatives.map(|one| (spelled(tokenizer, one.id), one.logprob));
+            let alternatives = alternatives.map(|one| (spelled(tokenizer, one.id), one.logprob));
             let mut top: BTreeMap<String, f32> = alternatives.collect();
             top.entry(text.clone()).or_insert(logprob.logprob);
             lists.tokens.push(text);

@@ -38,7 +38,10 @@ const MAX_LOGPROBS: i64 = 5;
     path = "/completions",
     operation_id = "create_completion",
     tag = "Chat",
-    request_body = shape::Body,
+    request_body(
+        content = shape::Body,
+        example = json!({ "prompt": "The keeper of the lighthouse is", "max_tokens": 20 })
+    ),
     responses((
         status = 200,
         content((Completion = "application/json"), (String = "text/event-stream"))
