@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, SCRIPT, Setup, TestServer, models};
@@ -149,6 +151,176 @@ fn a_failure_is_told_by_the_response() {
     let message = failed["error"]["message"].as_str().unwrap();
     assert!(message.contains("within 1 s"), "{message}");
     assert!(failed["completed_at"].is_null());
+    assert_eq!(failed["error"]["code"], "server_error");
+    // A request that cannot be answered is another kind of failure.
+    let long = "word ".repeat(80_000);
+    let id = begin(&server, json!({ "input": long }));
+    let failed = wait_past(&server, &id, &["queued", "in_progress"]);
+    assert_eq!(failed["error"]["code"], "invalid_prompt", "{failed}");
+
+    let events = streamed(&server, json!({}));
+    let last = events.last().unwrap();
+    assert_eq!(last["type"], "response.failed");
+    assert_eq!(last["response"]["error"]["code"], "server_error");
+    let id = last["response"]["id"].as_str().unwrap();
+    assert_eq!(again(&server, id, ""), events);
+}
+
+/// The events of a response that is streamed from the background.
+fn streamed(server: &TestServer, more: Value) -> Vec<Value> {
+    let mut body = json!({ "input": "Go", "background": true, "stream": true });
+    body.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let events = server.post("/v1/responses", body).events();
+    for (number, event) in events.iter().enumerate() {
+        assert_eq!(event["sequence_number"], number);
+    }
+    events
+}
+
+/// The events of a stored response.
+fn again(server: &TestServer, id: &str, query: &str) -> Vec<Value> {
+    let path = format!("/v1/responses/{id}?stream=true{query}");
+    let reply = server.get(&path);
+    let events = reply.events();
+    let text = String::from_utf8(reply.body).unwrap();
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    events
+}
+
+/// Begins a streamed response and reads its events up to this number. Returns its id and the socket.
+fn begin_streamed(server: &TestServer, more: Value, number: usize) -> (String, TcpStream) {
+    let mut body = json!({ "input": "Go", "background": true, "stream": true });
+    body.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let mut socket = server.open("POST", "/v1/responses", &body.to_string());
+    let mut read = String::new();
+    while !read.contains(&format!("\"sequence_number\":{number},")) {
+        let mut bytes = [0; 1024];
+        let count = socket.read(&mut bytes).unwrap();
+        assert_ne!(count, 0, "{read}");
+        read.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    let id = read.split("\"id\":\"").nth(1).unwrap();
+    (id.split('"').next().unwrap().to_owned(), socket)
+}
+
+#[test]
+fn its_events_are_kept_as_long_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Setup::default().in_dir(dir.path()).start();
+    let events = streamed(&server, json!({}));
+    let kinds: Vec<&str> = events
+        .iter()
+        .map(|it| it["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds[..3],
+        [
+            "response.created",
+            "response.queued",
+            "response.in_progress"
+        ]
+    );
+    assert_eq!(events[0]["response"]["status"], "queued");
+    let last = &events.last().unwrap()["response"];
+    assert_eq!(last["status"], "completed");
+    assert_eq!(last["output"][0]["content"][0]["text"], SCRIPT);
+    let id = last["id"].as_str().unwrap();
+    assert_eq!(&get(&server, id), last);
+    assert_eq!(again(&server, id, ""), events);
+    assert_eq!(again(&server, id, "&starting_after=4"), events[5..]);
+    let beyond = format!("&starting_after={}", events.len());
+    assert!(again(&server, id, &beyond).is_empty());
+    server.kill();
+    let server = Setup::default().in_dir(dir.path()).start();
+    assert_eq!(again(&server, id, "&starting_after=0"), events[1..]);
+    server.delete(&format!("/v1/responses/{id}")).ok();
+    server
+        .get(&format!("/v1/responses/{id}?stream=true"))
+        .error(404);
+}
+
+#[test]
+fn who_was_cut_off_reads_on_from_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Setup::endless().in_dir(dir.path()).start();
+    let (id, socket) = begin_streamed(&server, json!({ "max_output_tokens": 3000 }), 20);
+    drop(socket);
+    let id = id.as_str();
+    assert_eq!(get(&server, id)["status"], "in_progress");
+    // Another process shows the events when it has ended.
+    let beside = Setup::endless().in_dir(dir.path()).start();
+    let (rest, all) = std::thread::scope(|scope| {
+        let rest = scope.spawn(|| again(&server, id, "&starting_after=20"));
+        let all = scope.spawn(|| again(&beside, id, ""));
+        (rest.join().unwrap(), all.join().unwrap())
+    });
+    assert_eq!(rest[0]["sequence_number"], 21);
+    assert_eq!(rest.last().unwrap()["type"], "response.incomplete");
+    assert_eq!(all[21..], rest);
+    assert_eq!(again(&server, id, ""), all);
+    let texts: String = all
+        .iter()
+        .filter(|it| it["type"] == "response.output_text.delta")
+        .map(|it| it["delta"].as_str().unwrap())
+        .collect();
+    let response = get(&server, id);
+    assert_eq!(response["output"][0]["content"][0]["text"], texts.as_str());
+    assert_eq!(response["usage"]["output_tokens"], 3000);
+}
+
+#[test]
+fn followers_learn_how_it_was_ended() {
+    let server = Setup::endless().start();
+    let (id, mut socket) = begin_streamed(&server, json!({}), 5);
+    let cancelled = server
+        .post(&format!("/v1/responses/{id}/cancel"), json!({}))
+        .ok();
+    assert_eq!(cancelled["status"], "cancelled");
+    let mut rest = String::new();
+    socket.read_to_string(&mut rest).unwrap();
+    let replayed = again(&server, &id, "");
+    let last = replayed.last().unwrap();
+    assert_eq!(last["type"], "response.incomplete");
+    assert_eq!(last["response"], cancelled);
+    assert!(rest.contains(&format!("data: {last}\n\n")), "{last}");
+
+    // Another process cancels it too, and the one that writes it tells so in the end.
+    let (id, mut socket) = begin_streamed(&server, json!({ "max_output_tokens": 2000 }), 5);
+    let beside = Setup::endless().in_dir(&server.data_dir).start();
+    beside
+        .post(&format!("/v1/responses/{id}/cancel"), json!({}))
+        .ok();
+    let mut rest = String::new();
+    socket.read_to_string(&mut rest).unwrap();
+    let last = rest.rsplit("event: ").next().unwrap();
+    assert!(last.starts_with("response.incomplete\n"), "{last}");
+    assert!(last.contains("\"status\":\"cancelled\""), "{last}");
+    let replayed = again(&server, &id, "&starting_after=9");
+    assert_eq!(replayed.len(), 1, "{replayed:?}");
+
+    let (id, mut socket) = begin_streamed(&server, json!({}), 5);
+    server.delete(&format!("/v1/responses/{id}")).ok();
+    let mut rest = String::new();
+    socket.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("response.incomplete"));
+}
+
+#[test]
+fn events_that_were_lost_with_a_server_are_told_by_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Setup::endless().in_dir(dir.path()).start();
+    let (id, _socket) = begin_streamed(&server, json!({}), 5);
+    server.kill();
+    let server = Setup::default().in_dir(dir.path()).start();
+    let [last] = again(&server, &id, "&starting_after=7").try_into().unwrap();
+    let last: Value = last;
+    assert_eq!(last["type"], "response.failed");
+    assert_eq!(last["sequence_number"], 8);
+    assert_eq!(last["response"]["error"]["code"], "server_error");
 }
 
 #[test]
@@ -158,10 +330,6 @@ fn mistakes_are_refused_before_anything_is_queued() {
         (
             "store",
             json!({ "input": "x", "background": true, "store": false }),
-        ),
-        (
-            "stream",
-            json!({ "input": "x", "background": true, "stream": true }),
         ),
         ("background", json!({ "input": "x", "background": "yes" })),
     ] {
@@ -187,12 +355,14 @@ fn mistakes_are_refused_before_anything_is_queued() {
         .ok();
     let path = format!("/v1/responses/{}", waited["id"].as_str().unwrap());
     server.post(&format!("{path}/cancel"), json!({})).error(400);
-    assert_eq!(
-        server
-            .get(&format!("{path}?stream=true&starting_after=3"))
-            .error(400)["param"],
-        "stream"
-    );
+    // Neither one that was waited for is streamed again, nor one of the background that was not streamed.
+    let id = begin(&server, json!({ "max_output_tokens": 4 }));
+    for path in [&path, &format!("/v1/responses/{id}")] {
+        let error = server.get(&format!("{path}?stream=true")).error(400);
+        assert_eq!(error["param"], "stream");
+    }
+    let wrong = format!("{path}?stream=true&starting_after=-1");
+    assert_eq!(server.get(&wrong).error(400)["param"], "starting_after");
     server
         .post("/v1/responses/resp_none/cancel", json!({}))
         .error(404);

@@ -572,7 +572,7 @@ fn mistakes_are_named() {
         (
             "/v1/responses",
             "include",
-            json!({ "input": "x", "tools": [tool], "top_logprobs": 1 }),
+            json!({ "input": "x", "tools": [tool], "top_logprobs": 1, "model": "inglenook-quote" }),
         ),
         (
             "/v1/responses",

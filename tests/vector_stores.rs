@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use common::{PATIENCE, Reply, Setup, TestServer};
+use common::{PATIENCE, Reply, Setup, TestServer, models};
+use inglenook::llm::testing::{Script, write_scripted_gguf};
 use inglenook::store::try_worker_lock;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -640,6 +641,46 @@ fn every_filter_finds_what_it_says() {
 }
 
 #[test]
+fn a_question_is_rewritten_where_a_model_writes() {
+    let question = "Who is it that keeps the lighthouse, and since when?";
+    let searched = |setup: Setup, query: Value, rewrites: bool| {
+        let server = setup.start();
+        let store = create_store(&server, json!({}));
+        let body = json!({ "query": query, "rewrite_query": rewrites });
+        let found = server.post(&format!("/v1/vector_stores/{store}/search"), body);
+        found.ok()["search_query"].clone()
+    };
+    let writing = |name: &str, script: &Script| {
+        let path = models().scripted.with_file_name(format!("{name}.gguf"));
+        write_scripted_gguf(&path, script).unwrap();
+        Setup {
+            chat_model: Some(path),
+            ..Setup::default()
+        }
+    };
+    let script = Script::once("\"lighthouse keeper since\"").cut_every(4);
+    let rewriting = || writing("rewriting", &script);
+    let both = json!([question, "mill"]);
+    assert_eq!(
+        searched(rewriting(), both, true),
+        json!(["lighthouse keeper since", "mill"])
+    );
+    assert_eq!(
+        searched(rewriting(), json!(question), false),
+        json!([question])
+    );
+    // One that comes to no end, or says nothing, is not listened to; the demonstration model is not asked.
+    let nothing = writing("says-nothing", &Script::once(" "));
+    let nobody = Setup {
+        chat_model: None,
+        ..Setup::default()
+    };
+    for setup in [Setup::endless(), nothing, nobody] {
+        assert_eq!(searched(setup, json!(question), true), json!([question]));
+    }
+}
+
+#[test]
 fn a_search_is_checked_and_says_what_it_searched_for() {
     let server = Setup::default().start();
     let store = create_store(&server, json!({}));
@@ -654,7 +695,7 @@ fn a_search_is_checked_and_says_what_it_searched_for() {
     }))
     .ok();
     assert_eq!(found["object"], "vector_store.search_results.page");
-    // Nothing is rewritten, and nothing is said to be.
+    // Key words stay as they are.
     assert_eq!(found["search_query"], json!(["mill", "north"]));
     assert_eq!(
         (&found["has_more"], &found["next_page"]),

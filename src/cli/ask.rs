@@ -12,7 +12,9 @@ use crate::engine::SamplingParams;
 use crate::rag::Answerer;
 use crate::rag::answer::{Answer, AnswerEvent, Citation, Question};
 use crate::rag::generate::{EndReason, GenerationOptions};
+use crate::rag::reply::ReplyEvent;
 use crate::rag::retrieve::{Weights, retrieve};
+use crate::rag::tools::ToolUse;
 use crate::store::SearchScope;
 
 #[derive(Debug, Args)]
@@ -67,26 +69,32 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
     };
     let question = Question {
         text: args.question,
+        found: Some(retrieved.relevant().to_vec()),
         earlier: Vec::new(),
+        following: Vec::new(),
         known: Vec::new(),
         instructions: None,
+        tools: ToolUse::default(),
+        shape: None,
+        is_thinking: false,
         options,
     };
     let mut answer = match workspace.default_answerer().await? {
         Answerer::Quote => Answer::quote(workspace, &question.text, &retrieved).await?,
-        Answerer::Chat(chat) => Answer::begin(workspace, &chat, question, &retrieved)?,
+        Answerer::Chat(chat) => Answer::begin(workspace, &chat, question).await?,
     };
     let mut citations: Vec<Citation> = Vec::new();
     let mut out = std::io::stdout();
     while let Some(event) = answer.next().await {
         match event? {
-            AnswerEvent::Text(text) => write!(out, "{text}")?,
+            AnswerEvent::Reply(ReplyEvent::Text { text, .. }) => write!(out, "{text}")?,
             AnswerEvent::Citation(citation) => citations.push(citation),
-            AnswerEvent::Finished {
+            AnswerEvent::Reply(ReplyEvent::Finished {
                 reason: EndReason::Length,
                 ..
-            } => write!(out, " ...")?,
-            AnswerEvent::Finished { .. } => {}
+            }) => write!(out, " ...")?,
+            // Nobody asked for thoughts or calls.
+            AnswerEvent::Reply(_) => {}
         }
         out.flush()?;
     }

@@ -228,12 +228,13 @@ impl ApiError {
         self
     }
 
-    pub fn code(&self) -> &str {
-        self.code.unwrap_or(if self.status.is_server_error() {
-            "server_error"
-        } else {
-            "invalid_prompt"
-        })
+    /// As a response object tells it, whose errors have these codes only.
+    pub fn response_code(&self) -> &'static str {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_exceeded",
+            status if status.is_client_error() => "invalid_prompt",
+            _ => "server_error",
+        }
     }
 
     pub fn message(&self) -> &str {

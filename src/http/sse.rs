@@ -2,6 +2,7 @@
 //! not begun, a silent stream of events says now and then that it lives; never after that, since some clients take a
 //! comment between two events for an event.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -24,6 +25,8 @@ pub enum Frame {
     Opening(Value),
     /// `event: TYPE` and `data: {json}`
     Event(&'static str, Value),
+    /// The same, as [`event_text`] wrote it.
+    Written(Arc<str>),
     /// `data: [DONE]`
     Done,
     /// `{json}`, of a stream of lines
@@ -37,6 +40,7 @@ impl Frame {
             Frame::Opening(_) => true,
             // The events before the first piece of an answer tell of its making.
             Frame::Event(name, _) => !name.ends_with("delta"),
+            Frame::Written(text) => text.lines().next().is_some_and(|it| !it.ends_with("delta")),
             Frame::Data(_) | Frame::Line(_) | Frame::Done => false,
         }
     }
@@ -134,10 +138,16 @@ fn answer(
         .streaming(body)
 }
 
+/// An event as it is sent.
+pub fn event_text(name: &str, data: &Value) -> String {
+    format!("event: {name}\ndata: {data}\n\n")
+}
+
 fn encode(frame: &Frame) -> Bytes {
     match frame {
         Frame::Data(data) | Frame::Opening(data) => Bytes::from(format!("data: {data}\n\n")),
-        Frame::Event(name, data) => Bytes::from(format!("event: {name}\ndata: {data}\n\n")),
+        Frame::Event(name, data) => Bytes::from(event_text(name, data)),
+        Frame::Written(text) => Bytes::copy_from_slice(text.as_bytes()),
         Frame::Line(data) => Bytes::from(format!("{data}\n")),
         Frame::Done => Bytes::from_static(b"data: [DONE]\n\n"),
     }

@@ -1,20 +1,22 @@
 //! From a question to a cited answer: by the chat model, which writes from a prompt with the passages, or by quoting.
 //! Every citation is checked against the stored document.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::engine::Usage;
+use crate::engine::{GeneratedToken, Usage};
 use crate::rag::cite::{CitedPiece, MarkerReader, claim_before, supporting_span};
-use crate::rag::generate::{
-    ChatModel, EndReason, GenerateError, Generation, GenerationEvent, GenerationOptions,
-};
-use crate::rag::prompt::{
-    self, BuiltPrompt, LeftOut, PromptError, PromptParts, Role, Sources, Turn,
-};
+use crate::rag::constrain::Shape;
+use crate::rag::conversation::ChatMessage;
+use crate::rag::generate::{ChatModel, EndReason, GenerateError, GenerationOptions};
+use crate::rag::prompt::{self, BuiltPrompt, LeftOut, PromptError, PromptParts, Sources, Turn};
 use crate::rag::quote::{self, Quote};
+use crate::rag::reply::{Renderer, Reply, ReplyEvent, ReplyPlan, thinking_aloud};
 use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
+use crate::rag::tools::ToolUse;
 use crate::rag::{Workspace, document};
 use crate::store::StoreError;
+use crate::tokenizer::TemplateError;
 
 /// What is answered when no passage bears on the question.
 pub const NOT_FOUND: &str = "I could not find this in the documents.";
@@ -23,11 +25,32 @@ pub const NOT_FOUND: &str = "I could not find this in the documents.";
 #[derive(Debug, Clone)]
 pub struct Question {
     pub text: String,
+    /// The passages that bear on it; `None` where nothing was searched.
+    pub found: Option<Vec<Passage>>,
     pub earlier: Vec<Turn>,
-    /// The sources of `earlier` that still exist.
+    /// Calls that were made for it, and what they returned.
+    pub following: Vec<ChatMessage>,
+    /// The sources of `earlier`, and its own where it has been asked before, that still exist.
     pub known: Vec<Passage>,
     pub instructions: Option<String>,
+    pub tools: ToolUse,
+    /// The shape of the answer, which is JSON.
+    pub shape: Option<Shape>,
+    pub is_thinking: bool,
     pub options: GenerationOptions,
+}
+
+impl Question {
+    pub fn is_found(&self) -> bool {
+        self.found.as_ref().is_none_or(|found| !found.is_empty())
+    }
+
+    /// Whether a model has to answer it. Where nothing was found that need not be.
+    pub fn needs_model(&self) -> bool {
+        let is_more_than_asked =
+            self.tools.is_wanted() || self.shape.is_some() || !self.following.is_empty();
+        self.is_found() || is_more_than_asked
+    }
 }
 
 /// A checked citation: the document says `quote` at exactly `start..end` of its extracted text.
@@ -50,13 +73,9 @@ pub struct Citation {
 /// One step of an answer.
 #[derive(Debug)]
 pub enum AnswerEvent {
-    Text(String),
+    Reply(ReplyEvent),
     /// Comes before the text of its marker.
     Citation(Citation),
-    Finished {
-        reason: EndReason,
-        usage: Usage,
-    },
 }
 
 /// Why there is no answer.
@@ -81,79 +100,126 @@ pub struct Answer {
     pub sources: Sources,
     /// The numbers in this conversation of what was retrieved, in its order; none when it has its own.
     pub numbers: Vec<usize>,
-    /// False when the answer is that nothing was found; then no model runs.
+    /// False when nothing was found in the documents.
     pub is_found: bool,
     /// How sure a quoted answer is, from 0 to 1.
     pub confidence: Option<f32>,
-    generation: Option<Generation>,
+    reply: Option<Reply>,
     reader: MarkerReader,
     written: String,
-    queue: std::collections::VecDeque<AnswerEvent>,
+    /// Tokens whose text the reader still holds.
+    unsaid: Vec<GeneratedToken>,
+    queue: VecDeque<AnswerEvent>,
 }
 
-impl Answer {
-    /// Starts to answer `question` from what was retrieved for it. Dropping the answer cancels it.
-    pub fn begin(
-        workspace: &Workspace,
-        chat: &ChatModel,
-        question: Question,
-        retrieved: &Retrieved,
-    ) -> Result<Self, AnswerError> {
-        if !retrieved.is_relevant {
-            return Ok(Self::not_found(workspace));
-        }
-        let (built, options) = Self::prompt(chat, question, retrieved)?;
-        let generation = chat.generate(built.tokens, options)?;
+/// An answer that can be generated, and what its prompt shows.
+pub struct AnswerPlan {
+    pub reply: ReplyPlan,
+    passages: Vec<Passage>,
+    left_out: LeftOut,
+    sources: Sources,
+    numbers: Vec<usize>,
+    reader: MarkerReader,
+    is_found: bool,
+}
+
+impl AnswerPlan {
+    /// Builds the prompt that `question` is answered from, and compiles what the answer is held to.
+    pub async fn new(chat: &ChatModel, question: Question) -> Result<Self, AnswerError> {
+        // The sources are at hand: thinking aloud about them delays the answer, so nobody does it unasked.
+        let renderer = match question.is_thinking {
+            true => Renderer::new(chat, question.tools.clone(), thinking_aloud()),
+            false => Renderer::without_thoughts(chat, question.tools.clone()),
+        };
+        let is_found = question.is_found();
+        let (shape, options) = (question.shape.clone(), question.options.clone());
+        let is_thinking = question.is_thinking;
+        let (builder, model) = (renderer.clone(), chat.clone());
+        let answer_tokens = prompt::answer_tokens(chat.context_length(), options.max_tokens);
+        let build = move || built(&model, &builder, question, answer_tokens);
+        let built = tokio::task::spawn_blocking(build).await;
+        let built = built.map_err(|_| GenerateError::from(TemplateError::TooLong))??;
+        let numbers = built.passages.iter().map(|passage| passage.number);
+        let reader = match shape {
+            Some(_) => MarkerReader::of_json(numbers),
+            None => MarkerReader::new(numbers),
+        };
+        let options = GenerationOptions {
+            // Nobody knows how long thoughts are.
+            max_tokens: (options.max_tokens.is_some() || !is_thinking).then_some(answer_tokens),
+            num_public_tokens: built.num_public_tokens,
+            ..options
+        };
         Ok(Self {
-            workspace: workspace.clone(),
-            reader: MarkerReader::new(built.passages.iter().map(|passage| passage.number)),
+            reply: ReplyPlan::rendered(renderer, built.rendered, shape, options).await?,
             passages: built.passages,
             left_out: built.left_out,
             sources: built.sources,
             numbers: built.numbers,
-            is_found: true,
-            confidence: None,
-            generation: Some(generation),
-            written: String::new(),
-            queue: Default::default(),
+            reader,
+            is_found,
         })
     }
+}
 
-    /// The prompt that `question` is answered from, and how the answer is to be generated.
-    pub fn prompt(
+fn built(
+    chat: &ChatModel,
+    renderer: &Renderer,
+    question: Question,
+    answer_tokens: usize,
+) -> Result<BuiltPrompt, PromptError> {
+    // What the system said stands for the whole conversation, and is not left out with old turns.
+    let mut instructions: Vec<String> = question.instructions.into_iter().collect();
+    let mut is_kept = |message: &ChatMessage| match message {
+        ChatMessage::System(content) => {
+            instructions.push(content.clone());
+            false
+        }
+        _ => true,
+    };
+    let mut earlier = question.earlier;
+    earlier.retain(|turn| is_kept(&turn.message));
+    let mut following = question.following;
+    following.retain(is_kept);
+    let instructions = instructions.join("\n\n");
+    let parts = PromptParts {
+        instructions: (!instructions.is_empty()).then_some(instructions.as_str()),
+        passages: question.found.as_deref(),
+        earlier: &earlier,
+        known: &question.known,
+        question: &question.text,
+        following: &following,
+        has_functions: question.tools.is_wanted(),
+        answer_tokens,
+    };
+    prompt::build(chat, renderer, &parts)
+}
+
+impl Answer {
+    /// Starts to answer `question`. Dropping the answer cancels it.
+    pub async fn begin(
+        workspace: &Workspace,
         chat: &ChatModel,
         question: Question,
-        retrieved: &Retrieved,
-    ) -> Result<(BuiltPrompt, GenerationOptions), AnswerError> {
-        // What the system said stands for the whole conversation, and is not left out with old turns.
-        let (system, earlier): (Vec<Turn>, Vec<Turn>) = question
-            .earlier
-            .into_iter()
-            .partition(|turn| turn.role == Role::System);
-        let system = question
-            .instructions
-            .into_iter()
-            .chain(system.into_iter().map(|turn| turn.content));
-        let instructions = system.collect::<Vec<_>>().join("\n\n");
-        let answer_tokens =
-            prompt::answer_tokens(chat.context_length(), question.options.max_tokens);
-        let built = prompt::build(
-            chat,
-            &PromptParts {
-                instructions: (!instructions.is_empty()).then_some(instructions.as_str()),
-                passages: &retrieved.passages,
-                earlier: &earlier,
-                known: &question.known,
-                question: &question.text,
-                answer_tokens,
-            },
-        )?;
-        let options = GenerationOptions {
-            max_tokens: Some(answer_tokens),
-            num_public_tokens: built.num_public_tokens,
-            ..question.options
-        };
-        Ok((built, options))
+    ) -> Result<Self, AnswerError> {
+        if !question.needs_model() {
+            return Ok(Self::not_found(workspace));
+        }
+        let plan = AnswerPlan::new(chat, question).await?;
+        Ok(Self {
+            workspace: workspace.clone(),
+            reply: Some(plan.reply.start_one()?),
+            passages: plan.passages,
+            left_out: plan.left_out,
+            sources: plan.sources,
+            numbers: plan.numbers,
+            is_found: plan.is_found,
+            confidence: None,
+            reader: plan.reader,
+            written: String::new(),
+            unsaid: Vec::new(),
+            queue: VecDeque::new(),
+        })
     }
 
     /// Answers with the sentence or two of what was retrieved that answer `question`, or says that there are none.
@@ -183,9 +249,9 @@ impl Answer {
             let usage = quote_usage(workspace, question, &quoted).await;
             answer.is_found = true;
             answer.queue = [
-                AnswerEvent::Text(quoted),
+                text(quoted),
                 AnswerEvent::Citation(citation),
-                AnswerEvent::Text(marker),
+                text(marker),
                 finished(usage),
             ]
             .into();
@@ -203,13 +269,10 @@ impl Answer {
             numbers: Vec::new(),
             is_found: false,
             confidence: None,
-            generation: None,
+            reply: None,
             written: String::new(),
-            queue: [
-                AnswerEvent::Text(NOT_FOUND.into()),
-                finished(Usage::default()),
-            ]
-            .into(),
+            unsaid: Vec::new(),
+            queue: [text(NOT_FOUND.into()), finished(Usage::default())].into(),
         }
     }
 
@@ -219,32 +282,45 @@ impl Answer {
             if let Some(event) = self.queue.pop_front() {
                 return Some(Ok(event));
             }
-            let event = match self.generation.as_mut()?.next().await? {
+            let event = match self.reply.as_mut()?.next().await? {
                 Ok(event) => event,
                 Err(error) => return Some(Err(error.into())),
             };
-            let (pieces, last) = match event {
-                GenerationEvent::Text { text, .. } => (self.reader.push(&text), None),
-                GenerationEvent::Finished { reason, usage } => (
-                    self.reader.finish(),
-                    Some(AnswerEvent::Finished { reason, usage }),
-                ),
-            };
-            for piece in pieces {
-                if let Err(error) = self.take(piece).await {
-                    self.generation = None;
-                    return Some(Err(error));
-                }
+            if let Err(error) = self.read(event).await {
+                self.reply = None;
+                return Some(Err(error));
             }
-            self.queue.extend(last);
         }
+    }
+
+    async fn read(&mut self, event: ReplyEvent) -> Result<(), AnswerError> {
+        let (pieces, other) = match event {
+            ReplyEvent::Text { text, tokens } => {
+                self.unsaid.extend(tokens);
+                (self.reader.push(&text), None)
+            }
+            other => (self.reader.finish(), Some(other)),
+        };
+        for piece in pieces {
+            self.take(piece).await?;
+        }
+        if let Some(other) = other {
+            // Text after a call or a thought is a message of its own.
+            self.reader = self.reader.afresh();
+            self.written.clear();
+            self.unsaid.clear();
+            self.queue.push_back(AnswerEvent::Reply(other));
+        }
+        Ok(())
     }
 
     async fn take(&mut self, piece: CitedPiece) -> Result<(), AnswerError> {
         match piece {
             CitedPiece::Text(text) => {
                 self.written.push_str(&text);
-                self.queue.push_back(AnswerEvent::Text(text));
+                let tokens = std::mem::take(&mut self.unsaid);
+                let event = ReplyEvent::Text { text, tokens };
+                self.queue.push_back(AnswerEvent::Reply(event));
             }
             CitedPiece::Marker(marker) => {
                 let cited = |passage: &&Passage| passage.number == marker.number;
@@ -308,11 +384,17 @@ impl Answer {
     }
 }
 
+fn text(text: String) -> AnswerEvent {
+    let tokens = Vec::new();
+    AnswerEvent::Reply(ReplyEvent::Text { text, tokens })
+}
+
 fn finished(usage: Usage) -> AnswerEvent {
-    AnswerEvent::Finished {
+    AnswerEvent::Reply(ReplyEvent::Finished {
         reason: EndReason::Stop,
         usage,
-    }
+        num_reasoning_tokens: 0,
+    })
 }
 
 /// What quoting took, in tokens of the embedding model: there is no other. Counts away from the threads that serve.

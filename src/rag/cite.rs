@@ -26,6 +26,8 @@ pub enum CitedPiece {
 /// Reads an answer as it streams, passes text on and checks markers against the numbers of the passages.
 pub struct MarkerReader {
     numbers: HashSet<usize>,
+    /// Where the answer is JSON, which is passed on as it is: markers stand in its strings only.
+    json: Option<JsonPlace>,
     /// An opening bracket and what may still become a marker.
     held: String,
     /// Blanks that are dropped when an invalid marker follows them.
@@ -37,15 +39,35 @@ impl MarkerReader {
     pub fn new(numbers: impl IntoIterator<Item = usize>) -> Self {
         Self {
             numbers: numbers.into_iter().collect(),
+            json: None,
             held: String::new(),
             blanks: String::new(),
             num_chars: 0,
         }
     }
 
+    /// For an answer in JSON: nothing in it is changed, an invented number included.
+    pub fn of_json(numbers: impl IntoIterator<Item = usize>) -> Self {
+        Self {
+            json: Some(JsonPlace::default()),
+            ..Self::new(numbers)
+        }
+    }
+
+    /// For what the same answer says elsewhere, from its beginning.
+    pub fn afresh(&self) -> Self {
+        Self {
+            json: self.json.as_ref().map(|_| JsonPlace::default()),
+            ..Self::new(self.numbers.iter().copied())
+        }
+    }
+
     pub fn push(&mut self, text: &str) -> Vec<CitedPiece> {
         let mut pieces = Pieces::default();
         for character in text.chars() {
+            if let Some(json) = &mut self.json {
+                json.pass(character);
+            }
             self.take(character, &mut pieces);
         }
         pieces.list
@@ -60,7 +82,7 @@ impl MarkerReader {
     fn take(&mut self, character: char, pieces: &mut Pieces) {
         if self.held.is_empty() {
             match character {
-                '[' => self.held.push('['),
+                '[' if self.may_be_cited() => self.held.push('['),
                 ' ' => self.blanks.push(' '),
                 other => {
                     self.emit_blanks(pieces);
@@ -89,24 +111,34 @@ impl MarkerReader {
         }
     }
 
+    fn may_be_cited(&self) -> bool {
+        self.json.as_ref().is_none_or(|json| json.is_in_string)
+    }
+
     fn resolve(&mut self, numbers: &[usize], pieces: &mut Pieces) {
-        self.held.clear();
         let mut seen = HashSet::new();
         let valid = numbers
             .iter()
             .copied()
             .filter(|number| self.numbers.contains(number));
         let valid: Vec<usize> = valid.filter(|number| seen.insert(*number)).collect();
+        let marker = |number, index| CitedPiece::Marker(Marker { number, index });
+        if self.json.is_some() {
+            self.emit_blanks(pieces);
+            let markers = valid.iter().map(|number| marker(*number, self.num_chars));
+            pieces.list.extend(markers);
+            self.release(pieces);
+            self.emit(']', pieces);
+            return;
+        }
+        self.held.clear();
         if valid.is_empty() {
             self.blanks.clear();
             return;
         }
         self.emit_blanks(pieces);
         for number in valid {
-            pieces.list.push(CitedPiece::Marker(Marker {
-                number,
-                index: self.num_chars,
-            }));
+            pieces.list.push(marker(number, self.num_chars));
             for character in format!("[{number}]").chars() {
                 self.emit(character, pieces);
             }
@@ -132,6 +164,25 @@ impl MarkerReader {
             text.push(character);
         } else {
             pieces.list.push(CitedPiece::Text(character.into()));
+        }
+    }
+}
+
+/// Where in a JSON text a reader is.
+#[derive(Debug, Default)]
+struct JsonPlace {
+    is_in_string: bool,
+    is_escaped: bool,
+}
+
+impl JsonPlace {
+    fn pass(&mut self, character: char) {
+        let is_escaped = std::mem::take(&mut self.is_escaped);
+        match character {
+            _ if is_escaped => {}
+            '"' => self.is_in_string = !self.is_in_string,
+            '\\' => self.is_escaped = self.is_in_string,
+            _ => {}
         }
     }
 }
@@ -233,7 +284,10 @@ mod tests {
     use super::*;
 
     fn read(pieces: &[&str], num_passages: usize) -> (String, Vec<(usize, usize)>) {
-        let mut reader = MarkerReader::new(1..=num_passages);
+        read_by(MarkerReader::new(1..=num_passages), pieces)
+    }
+
+    fn read_by(mut reader: MarkerReader, pieces: &[&str]) -> (String, Vec<(usize, usize)>) {
         let mut all: Vec<CitedPiece> = pieces.iter().flat_map(|piece| reader.push(piece)).collect();
         all.extend(reader.finish());
         let mut text = String::new();
@@ -262,6 +316,24 @@ mod tests {
         }
         let index = expected.0.char_indices().nth(19).unwrap().0;
         assert!(expected.0[index..].starts_with("[1]"));
+    }
+
+    #[test]
+    fn json_stays_as_it_is_and_is_cited_in_its_strings_only() {
+        let answer = r#"{"a[1]": "é [1, 9] \"[2]", "numbers": [1], "b": "\\", "c": [2], "d": "[source 1", "e": " [7]"}"#;
+        let (text, markers) = read_by(MarkerReader::of_json(1..=2), &[answer]);
+        assert_eq!(text, answer);
+        let found: Vec<(usize, String)> = markers
+            .iter()
+            .map(|(number, index)| (*number, answer.chars().skip(*index).take(3).collect()))
+            .collect();
+        let expected = [(1, "[1]"), (1, "[1,"), (2, "[2]")];
+        assert_eq!(found, expected.map(|(number, at)| (number, at.to_owned())));
+        for cut in (1..answer.len()).filter(|at| answer.is_char_boundary(*at)) {
+            let pieces = [&answer[..cut], &answer[cut..]];
+            let read = read_by(MarkerReader::of_json(1..=2), &pieces);
+            assert_eq!(read, (answer.to_owned(), markers.clone()), "cut at {cut}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::engine::{
@@ -168,17 +168,6 @@ impl ChatModel {
     /// Longest prompt and answer together, in tokens.
     pub fn context_length(&self) -> usize {
         self.inner.engine.context_length()
-    }
-
-    /// The tokens of a conversation, ending where the assistant is to answer without thoughts, also when the model's
-    /// template always begins with them.
-    pub fn prompt_without_thoughts(&self, messages: &[Value]) -> Result<Vec<u32>, GenerateError> {
-        let extra = Map::from_iter([("enable_thinking".to_string(), Value::Bool(false))]);
-        let mut text = self.rendered(messages, None, &extra)?;
-        if text.trim_end().ends_with("<think>") {
-            text.push_str("\n\n</think>\n\n");
-        }
-        Ok(self.encode(&text, SpecialTokens::Parse))
     }
 
     /// The text of a conversation, ending where the assistant is to speak. What anybody wrote in it is defused.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use crate::engine::{GeneratedToken, Usage};
+use crate::engine::{Constraint, GeneratedToken, Usage};
 use crate::rag::constrain::{Shape, Wanted};
 use crate::rag::conversation::{ChatMessage, PastCall, Templated};
 use crate::rag::generate::{
@@ -40,7 +40,21 @@ pub struct ReplyPlan {
     num_dropped_items: usize,
 }
 
-/// Where the prompt leaves the model's thoughts.
+/// How a conversation becomes a prompt: by the model's template, with the functions that it is told of.
+#[derive(Clone)]
+pub struct Renderer {
+    chat: ChatModel,
+    tools: ToolUse,
+    extra: Map<String, Value>,
+    closes_thoughts: bool,
+}
+
+/// A prompt, and where it leaves the model's thoughts.
+pub struct Rendered {
+    pub tokens: Vec<u32>,
+    thoughts: Thoughts,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Thoughts {
     /// This model has none.
@@ -50,6 +64,75 @@ enum Thoughts {
     Closed,
     /// The model may open them.
     Possible,
+}
+
+impl Renderer {
+    /// `extra` are further variables for the template.
+    pub fn new(chat: &ChatModel, tools: ToolUse, extra: Map<String, Value>) -> Self {
+        Self {
+            chat: chat.clone(),
+            tools,
+            extra,
+            closes_thoughts: false,
+        }
+    }
+
+    /// The model is not to think aloud, also where its template opens thoughts whatever it is told.
+    pub fn without_thoughts(chat: &ChatModel, tools: ToolUse) -> Self {
+        let extra = Map::from_iter([(ENABLE_THINKING.to_owned(), Value::Bool(false))]);
+        Self {
+            closes_thoughts: true,
+            ..Self::new(chat, tools, extra)
+        }
+    }
+
+    /// The same without functions.
+    pub fn without_tools(&self) -> Self {
+        Self {
+            tools: ToolUse::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Tokenizes, and so works for a while.
+    pub fn render(&self, messages: &[ChatMessage]) -> Result<Rendered, TemplateError> {
+        let dialect = self.chat.dialect();
+        let tools = match self.tools.is_wanted() {
+            true => self.tools.tools.as_slice(),
+            false => &[],
+        };
+        let extra = &self.extra;
+        let Templated { messages, tools } = dialect.template(messages, tools);
+        let mut text = match self.chat.rendered(&messages, tools.as_ref(), extra) {
+            // Some templates know no system message.
+            Err(TemplateError::Refused { .. }) if is_taught(dialect.tool_format, &messages) => {
+                let messages = with_system_in_question(messages);
+                self.chat.rendered(&messages, None, extra)?
+            }
+            rendered => rendered?,
+        };
+        if self.closes_thoughts && text.trim_end().ends_with(THINK_START) {
+            text.push_str(&format!("\n\n{THINK_END}\n\n"));
+        }
+        let thinks_aloud = extra.get(ENABLE_THINKING) != Some(&Value::Bool(false));
+        let thoughts = match text.trim_end() {
+            _ if !dialect.thinks => Thoughts::None,
+            text if text.ends_with(THINK_START) => Thoughts::Open,
+            text if text.ends_with(THINK_END) => Thoughts::Closed,
+            _ if thinks_aloud => Thoughts::Possible,
+            _ => Thoughts::Closed,
+        };
+        let tokens = self.chat.plain_prompt(&text);
+        Ok(Rendered { tokens, thoughts })
+    }
+}
+
+/// What templates call it.
+const ENABLE_THINKING: &str = "enable_thinking";
+
+/// The template's variables where the model is to think aloud.
+pub fn thinking_aloud() -> Map<String, Value> {
+    Map::from_iter([(ENABLE_THINKING.to_owned(), Value::Bool(true))])
 }
 
 impl ReplyPlan {
@@ -82,51 +165,51 @@ impl ReplyPlan {
             extra,
             tools,
             shape,
-            mut options,
+            options,
         } = request;
-        let thinks_aloud = extra.get("enable_thinking") != Some(&Value::Bool(false));
-        let dialect = chat.dialect();
-        let renderer = chat.clone();
-        let offered = tools.clone();
-        let render = move || {
-            fit(&renderer, messages, budget, |messages| {
-                render(&renderer, messages, &offered, &extra)
-            })
-        };
-        let rendered = tokio::task::spawn_blocking(render).await;
-        let ((prompt, thoughts), num_dropped_items) =
-            rendered.map_err(|_| TemplateError::TooLong)??;
+        let renderer = Renderer::new(chat, tools, extra);
+        let fitting = renderer.clone();
+        let rendered = tokio::task::spawn_blocking(move || fit(&fitting, messages, budget)).await;
+        let (rendered, num_dropped_items) = rendered.map_err(|_| TemplateError::TooLong)??;
+        Ok(Self {
+            num_dropped_items,
+            ..Self::rendered(renderer, rendered, shape, options).await?
+        })
+    }
 
-        let thinking = match thoughts {
+    /// The plan of a reply to what `renderer` has rendered.
+    pub async fn rendered(
+        renderer: Renderer,
+        rendered: Rendered,
+        shape: Option<Shape>,
+        mut options: GenerationOptions,
+    ) -> Result<Self, GenerateError> {
+        let Renderer { chat, tools, .. } = renderer;
+        let thinking = match rendered.thoughts {
             Thoughts::None => None,
             Thoughts::Open => Some(ThinkingStart::InPrompt),
             Thoughts::Closed | Thoughts::Possible => Some(ThinkingStart::InAnswer),
         };
+        let format = chat.dialect().tool_format;
+        let tools_read = tools.is_wanted().then(|| ToolsRead {
+            format,
+            names: tools.callable().map(|it| it.name.clone()).collect(),
+            allows_parallel: tools.allows_parallel,
+        });
+        options.shown = shown_tokens(&chat, thinking.is_some(), tools_read.as_ref());
         let wanted = Wanted {
-            thinking: match thoughts {
-                Thoughts::Possible if !thinks_aloud => None,
-                Thoughts::Closed => None,
-                _ => thinking,
-            },
+            thinking: thinking.filter(|_| rendered.thoughts != Thoughts::Closed),
             shape,
             tools,
-            format: dialect.tool_format,
+            format,
         };
-        let tools_read = wanted.tools.is_wanted().then(|| ToolsRead {
-            format: dialect.tool_format,
-            names: wanted.tools.callable().map(|it| it.name.clone()).collect(),
-            allows_parallel: wanted.tools.allows_parallel,
-        });
-        options.shown = shown_tokens(chat, thinking.is_some(), tools_read.as_ref());
-        if wanted.is_constrained() {
-            options.constraint = Some(chat.constrainer().compile(wanted).await?);
-        }
+        options.constraint = constraint(&chat, wanted).await?;
         Ok(Self {
-            chat: chat.clone(),
-            prompt,
+            chat,
+            prompt: rendered.tokens,
             options,
             reader: OutputReader::new(thinking, tools_read),
-            num_dropped_items,
+            num_dropped_items: 0,
         })
     }
 
@@ -143,9 +226,7 @@ impl ReplyPlan {
             tools: ToolUse::default(),
             format: chat.dialect().tool_format,
         };
-        if wanted.is_constrained() {
-            options.constraint = Some(chat.constrainer().compile(wanted).await?);
-        }
+        options.constraint = constraint(chat, wanted).await?;
         let tokenizer = chat.clone();
         let tokenized = tokio::task::spawn_blocking(move || tokenizer.plain_prompt(&text)).await;
         Ok(Self {
@@ -191,25 +272,30 @@ impl ReplyPlan {
     }
 }
 
-type Rendered = (Vec<u32>, Thoughts);
+/// What a reply is held to, if to anything.
+async fn constraint(chat: &ChatModel, wanted: Wanted) -> Result<Option<Constraint>, GenerateError> {
+    match wanted.is_constrained() {
+        true => Ok(Some(chat.constrainer().compile(wanted).await?)),
+        false => Ok(None),
+    }
+}
 
 /// The prompt of `messages`, or of what is left of them when the oldest turns go until it has `budget` tokens, and how
 /// many items went. One that is still too long is for the engine to refuse.
 fn fit(
-    chat: &ChatModel,
+    renderer: &Renderer,
     mut messages: Vec<ChatMessage>,
     budget: Option<usize>,
-    render: impl Fn(&[ChatMessage]) -> Result<Rendered, TemplateError>,
 ) -> Result<(Rendered, usize), TemplateError> {
     let mut num_dropped = 0;
     loop {
-        let rendered = render(&messages)?;
-        let over = budget.map_or(0, |budget| rendered.0.len().saturating_sub(budget));
+        let rendered = renderer.render(&messages)?;
+        let num_tokens = rendered.tokens.len();
+        let over = budget.map_or(0, |budget| num_tokens.saturating_sub(budget));
+        let count = |text: &str| renderer.chat.count_tokens(text);
         let places = match over {
             0 => Vec::new(),
-            over => turns::oldest(&messages, over, rendered.0.len(), |text| {
-                chat.count_tokens(text)
-            }),
+            over => turns::oldest(&messages, over, num_tokens, count),
         };
         if places.is_empty() {
             return Ok((rendered, num_dropped));
@@ -218,35 +304,6 @@ fn fit(
             num_dropped += turns::num_items(&messages.remove(place));
         }
     }
-}
-
-fn render(
-    chat: &ChatModel,
-    messages: &[ChatMessage],
-    tools: &ToolUse,
-    extra: &Map<String, Value>,
-) -> Result<Rendered, TemplateError> {
-    let dialect = chat.dialect();
-    let tools = if tools.is_wanted() {
-        tools.tools.as_slice()
-    } else {
-        &[]
-    };
-    let Templated { messages, tools } = dialect.template(messages, tools);
-    let text = match chat.rendered(&messages, tools.as_ref(), extra) {
-        // Some templates know no system message.
-        Err(TemplateError::Refused { .. }) if is_taught(dialect.tool_format, &messages) => {
-            chat.rendered(&with_system_in_question(messages), None, extra)?
-        }
-        rendered => rendered?,
-    };
-    let thoughts = match text.trim_end() {
-        _ if !dialect.thinks => Thoughts::None,
-        text if text.ends_with(THINK_START) => Thoughts::Open,
-        text if text.ends_with(THINK_END) => Thoughts::Closed,
-        _ => Thoughts::Possible,
-    };
-    Ok((chat.plain_prompt(&text), thoughts))
 }
 
 fn is_taught(format: ToolFormat, messages: &[Value]) -> bool {

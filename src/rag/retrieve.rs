@@ -55,6 +55,16 @@ pub struct Retrieved {
     pub query_vectors: Vec<Vec<f32>>,
 }
 
+impl Retrieved {
+    /// The passages, unless none of them bears on the question.
+    pub fn relevant(&self) -> &[Passage] {
+        match self.is_relevant {
+            true => &self.passages,
+            false => &[],
+        }
+    }
+}
+
 /// Why a search failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RetrieveError {

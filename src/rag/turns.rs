@@ -34,7 +34,8 @@ pub fn oldest(
     places
 }
 
-fn size(message: &ChatMessage, count_tokens: impl Fn(&str) -> usize) -> usize {
+/// The tokens of what a message says.
+pub fn size(message: &ChatMessage, count_tokens: impl Fn(&str) -> usize) -> usize {
     match message {
         ChatMessage::System(content)
         | ChatMessage::User(content)

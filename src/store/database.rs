@@ -20,10 +20,11 @@ const QUEUE_CAPACITY: usize = 64;
 const NUM_READERS: usize = 3;
 const FILE_NAME: &str = "inglenook.db";
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_batches_uploads_expiry.sql"),
     include_str!("migrations/0003_conversations.sql"),
+    include_str!("migrations/0004_response_events.sql"),
 ];
 
 pub(super) struct Database {

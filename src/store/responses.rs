@@ -19,6 +19,8 @@ pub struct StoredResponse {
     pub previous_id: Option<String>,
     /// The process that works on it (`processes.rs`); `None` once it has ended.
     pub owner: Option<String>,
+    /// Whether its events are kept.
+    pub is_streamed: bool,
 }
 
 /// What is to be remembered of a response that has been written.
@@ -30,6 +32,8 @@ pub struct Written {
     pub output: Vec<Item>,
     /// Both are appended to it.
     pub conversation_id: Option<String>,
+    /// Of a response that is streamed from the background.
+    pub events: Option<String>,
 }
 
 impl Store {
@@ -45,20 +49,44 @@ impl Store {
 
     /// Replaces what is shown of a response that has not ended. False when it has, or is deleted.
     pub async fn update_response(&self, id: &str, body: Value) -> Result<bool> {
-        let sql = "UPDATE responses SET body = ? WHERE id = ? AND owner IS NOT NULL";
-        self.change_response(sql, id, body).await
-    }
-
-    /// Ends a response that has not ended. False when it has, or is deleted: the first to end it decides.
-    pub async fn end_response(&self, id: &str, body: Value) -> Result<bool> {
-        let sql = "UPDATE responses SET body = ?, owner = NULL WHERE id = ? AND owner IS NOT NULL";
-        self.change_response(sql, id, body).await
-    }
-
-    async fn change_response(&self, sql: &'static str, id: &str, body: Value) -> Result<bool> {
         let id = id.to_owned();
-        let change = move |tx: &Transaction| Ok(tx.execute(sql, params![Json(body), id])? == 1);
-        self.database().write(change).await
+        let update = move |tx: &Transaction| {
+            let sql = "UPDATE responses SET body = ? WHERE id = ? AND owner IS NOT NULL";
+            Ok(tx.execute(sql, params![Json(body), id])? == 1)
+        };
+        self.database().write(update).await
+    }
+
+    /// Ends a response that has not ended. False when it has, or is deleted: the first to end it decides. `events` are
+    /// those of one that is streamed, where they are known.
+    pub async fn end_response(
+        &self,
+        id: &str,
+        body: Value,
+        events: Option<String>,
+    ) -> Result<bool> {
+        let id = id.to_owned();
+        let end = move |tx: &Transaction| {
+            let sql =
+                "UPDATE responses SET body = ?, owner = NULL WHERE id = ? AND owner IS NOT NULL";
+            let is_first = tx.execute(sql, params![Json(body), id])? == 1;
+            if is_first {
+                keep_events(tx, &id, events.as_deref())?;
+            }
+            Ok(is_first)
+        };
+        self.database().write(end).await
+    }
+
+    /// The events of a streamed response that has ended. `None` where none are kept.
+    pub async fn response_events(&self, id: &str) -> Result<Option<String>> {
+        let id = id.to_owned();
+        let read = move |tx: &Transaction| {
+            let sql = "SELECT events FROM response_events WHERE response_id = ?";
+            let found = tx.prepare_cached(sql)?.query_row([id], |row| row.get(0));
+            Ok(found.optional()?.flatten())
+        };
+        self.database().read(read).await
     }
 
     /// Keeps a response that was written at once.
@@ -91,6 +119,7 @@ impl Store {
                 return Ok(false);
             }
             items::append(tx, Place::Response(&response.id), false, &written.output)?;
+            keep_events(tx, &response.id, written.events.as_deref())?;
             continue_conversation(tx, &written)?;
             Ok(true)
         };
@@ -100,7 +129,8 @@ impl Store {
     pub async fn response(&self, id: &str) -> Result<StoredResponse> {
         let id = id.to_owned();
         let read = move |tx: &Transaction| {
-            let sql = "SELECT id, created_at, body, input, previous_id, owner FROM responses WHERE id = ?";
+            let sql = "SELECT id, created_at, body, input, previous_id, owner, \
+                       EXISTS (SELECT 1 FROM response_events WHERE response_id = id) FROM responses WHERE id = ?";
             let found = tx.prepare_cached(sql)?.query_row([&id], |row| {
                 Ok(StoredResponse {
                     id: row.get(0)?,
@@ -109,6 +139,7 @@ impl Store {
                     input: row.get::<_, Json<_>>(3)?.0,
                     previous_id: row.get(4)?,
                     owner: row.get(5)?,
+                    is_streamed: row.get(6)?,
                 })
             });
             found
@@ -143,6 +174,16 @@ fn insert(tx: &Transaction, response: &StoredResponse) -> Result<()> {
             response.owner
         ],
     )?;
+    if response.is_streamed {
+        let sql = "INSERT INTO response_events (response_id) VALUES (?)";
+        tx.execute(sql, [&response.id])?;
+    }
+    Ok(())
+}
+
+fn keep_events(tx: &Transaction, id: &str, events: Option<&str>) -> Result<()> {
+    let sql = "UPDATE response_events SET events = ? WHERE response_id = ?";
+    tx.execute(sql, params![events, id])?;
     Ok(())
 }
 

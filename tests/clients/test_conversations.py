@@ -65,6 +65,30 @@ def test_background_polls_and_cancels(client):
         client.responses.cancel(foreground.id)
 
 
+def test_a_streamed_background_response_is_read_on(client):
+    seen = []
+    with client.responses.create(model="scripted", input="Go", background=True, stream=True) as stream:
+        for event in stream:
+            seen.append(event)
+            if event.type == "response.output_text.delta":
+                break
+    response_id = seen[0].response.id
+    assert [event.type for event in seen[:2]] == ["response.created", "response.queued"]
+    rest = client.responses.retrieve(response_id, stream=True, starting_after=seen[-1].sequence_number)
+    seen.extend(rest)
+    assert [event.sequence_number for event in seen] == list(range(len(seen)))
+    assert seen[-1].type == "response.completed" and seen[-1].response.output_text == SAID
+    assert "".join(event.delta for event in seen if event.type == "response.output_text.delta") == SAID
+    with client.responses.stream(response_id=response_id) as stream:
+        for _ in stream:
+            pass
+        assert stream.get_final_response().output_text == SAID
+    foreground = client.responses.create(model="scripted", input="Go")
+    with pytest.raises(openai.BadRequestError) as error:
+        client.responses.retrieve(foreground.id, stream=True)
+    assert error.value.param == "stream"
+
+
 def test_input_items_and_input_tokens(client):
     request = {"model": "scripted", "input": [{"role": "user", "content": "One"}, {"role": "user", "content": "Two"}]}
     response = client.responses.create(**request)

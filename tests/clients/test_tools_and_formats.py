@@ -6,6 +6,7 @@ import jsonschema
 import openai
 import pydantic
 import pytest
+from server import lighthouse
 
 QUESTION = [{"role": "user", "content": "How is the weather in Oslo?"}]
 PARAMETERS = {
@@ -54,6 +55,24 @@ def test_a_call_in_a_response(calling):
     assert message.content[0].text == "I will look." and call.type == "function_call"
     output = [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}]
     calling.responses.create(model="calling", input=output, previous_response_id=final.id, tools=[tool])
+
+
+def test_a_call_beside_a_search(calling):
+    tool = {"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": True}
+    search = {"type": "file_search", "vector_store_ids": [lighthouse(str(calling.base_url))]}
+    request = {"model": "calling", "tools": [search, tool], "include": ["file_search_call.results"]}
+    with calling.responses.stream(input="Who is the keeper of the lighthouse?", **request) as stream:
+        for _ in stream:
+            pass
+        final = stream.get_final_response()
+    found, message, call = final.output
+    assert found.results[0].filename == "lighthouse.md" and message.content[0].text == "I will look."
+    assert json.loads(call.arguments) == {"city": "Oslo", "days": 2}
+    output = [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}]
+    goes_on = calling.responses.create(input=output, previous_response_id=final.id, **request)
+    assert [item.type for item in goes_on.output] == ["message", "function_call"]
+    forced = calling.responses.create(input="Who?", tool_choice={"type": "file_search"}, **request)
+    assert [item.type for item in forced.output] == ["file_search_call", "message"]
 
 
 def test_thoughts(thinking):

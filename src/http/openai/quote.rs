@@ -10,12 +10,12 @@ use super::chat::shape::{AssistantMessage, Choice, CompletionUsage, Envelope, fi
 use super::chat::stored::Keeper;
 use super::responses::FileSearch;
 use super::responses::file_citation;
-use crate::engine::Usage;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::sse::{self, ClientGone, Frame, Frames};
 use crate::rag::QUOTE_MODEL;
 use crate::rag::answer::{Answer, AnswerEvent};
+use crate::rag::reply::Replied;
 use crate::store::{new_id, unix_now};
 
 pub async fn create(
@@ -33,11 +33,10 @@ pub async fn create(
     let mut quoted = Quoted::default();
     while let Some(event) = answer.next().await {
         match event? {
-            AnswerEvent::Text(text) => quoted.text.push_str(&text),
+            AnswerEvent::Reply(event) => quoted.reply.add(event),
             AnswerEvent::Citation(citation) => {
                 quoted.citations.push(json!(file_citation(&citation)));
             }
-            AnswerEvent::Finished { usage, .. } => quoted.usage = usage,
         }
     }
     let envelope = Envelope {
@@ -49,7 +48,7 @@ pub async fn create(
     };
     let choice = Choice {
         index: 0,
-        message: AssistantMessage::quoted(quoted.text.clone(), quoted.citations.clone()),
+        message: AssistantMessage::quoted(quoted.reply.text.clone(), quoted.citations.clone()),
         logprobs: None,
         finish_reason: finish_reason(None),
     };
@@ -69,14 +68,13 @@ pub async fn create(
 
 #[derive(Default)]
 struct Quoted {
-    text: String,
+    reply: Replied,
     citations: Vec<Value>,
-    usage: Usage,
 }
 
 impl Quoted {
     fn usage(&self) -> CompletionUsage {
-        CompletionUsage::new(&self.usage, 0)
+        CompletionUsage::new(&self.reply.usage, 0)
     }
 }
 
@@ -93,7 +91,7 @@ async fn stream(
     };
     let deltas = [
         (Delta::opening(), None),
-        (Delta::text(quoted.text), None),
+        (Delta::text(quoted.reply.text), None),
         (citations, Some(finish_reason(None))),
     ];
     for (delta, finish_reason) in deltas {

@@ -1,6 +1,7 @@
 //! `POST /v1/vector_stores/{id}/search`: passages of a store's documents.
 
 use actix_web::{HttpResponse, web};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,12 +13,12 @@ use crate::http::json::JsonBody;
 use crate::http::openai::filters::{self, Filter};
 use crate::http::openai::parameters::OneOrMany;
 use crate::rag::retrieve::{Passage, Weights, retrieve};
+use crate::rag::{Answerer, rewrite};
 use crate::store::{AttributeValue, Attributes, SearchScope};
 
 /// Queries in one search; each is embedded and searched for.
 const MAX_QUERIES: usize = 32;
 
-/// `rewrite_query` is accepted and changes nothing; what was searched for is told in the answer.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SearchRequest {
     #[schema(schema_with = query_schema)]
@@ -28,6 +29,8 @@ pub struct SearchRequest {
     #[schema(value_type = Option<Filter>)]
     filters: Option<Value>,
     ranking_options: Option<RankingOptions>,
+    /// Whether the chat model rewrites the queries; what was searched for is told in the answer.
+    rewrite_query: Option<bool>,
 }
 
 /// A text, or several that are searched for together.
@@ -238,6 +241,10 @@ pub async fn search(
     };
     let ranking = request.ranking_options.unwrap_or_default();
     let (threshold, weights) = ranking.checked("ranking_options")?;
+    let queries = match request.rewrite_query {
+        Some(true) => rewritten(&context, queries).await,
+        _ => queries,
+    };
     let retrieved = retrieve(
         &context.workspace,
         &queries,
@@ -262,6 +269,21 @@ pub async fn search(
         has_more: false,
         next_page: None,
     }))
+}
+
+/// The queries as the chat model would search for them; as they are where none writes.
+async fn rewritten(context: &Context, queries: Vec<String>) -> Vec<String> {
+    match context.answerer(None).await {
+        Ok(Answerer::Quote) => queries,
+        Ok(Answerer::Chat(chat)) => {
+            let rewritten = queries.into_iter().map(|it| rewrite::rewritten(&chat, it));
+            join_all(rewritten).await
+        }
+        Err(error) => {
+            tracing::warn!(%error, "queries are searched for as they are: the chat model cannot be used");
+            queries
+        }
+    }
 }
 
 pub fn checked_results(param: &str, count: usize) -> Result<usize, ApiError> {

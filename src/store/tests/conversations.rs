@@ -22,6 +22,7 @@ fn response(id: &str, owner: Option<String>) -> StoredResponse {
         input: json!([]),
         previous_id: None,
         owner,
+        is_streamed: true,
     }
 }
 
@@ -94,7 +95,7 @@ async fn the_first_to_end_a_response_decides() {
     let cancelled = json!({ "status": "cancelled" });
     assert!(
         store
-            .end_response("resp_1", cancelled.clone())
+            .end_response("resp_1", cancelled.clone(), Some("cancelled".into()))
             .await
             .unwrap()
     );
@@ -102,9 +103,19 @@ async fn the_first_to_end_a_response_decides() {
         response: Some(response("resp_1", None)),
         output: vec![item("msg_out")],
         conversation_id: Some(conversation.id.clone()),
+        events: Some("completed".into()),
         ..Written::default()
     };
     assert!(!store.finish_response(late).await.unwrap());
+    let again = Some("again".to_owned());
+    assert!(
+        !store
+            .end_response("resp_1", json!({}), again)
+            .await
+            .unwrap()
+    );
+    let events = store.response_events("resp_1").await.unwrap();
+    assert_eq!(events.as_deref(), Some("cancelled"));
     assert!(!store.update_response("resp_1", json!({})).await.unwrap());
     assert_eq!(store.response("resp_1").await.unwrap().body, cancelled);
     assert!(
@@ -119,6 +130,8 @@ async fn the_first_to_end_a_response_decides() {
         .await
         .unwrap();
     assert_eq!(ids(&given.items), ["msg_in"]);
+    store.delete_response("resp_1").await.unwrap();
+    assert_eq!(store.response_events("resp_1").await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -296,6 +296,7 @@ async fn a_response_is_kept_until_deleted() {
         input: serde_json::json!([{"role": "user"}]),
         previous_id: Some("resp_0".to_owned()),
         owner: None,
+        is_streamed: false,
     };
     let written = Written {
         response: Some(response.clone()),

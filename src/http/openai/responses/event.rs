@@ -1,21 +1,29 @@
 //! The events of a streamed response, as they are sent.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::output::{Annotation, OutputItem, OutputPart};
 use super::shape::Response;
 use crate::http::openai::chat::shape::TokenLogprob;
+use crate::http::sse::event_text;
 
 /// An event of a streamed response.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ResponseEvent)]
 pub struct NumberedEvent {
     /// From 0, one more with each event.
-    pub sequence_number: u64,
+    pub sequence_number: usize,
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl NumberedEvent {
+    /// The event as it is sent.
+    pub fn text(&self) -> String {
+        event_text(self.event.kind(), &json!(self))
+    }
 }
 
 /// What an event says; its type is also the name of the server-sent event.
@@ -25,6 +33,8 @@ pub struct NumberedEvent {
 pub enum Event {
     #[serde(rename = "response.created")]
     Created(Lifecycle),
+    #[serde(rename = "response.queued")]
+    Queued(Lifecycle),
     #[serde(rename = "response.in_progress")]
     InProgress(Lifecycle),
     #[serde(rename = "response.completed")]
@@ -156,10 +166,22 @@ impl Place {
 }
 
 impl Event {
+    /// The event that ends a response. None says that one was cancelled: it is incomplete, and its status tells why.
+    pub fn ended(response: Value) -> Self {
+        let status = response["status"].as_str().unwrap_or_default();
+        let end = match status {
+            "completed" => Event::Completed,
+            "failed" => Event::Failed,
+            _ => Event::Incomplete,
+        };
+        end(Lifecycle { response })
+    }
+
     /// Its type.
     pub fn kind(&self) -> &'static str {
         match self {
             Event::Created(_) => "response.created",
+            Event::Queued(_) => "response.queued",
             Event::InProgress(_) => "response.in_progress",
             Event::Completed(_) => "response.completed",
             Event::Incomplete(_) => "response.incomplete",

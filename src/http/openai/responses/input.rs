@@ -9,7 +9,7 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::Content;
 use crate::rag::conversation::{ChatMessage, PastCall};
-use crate::rag::prompt::{Role, Sources, Turn};
+use crate::rag::prompt::{Sources, Turn};
 use crate::store::{Item, StoreError};
 
 /// A conversation, with the sources that its questions were shown with.
@@ -88,11 +88,21 @@ impl Conversation {
         Ok(())
     }
 
-    /// Takes note of the sources that the last message was shown with.
+    /// Takes note of the sources that the last question was shown with.
     pub fn show_sources(&mut self, sources: Sources) {
-        if !sources.is_empty() && !self.messages.is_empty() {
-            self.sources.insert(self.messages.len() - 1, sources);
+        if let Some(place) = self.last_question() {
+            self.sources.insert(place, sources);
         }
+    }
+
+    /// Whether any question was shown with sources.
+    pub fn has_sources(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
+    fn last_question(&self) -> Option<usize> {
+        let is_question = |message: &ChatMessage| matches!(message, ChatMessage::User(_));
+        self.messages.iter().rposition(is_question)
     }
 
     /// The items that are read back by `earlier`.
@@ -131,21 +141,35 @@ impl Conversation {
         Value::Array(items)
     }
 
-    /// The turns of a conversation about documents, which has no calls.
-    pub fn turns(&self) -> Vec<Turn> {
-        let turn = |(at, message): (usize, &ChatMessage)| {
-            let (role, content) = match message {
-                ChatMessage::System(content) => (Role::System, content),
-                ChatMessage::User(content) => (Role::User, content),
-                ChatMessage::Assistant { content, .. } => (Role::Assistant, content),
-                ChatMessage::Tool { .. } => return None,
-            };
-            let mut turn = Turn::new(role, content.clone());
-            turn.sources = self.sources.get(&at).cloned().unwrap_or_default();
-            Some(turn)
+    /// The last question, with what came before it and after it.
+    pub fn asked(&self) -> Option<Asked> {
+        let place = self.last_question()?;
+        let ChatMessage::User(question) = &self.messages[place] else {
+            return None;
         };
-        self.messages.iter().enumerate().filter_map(turn).collect()
+        let sources = |at: usize| self.sources.get(&at).cloned().unwrap_or_default();
+        let earlier = self.messages[..place].iter().enumerate();
+        let turn = |(at, message): (usize, &ChatMessage)| Turn {
+            message: message.clone(),
+            sources: sources(at),
+        };
+        Some(Asked {
+            question: question.clone(),
+            sources: sources(place),
+            earlier: earlier.map(turn).collect(),
+            following: self.messages[place + 1..].to_vec(),
+        })
     }
+}
+
+/// A question in its conversation.
+pub struct Asked {
+    pub question: String,
+    /// What it has been shown with, where it has been asked before.
+    pub sources: Sources,
+    pub earlier: Vec<Turn>,
+    /// Calls that were made for it, and what they returned.
+    pub following: Vec<ChatMessage>,
 }
 
 /// Adds an item to the messages; searches and thoughts are passed over.

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::event::{Event, ItemEvent, PartEvent, Place};
-use super::run::{Events, Stopped};
+use super::events::Events;
+use super::run::Stopped;
 use super::shape;
 use crate::store::new_id;
 

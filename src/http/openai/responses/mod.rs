@@ -2,6 +2,7 @@
 
 mod background;
 mod event;
+mod events;
 mod file_search;
 mod input;
 pub mod item;
@@ -12,11 +13,12 @@ mod prepare;
 mod request;
 mod run;
 mod shape;
+mod tools;
 mod wanted;
 
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::http::Context;
 use crate::http::error::ApiError;
@@ -109,6 +111,17 @@ pub async fn input_tokens(
     }))
 }
 
+/// How a stored response is fetched.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is the schema of what `get` reads")]
+struct StreamQuery {
+    /// Whether it comes as events, those to come too; only of a background response that was asked for with `stream`.
+    stream: Option<bool>,
+    /// The `sequence_number` of the last event that is not wanted again.
+    starting_after: Option<u32>,
+}
+
 /// Shows a stored response
 ///
 /// One in the background as far as it is.
@@ -117,24 +130,42 @@ pub async fn input_tokens(
     path = "/responses/{id}",
     operation_id = "get_response",
     tag = "Responses",
-    params(("id" = String, Path)),
-    responses((status = 200, body = Response))
+    params(("id" = String, Path), StreamQuery),
+    responses((
+        status = 200,
+        content((Response = "application/json"), (NumberedEvent = "text/event-stream"))
+    ))
 )]
 pub async fn get(
     context: web::Data<Context>,
     id: web::Path<String>,
     query: web::Query<ListQuery>,
 ) -> Result<HttpResponse, ApiError> {
-    if query
-        .value("stream")
-        .is_some_and(|stream| stream != "false")
-    {
-        let message =
-            "a stored response is not streamed again; fetch it without 'stream' until it has ended";
-        return Err(ApiError::unsupported("stream", message));
+    let first = first_wanted(&query)?;
+    match query.value("stream") {
+        None | Some("false") => {}
+        Some("true") => return background::stream_again(context, id.into_inner(), first).await,
+        Some(other) => {
+            let message = format!("stream is '{other}', but must be 'true' or 'false'");
+            return Err(ApiError::invalid("stream", message));
+        }
     }
     let stored = background::current(&context, &id).await?;
     Ok(HttpResponse::Ok().json(stored.body))
+}
+
+/// The number of the first event to send.
+fn first_wanted(query: &ListQuery) -> Result<usize, ApiError> {
+    let Some(number) = query.value("starting_after") else {
+        return Ok(0);
+    };
+    // As a number of 32 bits it has a successor.
+    let number: u32 = number.parse().map_err(|_| {
+        let message =
+            format!("starting_after is '{number}', but must be the sequence_number of an event");
+        ApiError::invalid("starting_after", message)
+    })?;
+    Ok(number as usize + 1)
 }
 
 /// Deletes a stored response

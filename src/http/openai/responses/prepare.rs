@@ -3,17 +3,17 @@
 use serde_json::{Map, Value, json};
 
 use super::file_search::FileSearch;
-use super::input::{Conversation, SOURCES};
+use super::input::{Asked, SOURCES};
 use super::request::{Checked, Echo};
 use super::run::{Run, Source};
 use super::shape::Head;
+use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::{Context, blocking};
 use crate::rag::Answerer;
-use crate::rag::answer::{Answer, Question};
+use crate::rag::answer::{Answer, AnswerError, AnswerPlan, Question};
 use crate::rag::conversation::ChatMessage;
-use crate::rag::generate::{ChatModel, GenerateError, GenerationOptions};
-use crate::rag::prompt::{Sources, known_passages};
+use crate::rag::generate::{ChatModel, GenerateError};
+use crate::rag::prompt::{Sources, Turn, known_passages};
 use crate::rag::reply::{ReplyPlan, ReplyRequest};
 use crate::rag::retrieve::Retrieved;
 use crate::store::Item;
@@ -35,12 +35,19 @@ pub async fn prepare(context: &Context, mut checked: Checked) -> Result<Run, Api
         }
         Some(search) => {
             let answerer = context.answerer(model).await?;
-            let (answer, found, question) = answer(context, &answerer, &search, &checked).await?;
+            let (answer, found) = answer(context, &answerer, &search, &checked).await?;
             describe(&answer, &mut checked.echo.metadata);
             show_sources(&mut checked, &answer.sources);
-            let model = answerer.id().to_owned();
-            let source = Source::Documents(Box::new(answer));
-            (model, source, Some(found), vec![question])
+            let chat = match &answerer {
+                Answerer::Quote => None,
+                Answerer::Chat(chat) => Some(chat.clone()),
+            };
+            let (found, queries) = match found {
+                Some((question, found)) => (Some(found), vec![question]),
+                None => (None, Vec::new()),
+            };
+            let source = Source::Documents(Box::new(answer), chat);
+            (answerer.id().to_owned(), source, found, queries)
         }
     };
     Ok(Run {
@@ -72,18 +79,13 @@ pub async fn count_input(context: &Context, mut checked: Checked) -> Result<usiz
         let message = "the model that quotes reads no prompt; name a chat model";
         return Err(ApiError::unsupported("model", message));
     };
-    let (text, retrieved) = retrieved(context, &search, &checked.conversation).await?;
-    // Then no model runs.
-    if !retrieved.is_relevant {
+    let (question, _) = question(context, &search, &checked).await?;
+    if !question.needs_model() {
         return Ok(0);
     }
-    let question = question(context, text, &search, &checked).await?;
-    let count = move || {
-        let prompt = Answer::prompt(&chat, question, &retrieved);
-        let (prompt, _) = prompt.map_err(|error| ApiError::from(error).about("input"))?;
-        Ok(prompt.tokens.len())
-    };
-    blocking(count).await
+    let plan = AnswerPlan::new(&chat, question).await;
+    let plan = plan.map_err(|error| unanswered(error, held_by(&checked)))?;
+    Ok(plan.reply.prompt().len())
 }
 
 async fn plan(chat: &ChatModel, checked: &Checked) -> Result<ReplyPlan, ApiError> {
@@ -119,62 +121,99 @@ fn failed(error: GenerateError, held_by: &str) -> ApiError {
     }
 }
 
-/// An answer from documents, with what was found, numbered as the answer cites it, and the question.
+fn unanswered(error: AnswerError, held_by: &str) -> ApiError {
+    match error {
+        AnswerError::Generate(error) => failed(error, held_by),
+        error => ApiError::from(error).about("input"),
+    }
+}
+
+/// What was searched for, and what was found.
+type Found = (String, Retrieved);
+
+/// An answer from documents, with what was found, numbered as the answer cites it.
 async fn answer(
     context: &Context,
     answerer: &Answerer,
     search: &FileSearch,
     checked: &Checked,
-) -> Result<(Answer, Retrieved, String), ApiError> {
+) -> Result<(Answer, Option<Found>), ApiError> {
     let workspace = &context.workspace;
-    let (text, mut retrieved) = retrieved(context, search, &checked.conversation).await?;
-    let answer = match answerer {
-        Answerer::Quote => Answer::quote(workspace, &text, &retrieved).await?,
-        Answerer::Chat(chat) => {
-            let question = question(context, text.clone(), search, checked).await?;
-            let (workspace, chat, retrieved) = (workspace.clone(), chat.clone(), retrieved.clone());
-            let begin = move || {
-                let answer = Answer::begin(&workspace, &chat, question, &retrieved);
-                answer.map_err(|error| ApiError::from(error).about("input"))
-            };
-            blocking(begin).await?
+    let chat = match answerer {
+        Answerer::Quote => {
+            let question = asked(checked)?.question;
+            let found = retrieved(context, search, question).await?;
+            let answer = Answer::quote(workspace, &found.0, &found.1).await?;
+            return Ok((answer, Some(found)));
         }
+        Answerer::Chat(chat) => chat,
     };
-    for (passage, number) in retrieved.passages.iter_mut().zip(&answer.numbers) {
-        passage.number = *number;
+    let (question, mut found) = question(context, search, checked).await?;
+    let answer = Answer::begin(workspace, chat, question).await;
+    let answer = answer.map_err(|error| unanswered(error, held_by(checked)))?;
+    if let Some((_, found)) = &mut found {
+        for (passage, number) in found.passages.iter_mut().zip(&answer.numbers) {
+            passage.number = *number;
+        }
     }
-    Ok((answer, retrieved, text))
+    Ok((answer, found))
 }
 
-/// The question that a conversation ends with, and what is found for it.
 async fn retrieved(
     context: &Context,
     search: &FileSearch,
-    conversation: &Conversation,
-) -> Result<(String, Retrieved), ApiError> {
-    let question = conversation.turns().pop().map(|turn| turn.content);
-    let queries = vec![question.unwrap_or_default()];
-    let retrieved = search.run(&context.workspace, &queries).await?;
-    Ok((queries.concat(), retrieved))
+    question: String,
+) -> Result<Found, ApiError> {
+    let queries = std::slice::from_ref(&question);
+    let retrieved = search.run(&context.workspace, queries).await?;
+    Ok((question, retrieved))
 }
 
+fn asked(checked: &Checked) -> Result<Asked, ApiError> {
+    let asked = checked.conversation.asked();
+    asked.ok_or_else(|| ApiError::invalid("input", "input has no message of role 'user'"))
+}
+
+/// The question that the model is asked, and what was found for it where it was searched for. A question goes on with
+/// the sources that it was shown with.
 async fn question(
     context: &Context,
-    text: String,
     search: &FileSearch,
     checked: &Checked,
-) -> Result<Question, ApiError> {
-    let mut earlier = checked.conversation.turns();
-    earlier.pop();
+) -> Result<(Question, Option<Found>), ApiError> {
     let store = &context.workspace.store;
-    let options: GenerationOptions = checked.options.clone();
-    Ok(Question {
-        text,
-        known: known_passages(store, &search.scope, &earlier).await?,
+    let Asked {
+        question,
+        sources,
         earlier,
+        following,
+    } = asked(checked)?;
+    let itself = Turn {
+        message: ChatMessage::User(question.clone()),
+        sources,
+    };
+    let known = known_passages(store, &search.scope, earlier.iter().chain([&itself])).await?;
+    let (passages, found) = match &itself.sources {
+        sources if !sources.is_empty() => (Some(sources.among(&known)), None),
+        _ if !checked.is_searching => (None, None),
+        _ => {
+            let found = retrieved(context, search, question.clone()).await?;
+            (Some(found.1.relevant().to_vec()), Some(found))
+        }
+    };
+    let question = Question {
+        text: question,
+        found: passages,
+        earlier,
+        following,
+        known,
         instructions: checked.echo.instructions.clone(),
-        options,
-    })
+        tools: checked.functions.clone(),
+        shape: checked.shape.clone(),
+        is_thinking: checked.is_thinking,
+        options: checked.options.clone(),
+    };
+    Ok((question, found))
 }
 
 /// Takes note of the sources that the question is shown with, for what continues the response and for its conversation.
@@ -183,7 +222,8 @@ fn show_sources(checked: &mut Checked, sources: &Sources) {
         return;
     }
     checked.conversation.show_sources(sources.clone());
-    let question = checked.input.last_mut();
+    let mut items = checked.input.iter_mut().rev();
+    let question = items.find(|item| item.body["role"] == "user");
     if let Some(Item { body, read_as, .. }) = question {
         let read = read_as.get_or_insert_with(|| body.clone());
         read[SOURCES] = json!(sources);

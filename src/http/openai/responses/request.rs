@@ -4,16 +4,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::file_search::{FileSearch, file_search};
+use super::file_search::FileSearch;
 use super::input::Conversation;
 use super::item;
 use super::item_shapes::Input;
+use super::tools::{self, Tools};
 use super::wanted::{OfferedTool, TextOptions, ToolChoice, Truncation, WantedConversation};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::wanted_logprobs;
 use crate::http::openai::parameters::{SamplingFields, is_thinking, refuse};
-use crate::http::openai::{format, metadata, tools};
+use crate::http::openai::{format, metadata};
+use crate::rag::QUOTE_MODEL;
 use crate::rag::constrain::Shape;
 use crate::rag::conversation::ChatMessage;
 use crate::rag::generate::GenerationOptions;
@@ -94,6 +96,8 @@ pub struct Checked {
     pub model: Option<String>,
     /// The documents to answer from, if any.
     pub file_search: Option<FileSearch>,
+    /// Whether they are searched for the question, or only what was shown of them earlier is shown.
+    pub is_searching: bool,
     /// The conversation so far, with the question, or what functions returned.
     pub conversation: Conversation,
     /// What this request adds to the conversation.
@@ -166,36 +170,23 @@ impl Checked {
         metadata::checked(request.metadata.clone().unwrap_or_default())?;
         let shape = shape(request.text.as_ref())?;
         let model = request.model.as_deref();
-        let no_tools = request.tool_choice.as_ref();
-        let no_tools = no_tools.is_some_and(|choice| choice == "none");
-        let offered = request.tools.clone().unwrap_or_default();
-        let quotes = context.is_quote_model(model);
-        let tools: &[Value] = match no_tools && !quotes {
-            true => &[],
+        let Tools {
+            mut file_search,
+            mut is_searching,
+            functions,
+        } = tools::checked(
+            context,
+            request.tools.as_deref().unwrap_or_default(),
+            request.tool_choice.as_ref(),
+            request.parallel_tool_calls,
+        )
+        .await?;
+        if context.is_quote_model(model) {
             // Quoting is searching: it cannot do without.
-            false => &offered,
-        };
-        let mut file_search = file_search(context, tools).await?;
-        if file_search.is_none() && quotes {
-            file_search = Some(FileSearch::everything(context).await?);
-        }
-        let functions = match functions(tools, &request)? {
-            // What is required or named may also be the search.
-            None if file_search.is_some() || no_tools => ToolUse::default(),
-            None => tools::chosen(Vec::new(), request.tool_choice.as_ref(), None)?,
-            Some(functions) => functions,
-        };
-        if file_search.is_some() && (functions.is_wanted() || shape.is_some()) {
-            let (param, what) = match shape {
-                Some(_) => ("text.format", "a format of its own"),
-                None => ("tools", "other functions"),
-            };
-            let message = format!("file_search is not served together with {what} yet");
-            return Err(ApiError::unsupported(param, message));
-        }
-        if file_search.is_some() {
-            // What documents say is not to be varied, unless the caller wants it so.
-            sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
+            is_searching = true;
+            if file_search.is_none() {
+                file_search = Some(FileSearch::everything(context).await?);
+            }
         }
 
         let include = request.include.unwrap_or_default();
@@ -205,12 +196,6 @@ impl Checked {
         let logprobs = (asks_logprobs || request.top_logprobs.is_some())
             .then(|| wanted_logprobs(Some(true), request.top_logprobs));
         let logprobs = logprobs.transpose()?.flatten();
-        if logprobs.is_some() && file_search.is_some() {
-            let message = "log-probabilities are not served with file_search: citations are checked and changed \
-                           after they were sampled";
-            return Err(ApiError::unsupported("include", message));
-        }
-
         let mut conversation = match (&request.previous_response_id, &conversation_id) {
             (Some(id), _) => Conversation::earlier(context, id).await?,
             (None, Some(id)) => Conversation::stored(context, id).await?,
@@ -225,13 +210,28 @@ impl Checked {
             }
         };
         conversation.extend(&input)?;
+        // Without a search, what was shown of documents is all there is of them.
+        let would_quote = quotes(context, model);
+        let has_sources = conversation.has_sources() && !would_quote;
+        let file_search = file_search.filter(|_| is_searching || has_sources);
+        let is_quoting = file_search.is_some() && would_quote;
+        if is_quoting {
+            refuse_to_quote(&functions, shape.as_ref(), logprobs)?;
+        }
+        let has_question = conversation.asked().is_some();
         match conversation.messages.last() {
             Some(ChatMessage::User(_)) => {}
             Some(ChatMessage::Tool { .. }) if file_search.is_none() => {}
+            Some(ChatMessage::Tool { .. }) if has_question && !is_quoting => {}
+            Some(ChatMessage::Tool { .. }) => {
+                let message =
+                    "there is nothing to search for: input must have a message of role 'user'";
+                return Err(ApiError::invalid("input", message));
+            }
             Some(_) => {
                 return Err(ApiError::invalid(
                     "input",
-                    "the last item of input must be a message of role 'user'",
+                    "the last item of input must be a message of role 'user', or what a function returned",
                 ));
             }
             None => {
@@ -240,6 +240,10 @@ impl Checked {
                     "input is empty, but must have a message",
                 ));
             }
+        }
+        if file_search.is_some() {
+            // What documents say is not to be varied, unless the caller wants it so.
+            sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
         }
         let (effort, summary) = match request.reasoning {
             Some(reasoning) => (reasoning.effort, reasoning.summary),
@@ -296,6 +300,7 @@ impl Checked {
             created_at: unix_now(),
             model: request.model,
             file_search,
+            is_searching,
             conversation,
             input,
             functions,
@@ -339,10 +344,6 @@ fn is_background(request: &ResponsesRequest) -> Result<bool, ApiError> {
     if request.store == Some(false) {
         let message = "background needs 'store': a response that is not kept could not be fetched";
         return Err(ApiError::invalid("store", message));
-    }
-    if request.stream == Some(true) {
-        let message = "a background response is not streamed; fetch it with GET /v1/responses/{id} until it has ended";
-        return Err(ApiError::unsupported("stream", message));
     }
     Ok(true)
 }
@@ -409,17 +410,27 @@ fn shape(text: Option<&Value>) -> Result<Option<Shape>, ApiError> {
     }
 }
 
-/// The functions among the tools, `None` if there are none.
-fn functions(tools: &[Value], request: &ResponsesRequest) -> Result<Option<ToolUse>, ApiError> {
-    let mut functions = Vec::new();
-    for (at, tool) in tools.iter().enumerate() {
-        if tool["type"] == "function" {
-            functions.push(tools::function(tool, &format!("tools[{at}]"))?);
-        }
-    }
-    if functions.is_empty() {
-        return Ok(None);
-    }
-    let choice = request.tool_choice.as_ref();
-    tools::chosen(functions, choice, request.parallel_tool_calls).map(Some)
+/// Whether documents are quoted, and no model writes.
+pub fn quotes(context: &Context, model: Option<&str>) -> bool {
+    let named = model.filter(|name| !name.is_empty());
+    context.is_quote_model(named) || (named.is_none() && !context.workspace.writes_answers)
+}
+
+/// Quoting cannot do what only a model that writes can.
+fn refuse_to_quote(
+    functions: &ToolUse,
+    shape: Option<&Shape>,
+    logprobs: Option<usize>,
+) -> Result<(), ApiError> {
+    let (param, what) = if functions.is_wanted() {
+        ("tools", "calls no functions")
+    } else if shape.is_some() {
+        ("text.format", "keeps to no format")
+    } else if logprobs.is_some() {
+        ("include", "has no log-probabilities")
+    } else {
+        return Ok(());
+    };
+    let message = format!("'{QUOTE_MODEL}' quotes documents and {what}; name a chat model");
+    Err(ApiError::unsupported(param, message))
 }

@@ -1,14 +1,18 @@
 //! Writes one response: what was searched, the answer, and the events of both in their prescribed order.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::event::{Event, ItemEvent, Lifecycle, NumberedEvent, Place};
+use super::event::{Event, ItemEvent, Lifecycle, Place};
+use super::events::{EventLog, Events};
 use super::input::Conversation;
 use super::item;
 use super::items::Items;
 use super::output::FileSearchResult;
 use super::request::Echo;
 use super::shape::{self, Head, Progress, Spent};
+use crate::engine::GeneratedToken;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::token_logprobs;
 use crate::http::sse::{ClientGone, Frame, Frames};
@@ -36,92 +40,36 @@ pub struct Run {
 /// Where the text comes from.
 pub enum Source {
     Chat(Box<Reply>, ChatModel),
-    Documents(Box<Answer>),
-}
-
-/// A step of either source.
-enum Step {
-    /// With its tokens' log-probabilities, where these are wanted.
-    Text(String, Vec<Value>),
-    Reasoning(String),
-    Annotation(Value),
-    Call {
-        id: String,
-        name: String,
-    },
-    Arguments(String),
-    Finished(EndReason, Spent),
+    /// With the model that writes the answer, where one does.
+    Documents(Box<Answer>, Option<ChatModel>),
 }
 
 impl Source {
-    async fn next(&mut self) -> Option<Result<Step, ApiError>> {
+    async fn next(&mut self) -> Option<Result<AnswerEvent, ApiError>> {
         match self {
-            Source::Chat(reply, chat) => Some(match reply.next().await? {
-                Ok(event) => Ok(match event {
-                    ReplyEvent::Text { text, tokens } => {
-                        let logprobs = token_logprobs(chat, &tokens).into_iter();
-                        Step::Text(text, logprobs.map(|it| json!(it)).collect())
-                    }
-                    ReplyEvent::Reasoning(thought) => Step::Reasoning(thought),
-                    ReplyEvent::ToolCall { id, name, .. } => Step::Call { id, name },
-                    ReplyEvent::ToolArguments { fragment, .. } => Step::Arguments(fragment),
-                    ReplyEvent::Finished {
-                        reason,
-                        usage,
-                        num_reasoning_tokens,
-                    } => Step::Finished(
-                        reason,
-                        Spent {
-                            usage,
-                            num_reasoning_tokens,
-                        },
-                    ),
-                }),
-                Err(error) => Err(error.into()),
-            }),
-            Source::Documents(answer) => Some(match answer.next().await? {
-                Ok(AnswerEvent::Text(text)) => Ok(Step::Text(text, Vec::new())),
-                Ok(AnswerEvent::Citation(citation)) => {
-                    Ok(Step::Annotation(shape::file_citation(&citation)))
-                }
-                Ok(AnswerEvent::Finished { reason, usage }) => {
-                    let num_reasoning_tokens = 0;
-                    let spent = Spent {
-                        usage,
-                        num_reasoning_tokens,
-                    };
-                    Ok(Step::Finished(reason, spent))
-                }
-                Err(error) => Err(error.into()),
-            }),
+            Source::Chat(reply, _) => {
+                let event = reply.next().await?;
+                Some(event.map(AnswerEvent::Reply).map_err(ApiError::from))
+            }
+            Source::Documents(answer, _) => Some(answer.next().await?.map_err(ApiError::from)),
         }
     }
-}
 
-/// Numbers events and passes them on, when anyone listens.
-pub struct Events {
-    frames: Option<Frames>,
-    next_number: u64,
-}
-
-impl Events {
-    pub async fn send(&mut self, event: Event) -> Result<(), ClientGone> {
-        let Some(frames) = &self.frames else {
-            return Ok(());
-        };
-        let kind = event.kind();
-        let sequence_number = self.next_number;
-        self.next_number += 1;
-        let event = json!(NumberedEvent {
-            sequence_number,
-            event,
-        });
-        frames.send(Frame::Event(kind, event)).await
+    /// The log-probabilities of tokens, where these are wanted.
+    fn logprobs(&self, tokens: &[GeneratedToken]) -> Vec<Value> {
+        match self {
+            Source::Chat(_, chat) | Source::Documents(_, Some(chat)) => {
+                let logprobs = token_logprobs(chat, tokens).into_iter();
+                logprobs.map(|it| json!(it)).collect()
+            }
+            Source::Documents(_, None) => Vec::new(),
+        }
     }
 }
 
 /// Why a run ended without a response.
 pub enum Stopped {
+    /// Who listened has left.
     Gone,
     Failed(Box<ApiError>),
 }
@@ -135,29 +83,30 @@ impl From<ClientGone> for Stopped {
 impl Run {
     /// The whole response at once.
     pub async fn complete(mut self) -> Result<Value, ApiError> {
-        let mut events = Events {
-            frames: None,
-            next_number: 0,
-        };
-        match self.write(&mut events).await {
+        match self.write(&mut Events::Unheard).await {
             Ok(response) => Ok(response),
             Err(Stopped::Failed(error)) => Err(*error),
             Err(Stopped::Gone) => unreachable!("nobody listens, so nobody leaves"),
         }
     }
 
+    /// Writes the response while its events are kept.
+    pub async fn log(mut self, log: Arc<EventLog>) -> Result<(), ApiError> {
+        match self.write(&mut Events::Log(log)).await {
+            Ok(_) | Err(Stopped::Gone) => Ok(()),
+            Err(Stopped::Failed(error)) => Err(*error),
+        }
+    }
+
     /// The response as events.
     pub async fn stream(mut self, frames: Frames) -> Result<(), ClientGone> {
-        let mut events = Events {
-            frames: Some(frames.clone()),
-            next_number: 0,
-        };
+        let mut events = Events::client(frames.clone());
         match self.write(&mut events).await {
             Ok(_) => {}
             Err(Stopped::Gone) => return Err(ClientGone),
             Err(Stopped::Failed(error)) => {
                 let progress = Progress::Failed {
-                    code: error.code(),
+                    code: error.response_code(),
                     message: error.message(),
                 };
                 let response = shape::response(&self.head, &self.echo, &progress, &[]);
@@ -170,7 +119,10 @@ impl Run {
     async fn write(&mut self, events: &mut Events) -> Result<Value, Stopped> {
         let response = shape::response(&self.head, &self.echo, &Progress::Running, &[]);
         let begun = Lifecycle { response };
-        events.send(Event::Created(begun.clone())).await?;
+        // One in the background has been created already.
+        if !self.echo.is_background {
+            events.send(Event::Created(begun.clone())).await?;
+        }
         events.send(Event::InProgress(begun)).await?;
         let mut items = Items::default();
         let mut results = None;
@@ -190,17 +142,11 @@ impl Run {
             EndReason::Length => Progress::Incomplete { usage: &usage },
         };
         let response = shape::response(&self.head, &self.echo, &progress, output);
-        self.remember(&response, results)
-            .await
-            .map_err(|error| Stopped::Failed(Box::new(error)))?;
-        let ended = Lifecycle {
-            response: response.clone(),
-        };
-        let ended = match reason {
-            EndReason::Stop => Event::Completed(ended),
-            EndReason::Length => Event::Incomplete(ended),
-        };
-        events.send(ended).await?;
+        let kept = events.ending_with(Event::ended(response.clone()));
+        let is_first = self.remember(&response, results, kept).await;
+        if is_first.map_err(|error| Stopped::Failed(Box::new(error)))? {
+            events.end(Event::ended(response.clone())).await?;
+        }
         Ok(response)
     }
 
@@ -233,18 +179,40 @@ impl Run {
         events: &mut Events,
     ) -> Result<(EndReason, Spent), Stopped> {
         let (reason, spent) = loop {
-            let step = match self.source.next().await {
-                Some(Ok(step)) => step,
+            let event = match self.source.next().await {
+                Some(Ok(event)) => event,
                 Some(Err(error)) => return Err(Stopped::Failed(Box::new(error))),
                 None => return Err(Stopped::Failed(Box::new(ApiError::ended_early()))),
             };
-            match step {
-                Step::Text(delta, tokens) => items.text(delta, tokens, events).await?,
-                Step::Reasoning(delta) => items.reasoning(delta, events).await?,
-                Step::Annotation(annotation) => items.annotation(annotation, events).await?,
-                Step::Call { id, name } => items.begin_call(id, name, events).await?,
-                Step::Arguments(delta) => items.arguments(delta, events).await?,
-                Step::Finished(reason, spent) => break (reason, spent),
+            match event {
+                AnswerEvent::Citation(citation) => {
+                    let annotation = shape::file_citation(&citation);
+                    items.annotation(annotation, events).await?
+                }
+                AnswerEvent::Reply(ReplyEvent::Text { text, tokens }) => {
+                    let tokens = self.source.logprobs(&tokens);
+                    items.text(text, tokens, events).await?
+                }
+                AnswerEvent::Reply(ReplyEvent::Reasoning(thought)) => {
+                    items.reasoning(thought, events).await?
+                }
+                AnswerEvent::Reply(ReplyEvent::ToolCall { id, name, .. }) => {
+                    items.begin_call(id, name, events).await?
+                }
+                AnswerEvent::Reply(ReplyEvent::ToolArguments { fragment, .. }) => {
+                    items.arguments(fragment, events).await?
+                }
+                AnswerEvent::Reply(ReplyEvent::Finished {
+                    reason,
+                    usage,
+                    num_reasoning_tokens,
+                }) => {
+                    let spent = Spent {
+                        usage,
+                        num_reasoning_tokens,
+                    };
+                    break (reason, spent);
+                }
             }
         };
         let status = match reason {
@@ -256,12 +224,13 @@ impl Run {
     }
 
     /// Keeps the response so that it can be read again and continued, and appends it to its conversation. `results` are
-    /// what the search found, kept whether or not they are shown.
+    /// what the search found, kept whether or not they are shown. False where the response has been ended otherwise.
     async fn remember(
         &mut self,
         response: &Value,
         results: Option<Vec<Value>>,
-    ) -> Result<(), ApiError> {
+        events: Option<String>,
+    ) -> Result<bool, ApiError> {
         let output = response["output"].as_array().cloned().unwrap_or_default();
         let mut output: Vec<Item> = output.into_iter().map(item::written).collect();
         if let (Some(results), Some(search)) = (results, output.first_mut()) {
@@ -275,19 +244,20 @@ impl Run {
             input: self.conversation.items(),
             previous_id: self.echo.previous_response_id.clone(),
             owner: None,
+            is_streamed: events.is_some(),
         };
         let written = Written {
             response: self.head.is_stored.then_some(response),
             input: std::mem::take(&mut self.input),
             output,
             conversation_id: self.echo.conversation_id.clone(),
+            events,
         };
-        match self.echo.is_background {
-            // False is no failure: who cancelled it was quicker.
-            true => self.store.finish_response(written).await.map(drop)?,
-            false => self.store.save_written(written).await?,
+        if self.echo.is_background {
+            return Ok(self.store.finish_response(written).await?);
         }
-        Ok(())
+        self.store.save_written(written).await?;
+        Ok(true)
     }
 }
 
