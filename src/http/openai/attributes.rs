@@ -44,24 +44,29 @@ pub fn schema() -> Object {
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .property_names(Some(key_schema()))
-        .additional_properties(Some(AttributeValue::schema()))
+        .additional_properties(Some(value_schema(Some(MAX_CHARS))))
         .max_properties(Some(MAX_ATTRIBUTES))
         .description(Some("What filters can ask for"))
         .build()
+}
+
+fn value_schema(max_chars: Option<usize>) -> Schema {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(max_chars);
+    OneOfBuilder::new()
+        .item(text)
+        .item(Object::with_type(Type::Number))
+        .item(Object::with_type(Type::Boolean))
+        .build()
+        .into()
 }
 
 impl ToSchema for AttributeValue {}
 
 impl PartialSchema for AttributeValue {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new()
-            .schema_type(Type::String)
-            .max_length(Some(MAX_CHARS));
-        OneOfBuilder::new()
-            .item(text)
-            .item(Object::with_type(Type::Number))
-            .item(Object::with_type(Type::Boolean))
-            .into()
+        value_schema(None).into()
     }
 }
 

@@ -7,13 +7,10 @@ use crate::http::error::ApiError;
 use crate::rag::ingest::default_chunking;
 use crate::store::Chunking;
 
-/// How a document is cut, in the embedding model's tokens. `auto` is 800 and 400, where the model's window has the room.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChunkingStrategy {
     #[serde(rename = "type")]
-    #[schema(pattern = "^(auto|static)$")]
     kind: String,
-    /// Needed by the type `static`.
     #[serde(rename = "static")]
     fixed: Option<StaticChunking>,
 }
@@ -23,7 +20,20 @@ pub struct StaticChunking {
     #[schema(minimum = 100, maximum = 4096)]
     max_chunk_size_tokens: u32,
     /// At most half of the size.
+    #[schema(maximum = 2048)]
     chunk_overlap_tokens: u32,
+}
+
+/// How a document is cut, in the embedding model's tokens. `auto` is 800 and 400, where the model's window has the room.
+#[derive(ToSchema)]
+#[schema(as = ChunkingStrategy)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ChunkingChoice {
+    Auto,
+    Static {
+        #[schema(rename = "static")]
+        fixed: StaticChunking,
+    },
 }
 
 impl ChunkingStrategy {

@@ -9,7 +9,7 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::openai::attributes;
-use crate::http::openai::chunking::ChunkingStrategy;
+use crate::http::openai::chunking::{ChunkingChoice, ChunkingStrategy};
 use crate::http::openai::page::{self, Page, PageQuery};
 use crate::http::openai::vector_store_file::VectorStoreFile;
 use crate::http::openai::vector_store_files::{AttachRequest, StatusQuery, new_document, polled};
@@ -29,6 +29,7 @@ pub struct CreateRequest {
     files: Option<Vec<AttachRequest>>,
     #[schema(schema_with = attributes::schema)]
     attributes: Option<Map<String, Value>>,
+    #[schema(value_type = Option<ChunkingChoice>)]
     chunking_strategy: Option<ChunkingStrategy>,
 }
 

@@ -35,10 +35,14 @@ pub struct Form {
     #[schema(value_type = Purpose, inline)]
     purpose: Option<String>,
     /// Always `created_at`. A file that does not say when it expires never does.
-    #[schema(rename = "expires_after[anchor]", pattern = "^created_at$")]
+    #[schema(
+        rename = "expires_after[anchor]",
+        pattern = "^created_at$",
+        nullable = false
+    )]
     expiry_anchor: Option<String>,
     /// Seconds after the creation.
-    #[schema(rename = "expires_after[seconds]", value_type = Option<u32>, minimum = 3600, maximum = 2592000)]
+    #[schema(rename = "expires_after[seconds]", value_type = Option<u32>, nullable = false, minimum = 3600, maximum = 2592000)]
     expiry_seconds: Option<String>,
 }
 

@@ -83,6 +83,20 @@ pub struct Document;
     file_batches::get,
     file_batches::cancel,
     file_batches::list_files,
+    conversations::create,
+    conversations::get,
+    conversations::update,
+    conversations::delete,
+    conversations::add_items,
+    conversations::list_items,
+    conversations::get_item,
+    conversations::delete_item,
+    responses::create,
+    responses::input_tokens,
+    responses::get,
+    responses::delete,
+    responses::cancel,
+    responses::input_items,
 ))]
 pub struct StoredDocument;
 

@@ -198,6 +198,7 @@ pub async fn add_part(
 #[schema(as = CompleteUpload)]
 pub struct CompleteRequest {
     /// In the order of the file.
+    #[schema(min_items = 1)]
     part_ids: Vec<String>,
     /// Of the whole file, in hexadecimal; what does not match is refused.
     md5: Option<String>,

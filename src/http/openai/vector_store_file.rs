@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::openai::chunking::ChunkingStrategy;
+use crate::http::openai::chunking::{ChunkingChoice, ChunkingStrategy};
 use crate::http::openai::page::Listed;
 use crate::store::{
     AttributeValue, Attributes, Document, DocumentError, DocumentErrorCode, DocumentStatus,
@@ -27,6 +27,7 @@ pub struct VectorStoreFile {
     /// Why it failed.
     #[schema(required)]
     last_error: Option<LastError>,
+    #[schema(value_type = ChunkingChoice)]
     chunking_strategy: ChunkingStrategy,
     #[schema(value_type = BTreeMap<String, AttributeValue>)]
     attributes: Attributes,

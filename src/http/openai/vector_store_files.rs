@@ -9,7 +9,7 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::{JsonBody, nullable};
 use crate::http::openai::attributes;
-use crate::http::openai::chunking::ChunkingStrategy;
+use crate::http::openai::chunking::{ChunkingChoice, ChunkingStrategy};
 use crate::http::openai::page::{self, Deleted, Page, PageQuery};
 use crate::http::openai::search::TextContent;
 use crate::http::openai::vector_store_file::VectorStoreFile;
@@ -25,6 +25,7 @@ pub struct AttachRequest {
     pub file_id: String,
     #[schema(schema_with = attributes::schema)]
     pub attributes: Option<Map<String, Value>>,
+    #[schema(value_type = Option<ChunkingChoice>)]
     pub chunking_strategy: Option<ChunkingStrategy>,
 }
 

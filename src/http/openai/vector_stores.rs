@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::{JsonBody, nullable};
-use crate::http::openai::chunking::ChunkingStrategy;
+use crate::http::openai::chunking::{ChunkingChoice, ChunkingStrategy};
 use crate::http::openai::expiry::VectorStoreExpiry;
 use crate::http::openai::metadata;
 use crate::http::openai::page::{self, Deleted, Listed, Page, PageQuery};
@@ -27,6 +27,7 @@ pub struct CreateRequest {
     #[schema(max_items = 500)]
     file_ids: Option<Vec<String>>,
     /// Of these files.
+    #[schema(value_type = Option<ChunkingChoice>)]
     chunking_strategy: Option<ChunkingStrategy>,
     /// When its documents go; never, by default.
     expires_after: Option<VectorStoreExpiry>,

@@ -2,19 +2,20 @@
 
 use serde_json::{Value, json};
 
+use super::event::{Event, ItemEvent, Lifecycle, NumberedEvent, Place};
 use super::input::Conversation;
 use super::item;
 use super::items::Items;
+use super::output::FileSearchResult;
 use super::request::Echo;
 use super::shape::{self, Head, Progress, Spent};
 use crate::http::error::ApiError;
 use crate::http::openai::chat::token_logprobs;
-use crate::http::openai::search::FoundPassage;
 use crate::http::sse::{ClientGone, Frame, Frames};
 use crate::rag::answer::{Answer, AnswerEvent};
 use crate::rag::generate::{ChatModel, EndReason};
 use crate::rag::reply::{Reply, ReplyEvent};
-use crate::rag::retrieve::{Passage, Retrieved};
+use crate::rag::retrieve::Retrieved;
 use crate::store::{Item, Store, StoredResponse, Written, new_id, unix_now};
 
 /// A response that is ready to be written.
@@ -104,15 +105,17 @@ pub struct Events {
 }
 
 impl Events {
-    pub async fn send(&mut self, kind: &'static str, mut fields: Value) -> Result<(), ClientGone> {
+    pub async fn send(&mut self, event: Event) -> Result<(), ClientGone> {
         let Some(frames) = &self.frames else {
             return Ok(());
         };
-        let mut event = json!({ "type": kind, "sequence_number": self.next_number });
-        if let (Some(event), Some(fields)) = (event.as_object_mut(), fields.as_object_mut()) {
-            event.append(fields);
-        }
+        let kind = event.kind();
+        let sequence_number = self.next_number;
         self.next_number += 1;
+        let event = json!(NumberedEvent {
+            sequence_number,
+            event,
+        });
         frames.send(Frame::Event(kind, event)).await
     }
 }
@@ -157,23 +160,18 @@ impl Run {
                     code: error.code(),
                     message: error.message(),
                 };
-                let failed = shape::response(&self.head, &self.echo, &progress, &[]);
-                events
-                    .send("response.failed", json!({ "response": failed }))
-                    .await?;
+                let response = shape::response(&self.head, &self.echo, &progress, &[]);
+                events.send(Event::Failed(Lifecycle { response })).await?;
             }
         }
         frames.send(Frame::Done).await
     }
 
     async fn write(&mut self, events: &mut Events) -> Result<Value, Stopped> {
-        let begun = shape::response(&self.head, &self.echo, &Progress::Running, &[]);
-        events
-            .send("response.created", json!({ "response": begun }))
-            .await?;
-        events
-            .send("response.in_progress", json!({ "response": begun }))
-            .await?;
+        let response = shape::response(&self.head, &self.echo, &Progress::Running, &[]);
+        let begun = Lifecycle { response };
+        events.send(Event::Created(begun.clone())).await?;
+        events.send(Event::InProgress(begun)).await?;
         let mut items = Items::default();
         let mut results = None;
         if let Some(retrieved) = self.retrieved.take() {
@@ -195,42 +193,38 @@ impl Run {
         self.remember(&response, results)
             .await
             .map_err(|error| Stopped::Failed(Box::new(error)))?;
-        let kind = match reason {
-            EndReason::Stop => "response.completed",
-            EndReason::Length => "response.incomplete",
+        let ended = Lifecycle {
+            response: response.clone(),
         };
-        events.send(kind, json!({ "response": response })).await?;
+        let ended = match reason {
+            EndReason::Stop => Event::Completed(ended),
+            EndReason::Length => Event::Incomplete(ended),
+        };
+        events.send(ended).await?;
         Ok(response)
     }
 
     async fn write_search(&self, results: &[Value], events: &mut Events) -> Result<Value, Stopped> {
         let id = new_id("fs_");
-        let place = json!({ "output_index": 0, "item_id": id });
-        let begun = shape::file_search_call(&id, "in_progress", &self.queries, None);
-        events
-            .send(
-                "response.output_item.added",
-                json!({ "output_index": 0, "item": begun }),
-            )
-            .await?;
-        events
-            .send("response.file_search_call.in_progress", place.clone())
-            .await?;
-        events
-            .send("response.file_search_call.searching", place.clone())
-            .await?;
+        let output_index = 0;
+        let place = Place {
+            output_index,
+            item_id: id.clone(),
+        };
+        let item = shape::file_search_call(&id, "in_progress", &self.queries, None);
+        let begun = ItemEvent { output_index, item };
+        events.send(Event::ItemAdded(begun)).await?;
+        events.send(Event::SearchInProgress(place.clone())).await?;
+        events.send(Event::Searching(place.clone())).await?;
         let results = self.with_results.then_some(results);
-        let done = shape::file_search_call(&id, "completed", &self.queries, results);
-        events
-            .send("response.file_search_call.completed", place)
-            .await?;
-        events
-            .send(
-                "response.output_item.done",
-                json!({ "output_index": 0, "item": done }),
-            )
-            .await?;
-        Ok(done)
+        let item = shape::file_search_call(&id, "completed", &self.queries, results);
+        events.send(Event::SearchCompleted(place)).await?;
+        let done = ItemEvent {
+            output_index,
+            item: item.clone(),
+        };
+        events.send(Event::ItemDone(done)).await?;
+        Ok(item)
     }
 
     async fn write_items(
@@ -298,10 +292,8 @@ impl Run {
 }
 
 fn results_json(retrieved: &Retrieved) -> Vec<Value> {
-    let result = |passage: &Passage| {
-        let mut result = json!(FoundPassage::from(passage));
-        result["text"] = json!(passage.chunk.text);
-        result
-    };
-    retrieved.passages.iter().map(result).collect()
+    let passages = retrieved.passages.iter();
+    passages
+        .map(|passage| json!(FileSearchResult::from(passage)))
+        .collect()
 }
