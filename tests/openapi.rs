@@ -21,24 +21,6 @@ const ROUTES: &[(&str, &str)] = &[
 /// Those of the pages, which are no part of the API.
 const PAGES: &[&str] = &["ui.rs", "openapi.rs"];
 
-/// Routes that the document does not have yet.
-const UNDOCUMENTED: &[&str] = &[
-    "DELETE /v1/conversations/{id}",
-    "DELETE /v1/conversations/{id}/items/{item}",
-    "DELETE /v1/responses/{id}",
-    "GET /v1/conversations/{id}",
-    "GET /v1/conversations/{id}/items",
-    "GET /v1/conversations/{id}/items/{item}",
-    "GET /v1/responses/{id}",
-    "GET /v1/responses/{id}/input_items",
-    "POST /v1/conversations",
-    "POST /v1/conversations/{id}",
-    "POST /v1/conversations/{id}/items",
-    "POST /v1/responses",
-    "POST /v1/responses/input_tokens",
-    "POST /v1/responses/{id}/cancel",
-];
-
 /// `METHOD /path` of every operation, with its description.
 fn operations(document: &Value) -> BTreeMap<String, &Value> {
     let paths = document["paths"].as_object().unwrap();
@@ -109,7 +91,10 @@ fn every_route_is_in_the_document_and_nothing_else() {
     }
     assert!(served.contains("POST /v1/chat/completions"), "{served:?}");
     let missing: Vec<&String> = served.difference(&documented).collect();
-    assert_eq!(missing, UNDOCUMENTED, "served, but not documented");
+    assert!(
+        missing.is_empty(),
+        "served, but not documented: {missing:?}"
+    );
     let unknown: Vec<&String> = documented.difference(&served).collect();
     assert!(
         unknown.is_empty(),

@@ -30,7 +30,7 @@ use crate::rag::reply::ReplyPlan;
     ),
     responses((
         status = 200,
-        content((shape::Reply = "application/json"), (String = "text/event-stream"))
+        content((shape::Reply = "application/json"), (shape::Event = "text/event-stream"))
     ))
 )]
 pub async fn create(
