@@ -30,6 +30,8 @@ MISSING_HERE = {503}
 # There is no rerank model, and nothing is pulled over the API.
 NEVER_SUCCEED = {"POST /v1/rerank", "POST /v2/rerank", "POST /api/pull"}
 QUESTION = [{"role": "user", "content": [{"type": "text", "text": "Who keeps the lighthouse?"}]}]
+# Requests that succeed, to operations for which the document has no example.
+EXAMPLES = {path: {"input": "Who keeps the lighthouse?"} for path in ("/v1/responses", "/v1/responses/input_tokens")}
 # Of right and of wrong requests, to each operation.
 NUM_EXAMPLES = 6
 
@@ -77,7 +79,8 @@ class Stored:
         names = self.names[operation.label]
         if turn == 1 and isinstance(case.body, dict) and case.media_type == "application/json":
             content = operation.definition.raw["requestBody"]["content"]["application/json"]
-            case.body = dict(content.get("example") or {name: names[name] for name in case.body if name in names})
+            plain = content.get("example") or EXAMPLES.get(operation.path)
+            case.body = dict(plain or {name: names[name] for name in case.body if name in names})
         for fields in (case.path_parameters, case.query, case.body):
             if isinstance(fields, dict):
                 fields.update({name: value for name, value in names.items() if name in fields})
@@ -104,8 +107,9 @@ class Stored:
             return {"id": upload.id, "part_ids": [part.id], "md5": None}
         if path.startswith("/v1/chat/completions/"):
             return {"id": client.chat.completions.create(model="scripted", messages=QUESTION, store=True).id}
-        if path.startswith("/v1/responses/"):
-            return {"id": client.responses.create(model="scripted", input="Who keeps the lighthouse?").id}
+        if path.startswith("/v1/responses/{id}"):
+            made = client.responses.create(model="scripted", input="Who keeps the lighthouse?", background=True)
+            return {"id": made.id}
         if path.startswith("/v1/conversations/"):
             conversation = client.conversations.create(items=[{"type": "message", "role": "user", "content": "Who?"}])
             (item,) = client.conversations.items.list(conversation.id).data
