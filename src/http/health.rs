@@ -84,6 +84,7 @@ pub struct Unhealthy {
     path = "/health",
     operation_id = "get_health",
     tag = "Server",
+    security(()),
     responses(
         (status = 200, description = "It works", body = Health),
         (status = 503, description = "A part of it has ended: restart it", body = Unhealthy)

@@ -45,6 +45,21 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
         (path = "/api", api = ollama::Document),
         (path = "/api", api = app_api::Document)
     ),
+    tags(
+        (name = "Responses", description = "Conversation, and answers from documents"),
+        (name = "Conversations", description = "What responses go on with"),
+        (name = "Chat", description = "Chat completions, and completions of plain text"),
+        (name = "Embeddings", description = "Texts as vectors, and the order of documents for a query"),
+        (name = "Tokens"),
+        (name = "Models"),
+        (name = "Files"),
+        (name = "Uploads", description = "Files that come in parts"),
+        (name = "Vector stores", description = "Collections of documents, and their search"),
+        (name = "Anthropic", description = "The Messages API"),
+        (name = "Ollama", description = "Ollama's API, but for what changes models"),
+        (name = "Browser app", description = "What the app in the browser needs besides"),
+        (name = "Server")
+    ),
     modifiers(&Key, &Errors)
 )]
 struct Document;
@@ -199,10 +214,11 @@ async fn to_index() -> HttpResponse {
 }
 
 async fn page(file: web::Path<String>) -> Result<HttpResponse, ApiError> {
-    // Without the badge of a validator that is elsewhere.
+    // Without the badge of a validator that is elsewhere, and without the bar that asks for another document.
     let config = Config::from("../openapi.json")
         .persist_authorization(true)
-        .validator_url("none");
+        .validator_url("none")
+        .use_base_layout();
     let found = utoipa_swagger_ui::serve(&file, Arc::new(config));
     match found.map_err(|error| ApiError::internal(error.to_string()))? {
         Some(found) => Ok(HttpResponse::Ok()

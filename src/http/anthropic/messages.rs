@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 
-use super::request::MessagesRequest;
+use super::request::{self, MessagesRequest};
 use super::shape::{self, TokenCount};
 use super::stream::MessageStream;
 use crate::engine::Usage;
@@ -21,7 +21,7 @@ use crate::rag::reply::ReplyPlan;
     operation_id = "create_message",
     tag = "Anthropic",
     request_body(
-        content = MessagesRequest,
+        content = request::Body,
         example = json!({
             "model": "qwen3-1.7b",
             "max_tokens": 200,
@@ -30,7 +30,7 @@ use crate::rag::reply::ReplyPlan;
     ),
     responses((
         status = 200,
-        content((shape::Reply = "application/json"), (String = "text/event-stream"))
+        content((shape::Reply = "application/json"), (shape::Event = "text/event-stream"))
     ))
 )]
 pub async fn create(

@@ -14,7 +14,7 @@ use utoipa::OpenApi;
 #[derive(OpenApi)]
 #[openapi(
     paths(messages::create, messages::count_tokens),
-    components(schemas(shape::Event, block::Source))
+    components(schemas(block::Source))
 )]
 pub struct Document;
 

@@ -16,7 +16,7 @@ use crate::rag::reply::ReplyRequest;
 use crate::rag::tools::ToolUse;
 
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = CreateMessage)]
+#[schema(as = MessageRequest)]
 pub struct MessagesRequest {
     pub model: String,
     /// The last one is not of role `assistant`.
@@ -48,6 +48,17 @@ pub struct MessagesRequest {
     mcp_servers: Option<Value>,
     #[schema(ignore)]
     container: Option<Value>,
+}
+
+/// The body of a request for a message.
+#[derive(ToSchema)]
+#[schema(as = CreateMessage)]
+#[expect(dead_code, reason = "it is the schema of what `create` reads")]
+pub struct Body {
+    #[serde(flatten)]
+    request: MessagesRequest,
+    #[schema(minimum = 1)]
+    max_tokens: i64,
 }
 
 /// A tool of the caller's own.

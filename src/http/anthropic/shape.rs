@@ -197,15 +197,14 @@ impl Event {
 /// What a block grows by.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AnthropicDelta)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 pub enum BlockDelta {
-    TextDelta {
-        text: String,
-    },
-    ThinkingDelta {
-        thinking: String,
-    },
-    InputJsonDelta {
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson {
         /// A part of JSON text.
         partial_json: String,
     },

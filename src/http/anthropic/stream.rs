@@ -49,7 +49,7 @@ impl MessageStream {
                             text: String::new(),
                         };
                         self.grow(Kind::Text, block).await?;
-                        self.delta(BlockDelta::TextDelta { text }).await?;
+                        self.delta(BlockDelta::Text { text }).await?;
                     }
                 }
                 Ok(ReplyEvent::Reasoning(thinking)) => {
@@ -59,7 +59,7 @@ impl MessageStream {
                             signature: "",
                         };
                         self.grow(Kind::Thinking, block).await?;
-                        self.delta(BlockDelta::ThinkingDelta { thinking }).await?;
+                        self.delta(BlockDelta::Thinking { thinking }).await?;
                     }
                 }
                 Ok(ReplyEvent::ToolCall { index, id, name }) => {
@@ -70,8 +70,7 @@ impl MessageStream {
                 }
                 Ok(ReplyEvent::ToolArguments { fragment, .. }) => {
                     let partial_json = fragment;
-                    self.delta(BlockDelta::InputJsonDelta { partial_json })
-                        .await?;
+                    self.delta(BlockDelta::InputJson { partial_json }).await?;
                 }
                 Ok(ReplyEvent::Finished { reason, usage, .. }) => {
                     self.close().await?;

@@ -51,7 +51,7 @@ pub struct ChatRequest {
     ),
     responses((
         status = 200,
-        content((ChatPart = "application/json"), (String = "application/x-ndjson"))
+        content((ChatPart = "application/json"), (ChatPart = "application/x-ndjson"))
     ))
 )]
 pub async fn create(

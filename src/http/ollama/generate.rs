@@ -62,7 +62,7 @@ pub struct GenerateRequest {
     ),
     responses((
         status = 200,
-        content((GeneratePart = "application/json"), (String = "application/x-ndjson"))
+        content((GeneratePart = "application/json"), (GeneratePart = "application/x-ndjson"))
     ))
 )]
 pub async fn create(

@@ -114,7 +114,7 @@ impl PullStatus {
     request_body = PullRequest,
     responses((
         status = 200,
-        content((PullStatus = "application/json"), (String = "application/x-ndjson"))
+        content((PullStatus = "application/json"), (PullStatus = "application/x-ndjson"))
     ))
 )]
 pub async fn create(

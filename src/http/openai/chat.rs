@@ -49,7 +49,7 @@ const MAX_TOP_LOGPROBS: u32 = 20;
     ),
     responses((
         status = 200,
-        content((Completion = "application/json"), (String = "text/event-stream"))
+        content((Completion = "application/json"), (chunk::Chunk = "text/event-stream"))
     ))
 )]
 pub async fn create(

@@ -21,7 +21,7 @@ const MAX_INPUTS: usize = 2048;
 pub struct EmbeddingsRequest {
     /// The model that embeds the documents when absent.
     model: Option<String>,
-    #[schema(schema_with = texts_schema)]
+    #[schema(schema_with = texts_schema, required)]
     input: Option<Value>,
     /// `float` when absent.
     #[schema(value_type = Option<EncodingFormat>)]

@@ -35,24 +35,21 @@ use chat::stored;
 
 /// What of it stands in the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(
-    paths(
-        models::list,
-        models::get,
-        chat::create,
-        stored::list,
-        stored::get,
-        stored::update,
-        stored::delete,
-        stored::messages,
-        completions::create,
-        embeddings::create,
-        rerank::create,
-        tokenize::tokenize,
-        tokenize::detokenize,
-    ),
-    components(schemas(chat::chunk::Chunk))
-)]
+#[openapi(paths(
+    models::list,
+    models::get,
+    chat::create,
+    stored::list,
+    stored::get,
+    stored::update,
+    stored::delete,
+    stored::messages,
+    completions::create,
+    embeddings::create,
+    rerank::create,
+    tokenize::tokenize,
+    tokenize::detokenize,
+))]
 pub struct Document;
 
 /// What is kept: files, vector stores, conversations and responses.

@@ -9,6 +9,7 @@ use super::shape::{CompletionUsage, Envelope, Logprobs, reply_finish_reason};
 use super::stored::Keeper;
 use super::{Spent, whole};
 use crate::http::error::ApiError;
+use crate::http::openai::responses::output::Annotation;
 use crate::http::sse::{ClientGone, Frame, Frames};
 use crate::rag::generate::ChatModel;
 use crate::rag::reply::{Replied, Reply, ReplyEvent};
@@ -57,7 +58,7 @@ pub struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<[CallDelta; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(value_type = Option<Vec<Annotation>>)]
     pub citations: Option<Vec<Value>>,
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::engine::{GeneratedToken, Usage};
+use crate::http::openai::responses::output::Annotation;
 use crate::rag::conversation::PastCall;
 use crate::rag::generate::{ChatModel, EndReason};
 use crate::rag::reply::Replied;
@@ -75,7 +76,7 @@ pub struct AssistantMessage {
     annotations: Option<[(); 0]>,
     /// Where the answer stands in the documents, only of `inglenook-quote`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(value_type = Option<Vec<Annotation>>)]
     citations: Option<Vec<Value>>,
 }
 

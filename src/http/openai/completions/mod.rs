@@ -44,7 +44,7 @@ const MAX_LOGPROBS: i64 = 5;
     ),
     responses((
         status = 200,
-        content((Completion = "application/json"), (String = "text/event-stream"))
+        content((Completion = "application/json"), (Completion = "text/event-stream"))
     ))
 )]
 pub async fn create(
