@@ -6,7 +6,9 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
 use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::http::{anthropic, ollama};
@@ -17,6 +19,31 @@ pub enum Dialect {
     OpenAi,
     Ollama,
     Anthropic,
+}
+
+/// The body of an error on Ollama's paths.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OllamaError {
+    /// What is wrong, and what to do about it.
+    error: String,
+}
+
+/// The body of an error on Anthropic's paths.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AnthropicError {
+    /// Always `error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: AnthropicErrorDetail,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct AnthropicErrorDetail {
+    /// Whose fault it is, such as `invalid_request_error` or `api_error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// What is wrong, and what to do about it.
+    message: String,
 }
 
 impl Dialect {
@@ -34,17 +61,26 @@ impl Dialect {
     pub fn body(self, error: &ApiError) -> Value {
         match self {
             Self::OpenAi => error.body(),
-            Self::Ollama => json!({ "error": error.message() }),
-            Self::Anthropic => {
-                let kind = anthropic_kind(self.status(error));
-                json!({ "type": "error", "error": { "type": kind, "message": error.message() } })
-            }
+            Self::Ollama => json!(OllamaError {
+                error: error.message().to_owned(),
+            }),
+            Self::Anthropic => json!(AnthropicError {
+                kind: "error",
+                error: AnthropicErrorDetail {
+                    kind: anthropic_kind(self.status(error)),
+                    message: error.message().to_owned(),
+                },
+            }),
         }
     }
 
-    /// Each has a status of its own for a server that is busy.
     fn status(self, error: &ApiError) -> StatusCode {
-        match (self, error.status_code()) {
+        self.as_known(error.status_code())
+    }
+
+    /// The status as its clients know it: each has one of its own for a server that is busy.
+    pub fn as_known(self, status: StatusCode) -> StatusCode {
+        match (self, status) {
             (Self::Ollama, StatusCode::TOO_MANY_REQUESTS) => StatusCode::SERVICE_UNAVAILABLE,
             (Self::Anthropic, StatusCode::TOO_MANY_REQUESTS) => overloaded(),
             (_, status) => status,

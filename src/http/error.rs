@@ -243,14 +243,18 @@ impl ApiError {
 
     /// The body, `{"error": {...}}` with all four keys.
     pub fn body(&self) -> Value {
-        json!(ErrorBody {
+        json!(self.error_body())
+    }
+
+    pub fn error_body(&self) -> ErrorBody {
+        ErrorBody {
             error: ErrorDetail {
                 message: self.message.clone(),
                 kind: self.kind,
                 param: self.param.clone(),
                 code: self.code,
-            }
-        })
+            },
+        }
     }
 }
 

@@ -57,6 +57,16 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
+/// Counts what was asked and what the models do
+///
+/// In the text format of Prometheus, version 0.0.4.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "get_metrics",
+    tag = "Server",
+    responses((status = 200, body = String, content_type = "text/plain"))
+)]
 pub async fn get(context: web::Data<Context>, counts: web::Data<RequestCounts>) -> HttpResponse {
     let mut page = Page::default();
     page.family("inglenook_info", "gauge", "What runs here.");

@@ -248,7 +248,7 @@ fn routes(routes: &mut Routes) {
         // Clients that append /v1 to a base URL which has it.
         .below("/v1/v1", vendors)
         .below("/v1", vendors)
-        .post("/v2/rerank", openai::rerank::create)
+        .post("/v2/rerank", openai::rerank::create_v2)
         .with(ui::routes)
         .with(openapi::routes)
         // Clients whose base URL lacks /v1.

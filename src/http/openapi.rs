@@ -3,17 +3,18 @@
 
 use std::sync::{Arc, LazyLock};
 
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, web};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{self, Content, PathItem, Ref, RefOr, ResponseBuilder, Server, response};
-use utoipa::{Modify, OpenApi};
+use utoipa::{Modify, OpenApi, ToSchema};
 use utoipa_swagger_ui::Config;
 
+use crate::http::dialect::{AnthropicError, Dialect, OllamaError};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::openai;
 use crate::http::routes::Routes;
+use crate::http::{anthropic, app_api, health, metrics, ollama, openai};
 
 /// Where `/docs` leads: its files are named relative to it.
 const INDEX: &str = "/docs/index.html";
@@ -30,8 +31,35 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
             them, under the API that OpenAI's clients speak. What is served of each field, refused or ignored, stands \
             in docs/api.md."
     ),
-    components(schemas(ErrorBody)),
-    nest((path = "/v1", api = openai::Document)),
+    paths(
+        health::get,
+        health::version,
+        metrics::get,
+        openai::rerank::create_v2
+    ),
+    components(schemas(ErrorBody, OllamaError, AnthropicError)),
+    nest(
+        (path = "/v1", api = openai::Document),
+        (path = "/v1", api = openai::StoredDocument),
+        (path = "/v1", api = anthropic::Document),
+        (path = "/api", api = ollama::Document),
+        (path = "/api", api = app_api::Document)
+    ),
+    tags(
+        (name = "Responses", description = "Conversation, and answers from documents"),
+        (name = "Conversations", description = "What responses go on with"),
+        (name = "Chat", description = "Chat completions, and completions of plain text"),
+        (name = "Embeddings", description = "Texts as vectors, and the order of documents for a query"),
+        (name = "Tokens"),
+        (name = "Models"),
+        (name = "Files"),
+        (name = "Uploads", description = "Files that come in parts"),
+        (name = "Vector stores", description = "Collections of documents, and their search"),
+        (name = "Anthropic", description = "The Messages API"),
+        (name = "Ollama", description = "Ollama's API, but for what changes models"),
+        (name = "Browser app", description = "What the app in the browser needs besides"),
+        (name = "Server")
+    ),
     modifiers(&Key, &Errors)
 )]
 struct Document;
@@ -53,35 +81,59 @@ impl Modify for Key {
 /// What any operation may answer instead.
 struct Errors;
 
-const ERRORS: &[(&str, &str)] = &[
-    ("400", "The request is wrong: the error names the parameter"),
-    ("401", "No key, or not the one of this server"),
-    ("403", "A page or a name that may not call"),
-    ("404", "There is no such thing, or no such model"),
-    ("413", "More than may be sent"),
-    ("429", "The queue is full: come again"),
-    ("500", "The server failed"),
-    ("503", "Something is missing on this server"),
-    ("504", "The answer took longer than the server allows"),
+const ERRORS: &[(StatusCode, &str)] = &[
+    (
+        StatusCode::BAD_REQUEST,
+        "The request is wrong: the error names the parameter",
+    ),
+    (
+        StatusCode::UNAUTHORIZED,
+        "No key, or not the one of this server",
+    ),
+    (StatusCode::FORBIDDEN, "A page or a name that may not call"),
+    (
+        StatusCode::NOT_FOUND,
+        "There is no such thing, or no such model",
+    ),
+    (StatusCode::PAYLOAD_TOO_LARGE, "More than may be sent"),
+    (StatusCode::INTERNAL_SERVER_ERROR, "The server failed"),
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Something is missing on this server, or busy",
+    ),
+    (
+        StatusCode::TOO_MANY_REQUESTS,
+        "The queue is full: come again",
+    ),
+    (
+        StatusCode::GATEWAY_TIMEOUT,
+        "The answer took longer than the server allows",
+    ),
 ];
 
 impl Modify for Errors {
     fn modify(&self, document: &mut openapi::OpenApi) {
-        for item in document.paths.paths.values_mut() {
+        for (path, item) in &mut document.paths.paths {
+            let dialect = Dialect::of(path);
             for operation in operations(item) {
+                let responses = &mut operation.responses.responses;
                 for (status, description) in ERRORS {
-                    let responses = &mut operation.responses.responses;
-                    responses
-                        .entry((*status).into())
-                        .or_insert_with(|| RefOr::T(error(description)));
+                    let status = dialect.as_known(*status);
+                    let response = || RefOr::T(error(dialect, description));
+                    let status = status.as_str().to_owned();
+                    responses.entry(status).or_insert_with(response);
                 }
             }
         }
     }
 }
 
-fn error(description: &str) -> response::Response {
-    let schema = Ref::from_schema_name("ErrorBody");
+fn error(dialect: Dialect, description: &str) -> response::Response {
+    let schema = Ref::from_schema_name(match dialect {
+        Dialect::OpenAi => ErrorBody::name(),
+        Dialect::Ollama => OllamaError::name(),
+        Dialect::Anthropic => AnthropicError::name(),
+    });
     ResponseBuilder::new()
         .description(description)
         .content("application/json", Content::new(Some(schema)))
@@ -132,7 +184,11 @@ async fn to_index() -> HttpResponse {
 }
 
 async fn page(file: web::Path<String>) -> Result<HttpResponse, ApiError> {
-    let config = Config::from("../openapi.json").persist_authorization(true);
+    // Without the badge of a validator that is elsewhere, and without the bar that asks for another document.
+    let config = Config::from("../openapi.json")
+        .persist_authorization(true)
+        .validator_url("none")
+        .use_base_layout();
     let found = utoipa_swagger_ui::serve(&file, Arc::new(config));
     match found.map_err(|error| ApiError::internal(error.to_string()))? {
         Some(found) => Ok(HttpResponse::Ok()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params, params_from_iter};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::{Result, StoreError};
 use super::files::file_row;
@@ -16,7 +17,7 @@ use super::{Store, jobs, unix_now};
 
 pub type Attributes = BTreeMap<String, AttributeValue>;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DocumentStatus {
     InProgress,
@@ -25,7 +26,7 @@ pub enum DocumentStatus {
     Failed,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DocumentErrorCode {
     ServerError,

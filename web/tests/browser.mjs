@@ -151,6 +151,18 @@ await checks.that("a removed document is gone from the list and from the server"
   equal(await row(run).count(), 0, "documents left after a reload");
 });
 
+await checks.that("the pages of the API show every operation", async () => {
+  const { paths } = await (await fetch(new URL("openapi.json", base))).json();
+  const numOperations = Object.values(paths).flatMap((item) => Object.keys(item)).length;
+  await page.goto(new URL("docs", base).href);
+  await page.locator(".opblock").first().waitFor();
+  equal(await page.locator(".opblock").count(), numOperations, "operations");
+  await screenshot(page, "7-docs");
+  await page.locator(".opblock-summary-control", { hasText: "/v1/chat/completions" }).first().click();
+  await page.locator(".opblock.is-open .opblock-description-wrapper, .opblock.is-open .responses-wrapper").first().waitFor();
+  await screenshot(page, "8-docs-operation");
+});
+
 await checks.that("nothing was asked of another host, and the console is clean", async () => {
   equal(seen.foreign, [], "requests to other hosts");
   equal(seen.errors.filter((text) => !(key !== null && /status of 401/.test(text))), [], "console errors");

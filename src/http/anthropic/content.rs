@@ -1,105 +1,10 @@
-//! The messages of a request: blocks of text, thoughts, calls and their results, each checked.
+//! The messages of a request, each checked: blocks of text, thoughts, calls and their results.
 
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::block::{Block, Content, Message, Source};
 use crate::http::error::ApiError;
 use crate::rag::conversation::{ChatMessage, PastCall};
-
-#[derive(Debug, Deserialize)]
-pub struct Message {
-    role: String,
-    content: Content,
-}
-
-/// Text, or blocks.
-#[derive(Debug)]
-pub enum Content {
-    Text(String),
-    Blocks(Vec<Block>),
-}
-
-/// By its first character: an untagged enum would copy all that is inside it, again at every level.
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Content;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("a string or an array of blocks")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, blocks: A) -> Result<Content, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(blocks)).map(Content::Blocks)
-            }
-        }
-        deserializer.deserialize_any(Read)
-    }
-}
-
-/// The fields of every kind of block that is read here.
-#[derive(Debug, Deserialize)]
-pub struct Block {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-    thinking: Option<String>,
-    id: Option<String>,
-    name: Option<String>,
-    input: Option<Value>,
-    tool_use_id: Option<String>,
-    is_error: Option<bool>,
-    content: Option<Content>,
-    source: Option<Source>,
-    title: Option<String>,
-    context: Option<String>,
-}
-
-/// What a document is made of; of a search result, where it was found.
-#[derive(Debug)]
-enum Source {
-    Place(String),
-    Document(Box<Document>),
-}
-
-#[derive(Debug, Deserialize)]
-struct Document {
-    #[serde(rename = "type")]
-    kind: String,
-    data: Option<String>,
-    content: Option<Content>,
-}
-
-/// As for [`Content`].
-impl<'de> Deserialize<'de> for Source {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Source;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("a string or an object with a type")
-            }
-
-            fn visit_str<E>(self, place: &str) -> Result<Source, E> {
-                Ok(Source::Place(place.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Source, A::Error> {
-                let document = Document::deserialize(MapAccessDeserializer::new(fields))?;
-                Ok(Source::Document(Box::new(document)))
-            }
-        }
-        deserializer.deserialize_any(Read)
-    }
-}
 
 /// The whole conversation, with the system's instructions first.
 pub fn checked(
@@ -209,25 +114,6 @@ fn blocks(content: Content, here: &str) -> impl Iterator<Item = (Block, String)>
     };
     let place = move |(at, block)| (block, format!("{here}.{at}"));
     blocks.into_iter().enumerate().map(place)
-}
-
-impl Block {
-    fn of_text(text: String) -> Self {
-        Self {
-            kind: "text".into(),
-            text: Some(text),
-            thinking: None,
-            id: None,
-            name: None,
-            input: None,
-            tool_use_id: None,
-            is_error: None,
-            content: None,
-            source: None,
-            title: None,
-            context: None,
-        }
-    }
 }
 
 fn block_text(block: Block, here: &str) -> Result<String, ApiError> {

@@ -1,20 +1,38 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`.
 
 use actix_web::{HttpResponse, web};
-use serde::de::IgnoredAny;
-use serde_json::{Value, json};
 
-use super::request::MessagesRequest;
+use super::request::{self, MessagesRequest};
+use super::shape::{self, TokenCount};
 use super::stream::MessageStream;
 use crate::engine::Usage;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::sse;
-use crate::rag::generate::EndReason;
-use crate::rag::reply::{Replied, ReplyPlan};
-use crate::store::new_id;
+use crate::rag::reply::ReplyPlan;
 
+/// Answers a conversation
+///
+/// Streamed, every event's data is an `AnthropicEvent`.
+#[utoipa::path(
+    post,
+    path = "/messages",
+    operation_id = "create_message",
+    tag = "Anthropic",
+    request_body(
+        content = request::Body,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "max_tokens": 200,
+            "messages": [{ "role": "user", "content": "Who keeps the lighthouse?" }]
+        })
+    ),
+    responses((
+        status = 200,
+        content((shape::Reply = "application/json"), (shape::Event = "text/event-stream"))
+    ))
+)]
 pub async fn create(
     context: web::Data<Context>,
     body: JsonBody<MessagesRequest>,
@@ -43,7 +61,7 @@ pub async fn create(
         ..Usage::default()
     };
     let reply = plan.start_one()?;
-    let empty = message(&model, Vec::new(), usage);
+    let empty = shape::Reply::empty(&model, &usage);
     if is_streamed {
         return Ok(sse::respond(
             context.options.sse_keep_alive,
@@ -51,15 +69,25 @@ pub async fn create(
         ));
     }
     let replied = reply.collect().await?;
-    let arguments = replied.calls.iter().map(|call| call.arguments.as_str());
-    let reason = stop_reason(replied.reason, arguments, replied.stopped_by.as_deref());
-    let (usage, stopped_by) = (replied.usage, replied.stopped_by.clone());
-    let mut message = message(&model, blocks(replied, shows_thoughts), usage);
-    message["stop_reason"] = json!(reason);
-    message["stop_sequence"] = json!(stopped_by.filter(|_| reason == STOP_SEQUENCE));
-    Ok(HttpResponse::Ok().json(message))
+    Ok(HttpResponse::Ok().json(empty.finished(replied, shows_thoughts)))
 }
 
+/// Counts the tokens of a conversation
+#[utoipa::path(
+    post,
+    path = "/messages/count_tokens",
+    operation_id = "count_message_tokens",
+    tag = "Anthropic",
+    request_body(
+        content = MessagesRequest,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "max_tokens": 200,
+            "messages": [{ "role": "user", "content": "Who keeps the lighthouse?" }]
+        })
+    ),
+    responses((status = 200, body = TokenCount))
+)]
 pub async fn count_tokens(
     context: web::Data<Context>,
     body: JsonBody<MessagesRequest>,
@@ -68,62 +96,6 @@ pub async fn count_tokens(
     let request = body.0.checked(&context)?;
     let chat = context.chat_model(Some(&model)).await?;
     let plan = ReplyPlan::new(&chat, request).await?;
-    Ok(HttpResponse::Ok().json(json!({ "input_tokens": plan.prompt().len() })))
-}
-
-fn message(model: &str, content: Vec<Value>, usage: Usage) -> Value {
-    json!({
-        "id": new_id("msg_"),
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": content,
-        "stop_reason": null,
-        "stop_sequence": null,
-        "usage": usage_json(&usage),
-    })
-}
-
-fn blocks(replied: Replied, shows_thoughts: bool) -> Vec<Value> {
-    let mut blocks = Vec::new();
-    if shows_thoughts && !replied.reasoning.is_empty() {
-        blocks.push(json!({ "type": "thinking", "thinking": replied.reasoning, "signature": "" }));
-    }
-    if !replied.text.is_empty() {
-        blocks.push(json!({ "type": "text", "text": replied.text }));
-    }
-    // The input is an object: a call that was cut off is none.
-    let calls = replied.calls.into_iter().filter_map(|call| {
-        let input: Value = serde_json::from_str(&call.arguments).ok()?;
-        Some(json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input }))
-    });
-    blocks.extend(calls);
-    blocks
-}
-
-pub const STOP_SEQUENCE: &str = "stop_sequence";
-
-/// Why an answer with calls of these arguments ended. One that ended within a call has no such call to make.
-pub fn stop_reason<'a>(
-    reason: Option<EndReason>,
-    mut arguments: impl Iterator<Item = &'a str>,
-    stopped_by: Option<&str>,
-) -> &'static str {
-    let is_whole = |arguments| serde_json::from_str::<IgnoredAny>(arguments).is_ok();
-    match reason {
-        Some(EndReason::Length) => "max_tokens",
-        _ if stopped_by.is_some() => STOP_SEQUENCE,
-        _ if arguments.any(is_whole) => "tool_use",
-        Some(EndReason::Stop) | None => "end_turn",
-    }
-}
-
-/// What was found in the cache is not counted as input again.
-pub fn usage_json(usage: &Usage) -> Value {
-    json!({
-        "input_tokens": usage.num_prompt_tokens - usage.num_cached_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": usage.num_cached_tokens,
-        "output_tokens": usage.num_completion_tokens,
-    })
+    let input_tokens = plan.prompt().len();
+    Ok(HttpResponse::Ok().json(TokenCount { input_tokens }))
 }

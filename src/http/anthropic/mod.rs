@@ -1,11 +1,23 @@
 //! Anthropic's Messages API over the same models.
 
+mod block;
 mod content;
 mod messages;
 mod request;
+mod shape;
 mod stream;
 
+use utoipa::OpenApi;
+
 use crate::http::routes::Routes;
+
+/// What of it stands in the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(
+    paths(messages::create, messages::count_tokens),
+    components(schemas(block::Source))
+)]
+pub struct Document;
 
 pub fn routes(routes: &mut Routes) {
     routes

@@ -2,11 +2,13 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
-use super::content::{self, Content, Message};
+use super::block::{Content, Message};
+use super::content;
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::openai::format;
+use crate::http::openai::format::{self, JsonSchemaValue};
 use crate::http::openai::parameters::{OneOrMany, SamplingFields, refuse};
 use crate::http::openai::tools;
 use crate::rag::constrain::Shape;
@@ -16,59 +18,146 @@ use crate::rag::tools::ToolUse;
 /// The smallest budget for thoughts that Anthropic takes.
 const MIN_THINKING_TOKENS: i64 = 1024;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = MessageRequest)]
 pub struct MessagesRequest {
     pub model: String,
+    /// The last one is not of role `assistant`.
+    #[schema(min_items = 1)]
     messages: Vec<Message>,
+    /// Instructions.
     system: Option<Content>,
+    /// Needed, but to count tokens.
+    #[schema(minimum = 1)]
     pub max_tokens: Option<i64>,
+    /// Whether the answer comes in parts, as events.
     pub stream: Option<bool>,
     stop_sequences: Option<Vec<String>>,
+    #[schema(minimum = 0, maximum = 1)]
     temperature: Option<f32>,
+    /// Below 1 it stands for no limit.
     top_k: Option<i64>,
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f32>,
+    #[schema(value_type = Option<Vec<OwnTool>>, max_items = 128)]
     tools: Option<Vec<Value>>,
     tool_choice: Option<Choice>,
     thinking: Option<Thinking>,
     metadata: Option<Metadata>,
     output_config: Option<OutputConfig>,
+    /// An older place of `output_config.format`.
     output_format: Option<OutputFormat>,
+    #[schema(ignore)]
     mcp_servers: Option<Value>,
+    #[schema(ignore)]
     container: Option<Value>,
 }
 
-#[derive(Debug, Deserialize)]
+/// The body of a request for a message.
+#[derive(ToSchema)]
+#[schema(as = CreateMessage)]
+#[expect(dead_code, reason = "it is the schema of what `create` reads")]
+pub struct Body {
+    #[serde(flatten)]
+    request: MessagesRequest,
+    #[schema(minimum = 1)]
+    max_tokens: i64,
+}
+
+/// A tool of the caller's own.
+#[derive(ToSchema)]
+#[schema(as = AnthropicTool)]
+#[expect(dead_code, reason = "it is the schema of what `tool_use` reads")]
+struct OwnTool {
+    #[schema(min_length = 1, max_length = 64, pattern = "^[a-zA-Z0-9_.-]+$")]
+    name: String,
+    description: Option<String>,
+    /// A JSON schema of the arguments.
+    #[schema(value_type = Object)]
+    input_schema: Value,
+    /// Whether arguments are held to the schema.
+    strict: Option<bool>,
+    #[schema(rename = "type")]
+    kind: Option<OwnToolType>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = AnthropicToolType, rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of what `tool_use` reads")]
+enum OwnToolType {
+    Custom,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicToolChoice)]
 struct Choice {
     #[serde(rename = "type")]
+    #[schema(value_type = ChoiceType)]
     kind: String,
+    /// Needed for `tool`.
     name: Option<String>,
     disable_parallel_tool_use: Option<bool>,
 }
 
+#[derive(ToSchema)]
+#[schema(as = AnthropicToolChoiceType, rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of what `tool_use` reads")]
+enum ChoiceType {
+    Auto,
+    Any,
+    Tool,
+    None,
+}
+
 /// How many tokens the thoughts take, up to `max_tokens`, is the model's own to say: `budget_tokens` is checked, and
 /// nothing cuts thoughts that go beyond it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicThinking)]
 struct Thinking {
     #[serde(rename = "type")]
+    #[schema(value_type = ThinkingType)]
     kind: String,
     budget_tokens: Option<i64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(ToSchema)]
+#[schema(as = AnthropicThinkingType, rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of what `thinks` reads")]
+enum ThinkingType {
+    Enabled,
+    Adaptive,
+    Disabled,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicMetadata)]
 struct Metadata {
+    /// Who asks, for the sake of fairness.
     user_id: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicOutputConfig)]
 struct OutputConfig {
     format: Option<OutputFormat>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What shape the answer is to have.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicOutputFormat)]
 struct OutputFormat {
     #[serde(rename = "type")]
+    #[schema(value_type = OutputFormatType)]
     kind: String,
+    #[schema(value_type = JsonSchemaValue)]
     schema: Option<Value>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = AnthropicOutputFormatType, rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is the schema of what `shape` reads")]
+enum OutputFormatType {
+    JsonSchema,
 }
 
 impl MessagesRequest {

@@ -1,9 +1,9 @@
 //! A message as a stream of named events: it starts, its blocks start, grow and stop one after the other, and it ends with
 //! the reason and what it took.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::messages::{STOP_SEQUENCE, stop_reason, usage_json};
+use super::shape::{self, BlockDelta, Event, ReplyBlock, Stop};
 use crate::http::dialect::Dialect;
 use crate::http::error::ApiError;
 use crate::http::sse::{ClientGone, Frame, Frames};
@@ -40,49 +40,49 @@ impl MessageStream {
     }
 
     /// `empty` is the message before anything is said.
-    pub async fn run(mut self, mut reply: Reply, empty: Value) -> Result<(), ClientGone> {
-        self.send("message_start", json!({ "message": empty }))
-            .await?;
+    pub async fn run(mut self, mut reply: Reply, empty: shape::Reply) -> Result<(), ClientGone> {
+        self.send(Event::MessageStart { message: empty }).await?;
         while let Some(event) = reply.next().await {
             match event {
                 Ok(ReplyEvent::Text { text, .. }) => {
                     if !text.is_empty() {
-                        self.grow(Kind::Text, json!({ "type": "text", "text": "" }))
-                            .await?;
-                        self.delta(json!({ "type": "text_delta", "text": text }))
-                            .await?;
+                        let block = ReplyBlock::Text {
+                            text: String::new(),
+                        };
+                        self.grow(Kind::Text, block).await?;
+                        self.delta(BlockDelta::Text { text }).await?;
                     }
                 }
-                Ok(ReplyEvent::Reasoning(thought)) => {
+                Ok(ReplyEvent::Reasoning(thinking)) => {
                     if self.shows_thoughts {
-                        let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
+                        let block = ReplyBlock::Thinking {
+                            thinking: String::new(),
+                            signature: "",
+                        };
                         self.grow(Kind::Thinking, block).await?;
-                        self.delta(json!({ "type": "thinking_delta", "thinking": thought }))
-                            .await?;
+                        self.delta(BlockDelta::Thinking { thinking }).await?;
                     }
                 }
                 Ok(ReplyEvent::ToolCall { index, id, name }) => {
                     self.calls.push(String::new());
-                    let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
+                    let input = json!({});
+                    let block = ReplyBlock::ToolUse { id, name, input };
                     self.grow(Kind::ToolUse(index), block).await?;
                 }
                 Ok(ReplyEvent::ToolArguments { fragment, .. }) => {
                     if let Some(arguments) = self.calls.last_mut() {
                         arguments.push_str(&fragment);
                     }
-                    self.delta(json!({ "type": "input_json_delta", "partial_json": fragment }))
-                        .await?;
+                    let partial_json = fragment;
+                    self.delta(BlockDelta::InputJson { partial_json }).await?;
                 }
                 Ok(ReplyEvent::Finished { reason, usage, .. }) => {
                     self.close().await?;
-                    let stopped_by = reply.stopped_by();
                     let arguments = self.calls.iter().map(String::as_str);
-                    let reason = stop_reason(Some(reason), arguments, stopped_by);
-                    let sequence = stopped_by.filter(|_| reason == STOP_SEQUENCE);
-                    let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
-                    let end = json!({ "delta": delta, "usage": usage_json(&usage) });
-                    self.send("message_delta", end).await?;
-                    return self.send("message_stop", json!({})).await;
+                    let delta = Stop::new(Some(reason), arguments, reply.stopped_by());
+                    let usage = (&usage).into();
+                    self.send(Event::MessageDelta { delta, usage }).await?;
+                    return self.send(Event::MessageStop {}).await;
                 }
                 Err(error) => {
                     let error = Dialect::Anthropic.body(&ApiError::from(error));
@@ -94,35 +94,37 @@ impl MessageStream {
     }
 
     /// Starts `block` unless one of its kind is open.
-    async fn grow(&mut self, kind: Kind, block: Value) -> Result<(), ClientGone> {
+    async fn grow(&mut self, kind: Kind, block: ReplyBlock) -> Result<(), ClientGone> {
         if self.open == Some(kind) {
             return Ok(());
         }
         self.close().await?;
         self.open = Some(kind);
         self.num_blocks += 1;
-        let start = json!({ "index": self.num_blocks - 1, "content_block": block });
-        self.send("content_block_start", start).await
+        self.send(Event::ContentBlockStart {
+            index: self.num_blocks - 1,
+            content_block: block,
+        })
+        .await
     }
 
-    async fn delta(&self, delta: Value) -> Result<(), ClientGone> {
-        let delta = json!({ "index": self.num_blocks.saturating_sub(1), "delta": delta });
-        self.send("content_block_delta", delta).await
+    async fn delta(&self, delta: BlockDelta) -> Result<(), ClientGone> {
+        let index = self.num_blocks.saturating_sub(1);
+        self.send(Event::ContentBlockDelta { index, delta }).await
     }
 
     async fn close(&mut self) -> Result<(), ClientGone> {
         match self.open.take() {
             None => Ok(()),
             Some(_) => {
-                let stop = json!({ "index": self.num_blocks - 1 });
-                self.send("content_block_stop", stop).await
+                let index = self.num_blocks - 1;
+                self.send(Event::ContentBlockStop { index }).await
             }
         }
     }
 
-    /// Every event's data repeats its name.
-    async fn send(&self, name: &'static str, mut data: Value) -> Result<(), ClientGone> {
-        data["type"] = json!(name);
-        self.frames.send(Frame::Event(name, data)).await
+    async fn send(&self, event: Event) -> Result<(), ClientGone> {
+        let frame = Frame::Event(event.name(), json!(event));
+        self.frames.send(frame).await
     }
 }

@@ -5,7 +5,14 @@ mod loaded_models;
 mod passage;
 mod status;
 
+use utoipa::OpenApi;
+
 use crate::http::routes::Routes;
+
+/// What of it stands in the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(paths(status::get, loaded_models::list, loaded_models::unload, passage::get))]
+pub struct Document;
 
 pub fn routes(routes: &mut Routes) {
     routes

@@ -3,28 +3,57 @@
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::messages::{self, Message};
-use super::options::{self, Options, Think};
+use super::options::{self, FormatOrSchema, KeepAlive, Options, Think};
+use super::shape::ChatPart;
 use super::stream::{Answer, Clock, Form};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
-use crate::http::openai::tools;
+use crate::http::openai::tools::{self, OfferedFunction};
 use crate::rag::reply::{ReplyPlan, ReplyRequest};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaChat)]
 pub struct ChatRequest {
     model: String,
+    /// Without any, the model is only loaded.
     messages: Option<Vec<Message>>,
+    #[schema(value_type = Option<Vec<OfferedFunction>>, max_items = 128)]
     tools: Option<Vec<Value>>,
+    #[schema(value_type = Option<FormatOrSchema>)]
     format: Option<Value>,
     options: Option<Options>,
+    /// True when absent.
     stream: Option<bool>,
     think: Option<Think>,
+    #[schema(value_type = Option<KeepAlive>)]
     keep_alive: Option<Value>,
 }
 
+/// Answers a conversation
+///
+/// Streamed unless asked otherwise: every line is one object.
+#[utoipa::path(
+    post,
+    path = "/chat",
+    operation_id = "ollama_chat",
+    tag = "Ollama",
+    request_body(
+        content = ChatRequest,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "messages": [{ "role": "user", "content": "Who keeps the lighthouse?" }],
+            "stream": false
+        })
+    ),
+    responses((
+        status = 200,
+        content((ChatPart = "application/json"), (ChatPart = "application/x-ndjson"))
+    ))
+)]
 pub async fn create(
     context: web::Data<Context>,
     body: JsonBody<ChatRequest>,

@@ -1,8 +1,9 @@
 //! `POST /api/embed`, and `/api/embeddings` as older clients ask for one vector.
 
 use actix_web::{HttpResponse, web};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::stream::Clock;
 use crate::embedding::{Embedder, Embeddings, InputKind, Priority};
@@ -10,23 +11,64 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::openai::embeddings::{shortened, texts, wanted_dimensions};
+use crate::http::openai::parameters::OneOrMany;
 use crate::rag::models::Leased;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaEmbed)]
 pub struct EmbedRequest {
     model: String,
+    /// Without any, the model is only loaded.
+    #[schema(value_type = Option<OneOrMany>)]
     input: Option<Value>,
     /// Whether a text that is too long is cut. Nothing is cut for a request that does not say so.
     truncate: Option<bool>,
+    /// The numbers of a vector, for a model that was trained to be cut shorter.
+    #[schema(minimum = 1)]
     dimensions: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaEmbedOne)]
 pub struct EmbeddingsRequest {
     model: String,
+    /// Without one, the model is only loaded.
     prompt: Option<String>,
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OllamaEmbeddings)]
+pub struct Embedded {
+    /// As the request names it.
+    model: String,
+    /// One a text.
+    embeddings: Vec<Vec<f32>>,
+    /// In nanoseconds.
+    total_duration: u64,
+    /// In nanoseconds.
+    load_duration: u64,
+    /// Tokens that were read.
+    prompt_eval_count: usize,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OllamaEmbedding)]
+pub struct EmbeddedOne {
+    embedding: Vec<f32>,
+}
+
+/// Turns texts into vectors
+#[utoipa::path(
+    post,
+    path = "/embed",
+    operation_id = "ollama_embed",
+    tag = "Ollama",
+    request_body(
+        content = EmbedRequest,
+        example = json!({ "model": "bge-small-en-v1.5", "input": ["The keeper", "Smoked eel"] })
+    ),
+    responses((status = 200, body = Embedded))
+)]
 pub async fn create(
     context: web::Data<Context>,
     body: JsonBody<EmbedRequest>,
@@ -47,15 +89,27 @@ pub async fn create(
     let vectors = embeddings.vectors.into_iter();
     let vectors: Vec<_> = vectors.map(|it| shortened(it, dimensions)).collect();
     let num_tokens: usize = embeddings.num_tokens.iter().sum();
-    Ok(HttpResponse::Ok().json(json!({
-        "model": request.model,
-        "embeddings": vectors,
-        "total_duration": clock.total_nanos(),
-        "load_duration": clock.load_nanos(),
-        "prompt_eval_count": num_tokens,
-    })))
+    Ok(HttpResponse::Ok().json(Embedded {
+        model: request.model,
+        embeddings: vectors,
+        total_duration: clock.total_nanos(),
+        load_duration: clock.load_nanos(),
+        prompt_eval_count: num_tokens,
+    }))
 }
 
+/// Turns one text into a vector, for older clients
+#[utoipa::path(
+    post,
+    path = "/embeddings",
+    operation_id = "ollama_embeddings",
+    tag = "Ollama",
+    request_body(
+        content = EmbeddingsRequest,
+        example = json!({ "model": "bge-small-en-v1.5", "prompt": "The keeper" })
+    ),
+    responses((status = 200, body = EmbeddedOne))
+)]
 pub async fn create_one(
     context: web::Data<Context>,
     body: JsonBody<EmbeddingsRequest>,
@@ -65,7 +119,7 @@ pub async fn create_one(
     let texts = request.prompt.filter(|prompt| !prompt.is_empty());
     let embeddings = embed(&embedder, texts.into_iter().collect(), false).await?;
     let vector = embeddings.vectors.into_iter().next().unwrap_or_default();
-    Ok(HttpResponse::Ok().json(json!({ "embedding": vector })))
+    Ok(HttpResponse::Ok().json(EmbeddedOne { embedding: vector }))
 }
 
 async fn embedder(context: &Context, name: &str) -> Result<Leased<Embedder>, ApiError> {

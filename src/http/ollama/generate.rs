@@ -3,9 +3,11 @@
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::messages::refuse_images;
-use super::options::{self, Options, Think};
+use super::options::{self, FormatOrSchema, KeepAlive, Options, Think};
+use super::shape::GeneratePart;
 use super::stream::{Answer, Clock, Form, without_prompt};
 use crate::http::Context;
 use crate::http::error::ApiError;
@@ -15,23 +17,54 @@ use crate::rag::conversation::ChatMessage;
 use crate::rag::reply::{ReplyPlan, ReplyRequest};
 use crate::rag::tools::ToolUse;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaGenerate)]
 pub struct GenerateRequest {
     model: String,
+    /// Without one, the model is only loaded.
     prompt: Option<String>,
     system: Option<String>,
+    /// Whether the prompt is gone on with as it stands, without the chat template.
     raw: Option<bool>,
+    #[schema(ignore)]
     suffix: Option<Value>,
+    #[schema(ignore)]
     template: Option<Value>,
+    #[schema(ignore)]
     context: Option<Value>,
+    #[schema(ignore)]
     images: Option<Vec<Value>>,
+    #[schema(value_type = Option<FormatOrSchema>)]
     format: Option<Value>,
     options: Option<Options>,
+    /// True when absent.
     stream: Option<bool>,
     think: Option<Think>,
+    #[schema(value_type = Option<KeepAlive>)]
     keep_alive: Option<Value>,
 }
 
+/// Answers one prompt
+///
+/// Streamed unless asked otherwise: every line is one object.
+#[utoipa::path(
+    post,
+    path = "/generate",
+    operation_id = "ollama_generate",
+    tag = "Ollama",
+    request_body(
+        content = GenerateRequest,
+        example = json!({
+            "model": "qwen3-1.7b",
+            "prompt": "Who keeps the lighthouse?",
+            "stream": false
+        })
+    ),
+    responses((
+        status = 200,
+        content((GeneratePart = "application/json"), (GeneratePart = "application/x-ndjson"))
+    ))
+)]
 pub async fn create(
     context: web::Data<Context>,
     body: JsonBody<GenerateRequest>,

@@ -5,32 +5,56 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::http::openai::chat::Content;
 use crate::rag::conversation::{ChatMessage, PastCall};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaMessage)]
 pub struct Message {
+    #[schema(value_type = Role)]
     role: String,
     content: Option<Content>,
+    /// What an assistant thought.
     thinking: Option<String>,
+    #[schema(ignore)]
     images: Option<Vec<Value>>,
+    /// Calls that an assistant made.
     tool_calls: Option<Vec<ToolCall>>,
+    /// Of role `tool`: the function whose result it is.
     tool_name: Option<String>,
+    /// Another name of `tool_name`.
     name: Option<String>,
+    /// Of role `tool`: the call that it is the result of, where calls have ids.
     tool_call_id: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Who speaks.
+#[derive(ToSchema)]
+#[schema(as = OllamaRole, rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of what `checked` reads")]
+enum Role {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+/// A call of an earlier turn.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaToolCall)]
 struct ToolCall {
     id: Option<String>,
     function: CalledFunction,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaCalledFunction)]
 struct CalledFunction {
     name: String,
+    /// An object; some clients send JSON text.
     arguments: Option<Value>,
 }
 

@@ -8,10 +8,12 @@ mod messages;
 mod models;
 mod options;
 mod pull;
+mod shape;
 mod stream;
 
 use actix_web::{HttpResponse, Responder};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
 
 use crate::http::Context;
 use crate::http::error::ApiError;
@@ -19,6 +21,21 @@ use crate::http::routes::Routes;
 use crate::rag::generate::ChatModel;
 
 pub use pull::{PullError, PullModel, PullStep};
+
+/// What of it stands in the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(paths(
+    version,
+    models::tags,
+    models::running,
+    models::show,
+    chat::create,
+    generate::create,
+    embed::create,
+    embed::create_one,
+    pull::create,
+))]
+pub struct Document;
 
 /// The release whose wire format this is: clients decide by it what they may ask for.
 const VERSION: &str = "0.12.6";
@@ -62,8 +79,27 @@ pub fn owns(path: &str) -> bool {
     first.is_some_and(|first| PATHS.contains(&first))
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+struct OllamaVersion {
+    /// The release of Ollama whose wire format this is.
+    version: &'static str,
+    /// This program's own.
+    inglenook: &'static str,
+}
+
+/// Tells which release of Ollama is spoken
+#[utoipa::path(
+    get,
+    path = "/version",
+    operation_id = "ollama_version",
+    tag = "Ollama",
+    responses((status = 200, body = OllamaVersion))
+)]
 async fn version() -> impl Responder {
-    HttpResponse::Ok().json(json!({ "version": VERSION, "inglenook": env!("CARGO_PKG_VERSION") }))
+    HttpResponse::Ok().json(OllamaVersion {
+        version: VERSION,
+        inglenook: env!("CARGO_PKG_VERSION"),
+    })
 }
 
 /// The name as it is known here: Ollama's clients put `:latest` behind names without a tag.

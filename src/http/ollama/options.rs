@@ -1,9 +1,11 @@
 //! How an answer is to be generated, as Ollama's clients say it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::http::openai::format;
@@ -18,18 +20,57 @@ const TOP_K: i64 = 40;
 
 /// `options`. Those that say how Ollama is to load the model, such as `num_gpu`, have no meaning here. Neither has
 /// `num_ctx`: the context is the loaded model's, and a prompt that does not fit is an error, not cut.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = OllamaOptions)]
 pub struct Options {
+    /// Most tokens to generate; below 1 there is no limit but the context.
     num_predict: Option<i64>,
+    /// 0.8 when absent.
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f32>,
+    /// 40 when absent; below 1 there is no limit.
     top_k: Option<i64>,
+    /// 0.9 when absent.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f32>,
+    #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f32>,
+    #[schema(exclusive_minimum = 0)]
     repeat_penalty: Option<f32>,
+    #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f32>,
+    #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f32>,
+    /// The same seed gives the same answer.
     seed: Option<i64>,
     stop: Option<OneOrMany>,
+}
+
+/// What shape the answer is to have: `json`, or a JSON schema.
+#[derive(ToSchema)]
+#[schema(as = OllamaFormat)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is the schema of what `shape` reads")]
+pub enum FormatOrSchema {
+    Json(FormatName),
+    Schema(HashMap<String, Value>),
+}
+
+#[derive(ToSchema)]
+#[schema(as = OllamaFormatName, rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of what `shape` reads")]
+pub enum FormatName {
+    Json,
+}
+
+/// 0 unloads the model of a request without a prompt. How long it stays otherwise is the owner's to say.
+#[derive(ToSchema)]
+#[schema(as = OllamaKeepAlive)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is the schema of what `unloads` reads")]
+pub enum KeepAlive {
+    Seconds(f64),
+    Duration(String),
 }
 
 impl Options {
@@ -66,7 +107,8 @@ pub fn shape(wanted: Option<Value>) -> Result<Option<Shape>, ApiError> {
 }
 
 /// `think`: yes or no, or how much.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaThink)]
 #[serde(untagged)]
 pub enum Think {
     Whether(bool),

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
 use crate::http::Context;
 use crate::http::dialect::Dialect;
@@ -63,14 +64,59 @@ impl From<PullError> for ApiError {
 /// Lines on their way to the client. A slow one misses steps, and never holds up the download.
 const MAX_LINES: usize = 64;
 
-#[derive(Debug, Deserialize)]
+/// One of both names is needed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaPull)]
 pub struct PullRequest {
     model: Option<String>,
     /// As older clients say it.
     name: Option<String>,
+    /// True when absent.
     stream: Option<bool>,
 }
 
+/// How far a download is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OllamaPullStatus)]
+pub struct PullStatus {
+    /// `success` at the end.
+    status: String,
+    /// The file that is downloaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    /// Bytes that are here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed: Option<u64>,
+    /// Bytes of the whole file, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+}
+
+impl PullStatus {
+    fn said(status: impl Into<String>) -> Self {
+        Self {
+            status: status.into(),
+            digest: None,
+            completed: None,
+            total: None,
+        }
+    }
+}
+
+/// Downloads a model of the catalog
+///
+/// Only where the owner set `api_pull`. Streamed unless asked otherwise: every line is one object.
+#[utoipa::path(
+    post,
+    path = "/pull",
+    operation_id = "ollama_pull",
+    tag = "Ollama",
+    request_body = PullRequest,
+    responses((
+        status = 200,
+        content((PullStatus = "application/json"), (PullStatus = "application/x-ndjson"))
+    ))
+)]
 pub async fn create(
     context: web::Data<Context>,
     body: JsonBody<PullRequest>,
@@ -92,16 +138,20 @@ pub async fn create(
     if stream.unwrap_or(true) {
         return Ok(sse::respond_lines(move |frames| async move {
             while let Some(line) = lines.recv().await {
-                let line = line.unwrap_or_else(|error| Dialect::Ollama.body(&error.into()));
+                let line = match line {
+                    Ok(status) => json!(status),
+                    Err(error) => Dialect::Ollama.body(&error.into()),
+                };
                 frames.send(Frame::Line(line)).await?;
             }
             Ok(())
         }));
     }
-    let mut last = Value::Null;
+    let mut last = None;
     while let Some(line) = lines.recv().await {
-        last = line?;
+        last = Some(line?);
     }
+    let last = last.ok_or_else(ApiError::ended_early)?;
     Ok(HttpResponse::Ok().json(last))
 }
 
@@ -109,16 +159,16 @@ pub async fn create(
 fn start(
     pull: PullModel,
     name: String,
-) -> Result<mpsc::Receiver<Result<Value, PullError>>, ApiError> {
+) -> Result<mpsc::Receiver<Result<PullStatus, PullError>>, ApiError> {
     let (sender, lines) = mpsc::channel(MAX_LINES);
     let work = move || {
         let mut sizes: HashMap<String, u64> = HashMap::new();
-        let _ = sender.try_send(Ok(json!({ "status": "pulling manifest" })));
+        let _ = sender.try_send(Ok(PullStatus::said("pulling manifest")));
         let pulled = pull(&name, &mut |step| {
             let _ = sender.try_send(Ok(line(step, &mut sizes)));
         });
         // Waits for room; a client that left has closed the channel.
-        let _ = sender.blocking_send(pulled.map(|()| json!({ "status": "success" })));
+        let _ = sender.blocking_send(pulled.map(|()| PullStatus::said("success")));
     };
     let started = std::thread::Builder::new().name("pull".into()).spawn(work);
     started
@@ -126,14 +176,12 @@ fn start(
     Ok(lines)
 }
 
-fn line(step: PullStep<'_>, sizes: &mut HashMap<String, u64>) -> Value {
-    let pulling = |file: &str, total: Option<u64>, completed: u64| {
-        let mut line =
-            json!({ "status": format!("pulling {file}"), "digest": file, "completed": completed });
-        if let Some(total) = total {
-            line["total"] = json!(total);
-        }
-        line
+fn line(step: PullStep<'_>, sizes: &mut HashMap<String, u64>) -> PullStatus {
+    let pulling = |file: &str, total: Option<u64>, completed: u64| PullStatus {
+        digest: Some(file.to_owned()),
+        completed: Some(completed),
+        total,
+        ..PullStatus::said(format!("pulling {file}"))
     };
     match step {
         PullStep::Began {
@@ -147,9 +195,9 @@ fn line(step: PullStep<'_>, sizes: &mut HashMap<String, u64>) -> Value {
         PullStep::Advanced { file, num_present } => {
             pulling(file, sizes.get(file).copied(), num_present)
         }
-        PullStep::Checking { file } => json!({ "status": format!("verifying {file}") }),
+        PullStep::Checking { file } => PullStatus::said(format!("verifying {file}")),
         PullStep::Waiting { file, reason } => {
-            json!({ "status": format!("{file}: {reason}; trying again") })
+            PullStatus::said(format!("{file}: {reason}; trying again"))
         }
     }
 }

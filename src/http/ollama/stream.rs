@@ -7,6 +7,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use super::options;
+use super::shape::{ChatPart, End, GeneratePart, MadeCall, ReplyMessage};
 use crate::engine::Usage;
 use crate::http::Context;
 use crate::http::dialect::Dialect;
@@ -53,18 +54,19 @@ impl Clock {
     }
 
     /// In nanoseconds. Reading the prompt counts from when it was given to the engine, so waiting is a part of it.
-    fn durations(&self, submitted: Instant, first_token: Option<Instant>, usage: &Usage) -> Value {
+    fn durations(&self, submitted: Instant, first_token: Option<Instant>, usage: &Usage) -> End {
         let now = Instant::now();
         let read = first_token.unwrap_or(now);
         let between = |from: Instant, to: Instant| to.duration_since(from).as_nanos() as u64;
-        json!({
-            "total_duration": self.total_nanos(),
-            "load_duration": self.load_nanos(),
-            "prompt_eval_count": usage.num_prompt_tokens,
-            "prompt_eval_duration": between(submitted, read),
-            "eval_count": usage.num_completion_tokens,
-            "eval_duration": between(read, now),
-        })
+        End {
+            done_reason: None,
+            total_duration: Some(self.total_nanos()),
+            load_duration: Some(self.load_nanos()),
+            prompt_eval_count: Some(usage.num_prompt_tokens),
+            prompt_eval_duration: Some(between(submitted, read)),
+            eval_count: Some(usage.num_completion_tokens),
+            eval_duration: Some(between(read, now)),
+        }
     }
 }
 
@@ -83,7 +85,7 @@ pub struct Answer {
 struct Said {
     text: String,
     thinking: String,
-    calls: Vec<PastCall>,
+    calls: Vec<MadeCall>,
 }
 
 impl Answer {
@@ -103,12 +105,12 @@ impl Answer {
         let said = Said {
             text: replied.text,
             thinking: replied.reasoning,
-            calls: replied.calls,
+            calls: made(replied.calls),
         };
         let took = self
             .clock
             .durations(submitted, replied.first_token_at, &replied.usage);
-        Ok(HttpResponse::Ok().json(self.last(said, replied.reason, &took)))
+        Ok(HttpResponse::Ok().json(self.last(said, replied.reason, took)))
     }
 
     async fn stream(
@@ -133,16 +135,13 @@ impl Answer {
                 }
                 continue;
             }
-            if let Some(call) = call.take() {
-                let calls = vec![call];
-                self.send(
-                    &frames,
-                    Said {
-                        calls,
-                        ..Said::default()
-                    },
-                )
-                .await?;
+            let calls = made(call.take());
+            if !calls.is_empty() {
+                let said = Said {
+                    calls,
+                    ..Said::default()
+                };
+                self.send(&frames, said).await?;
             }
             let said = match event {
                 ReplyEvent::Text { text, .. } => Said {
@@ -166,7 +165,7 @@ impl Answer {
                 ReplyEvent::Finished { reason, usage, .. } => {
                     let first_token = reply.first_token_at();
                     let took = self.clock.durations(submitted, first_token, &usage);
-                    let last = self.last(Said::default(), Some(reason), &took);
+                    let last = self.last(Said::default(), Some(reason), took);
                     return frames.send(Frame::Line(last)).await;
                 }
             };
@@ -176,59 +175,60 @@ impl Answer {
     }
 
     async fn send(&self, frames: &Frames, said: Said) -> Result<(), ClientGone> {
-        let is_hidden = self.hides_thoughts && !said.thinking.is_empty();
-        // A call that was cut off is none.
-        let is_nothing =
-            !said.calls.is_empty() && said.calls.iter().all(|it| arguments(it).is_none());
-        if is_hidden || is_nothing {
+        if self.hides_thoughts && !said.thinking.is_empty() {
             return Ok(());
         }
-        frames.send(Frame::Line(self.part(said))).await
+        let part = self.object(said, None);
+        frames.send(Frame::Line(part)).await
     }
 
-    fn part(&self, said: Said) -> Value {
-        let mut part = json!({ "model": self.model, "created_at": now() });
+    /// A part of the answer, or its end.
+    fn object(&self, said: Said, end: Option<End>) -> Value {
         let thinking = Some(said.thinking).filter(|it| !it.is_empty() && !self.hides_thoughts);
+        let (model, created_at) = (self.model.clone(), now());
+        let done = end.is_some();
+        let end = end.unwrap_or_default();
         match self.form {
-            Form::Generate => {
-                part["response"] = json!(said.text);
-                if let Some(thinking) = thinking {
-                    part["thinking"] = json!(thinking);
-                }
-            }
-            Form::Chat => {
-                let mut message = json!({ "role": "assistant", "content": said.text });
-                if let Some(thinking) = thinking {
-                    message["thinking"] = json!(thinking);
-                }
-                let calls: Vec<Value> = said.calls.iter().filter_map(call_json).collect();
-                if !calls.is_empty() {
-                    message["tool_calls"] = json!(calls);
-                }
-                part["message"] = message;
-            }
+            Form::Generate => json!(GeneratePart {
+                model,
+                created_at,
+                response: said.text,
+                thinking,
+                done,
+                end,
+            }),
+            Form::Chat => json!(ChatPart {
+                model,
+                created_at,
+                message: ReplyMessage {
+                    role: "assistant",
+                    content: said.text,
+                    thinking,
+                    tool_calls: said.calls,
+                },
+                done,
+                end,
+            }),
         }
-        part["done"] = json!(false);
-        part
     }
 
-    fn last(&self, said: Said, reason: Option<EndReason>, took: &Value) -> Value {
+    fn last(&self, said: Said, reason: Option<EndReason>, took: End) -> Value {
         let reason = match reason {
             Some(EndReason::Length) => "length",
             Some(EndReason::Stop) | None => "stop",
         };
-        self.ended(said, reason, took)
+        let end = End {
+            done_reason: Some(reason),
+            ..took
+        };
+        self.object(said, Some(end))
     }
+}
 
-    fn ended(&self, said: Said, reason: &str, took: &Value) -> Value {
-        let mut last = self.part(said);
-        last["done"] = json!(true);
-        last["done_reason"] = json!(reason);
-        for (name, value) in took.as_object().into_iter().flatten() {
-            last[name] = value.clone();
-        }
-        last
-    }
+/// The calls that are whole: one that was cut off is none.
+fn made(calls: impl IntoIterator<Item = PastCall>) -> Vec<MadeCall> {
+    let calls = calls.into_iter();
+    calls.filter_map(MadeCall::of_model).collect()
 }
 
 /// What a request without a prompt is answered: the model is loaded, or unloaded where `keep_alive` is 0.
@@ -257,20 +257,11 @@ pub async fn without_prompt(
         hides_thoughts: false,
         clock,
     };
-    Ok(HttpResponse::Ok().json(answer.ended(Said::default(), reason, &Value::Null)))
-}
-
-fn call_json(call: &PastCall) -> Option<Value> {
-    let function = json!({ "name": call.name, "arguments": arguments(call)? });
-    Some(json!({ "id": call.id, "function": function }))
-}
-
-/// The arguments as an object; `None` when the answer ended within them.
-fn arguments(call: &PastCall) -> Option<Value> {
-    match call.arguments.trim() {
-        "" => Some(json!({})),
-        text => serde_json::from_str(text).ok(),
-    }
+    let end = End {
+        done_reason: Some(reason),
+        ..End::default()
+    };
+    Ok(HttpResponse::Ok().json(answer.object(Said::default(), Some(end))))
 }
 
 pub fn now() -> String {

@@ -1,9 +1,12 @@
 //! Attributes of documents, as the API allows them: a few short strings, numbers or booleans.
 
 use serde_json::{Map, Value};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::error::ApiError;
-use crate::http::openai::metadata::check_key;
+use crate::http::openai::metadata::{check_key, key_schema};
 use crate::store::{AttributeValue, Attributes};
 
 /// Attributes that a document may have, and how long they may be.
@@ -34,6 +37,37 @@ pub fn checked(attributes: Map<String, Value>) -> Result<Attributes, ApiError> {
         checked.insert(key, given);
     }
     Ok(checked)
+}
+
+/// Attributes of a request, in the OpenAPI document; null is the same as none.
+pub fn schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .property_names(Some(key_schema()))
+        .additional_properties(Some(value_schema(Some(MAX_CHARS))))
+        .max_properties(Some(MAX_ATTRIBUTES))
+        .description(Some("What filters can ask for"))
+        .build()
+}
+
+fn value_schema(max_chars: Option<usize>) -> Schema {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(max_chars);
+    OneOfBuilder::new()
+        .item(text)
+        .item(Object::with_type(Type::Number))
+        .item(Object::with_type(Type::Boolean))
+        .build()
+        .into()
+}
+
+impl ToSchema for AttributeValue {}
+
+impl PartialSchema for AttributeValue {
+    fn schema() -> RefOr<Schema> {
+        value_schema(None).into()
+    }
 }
 
 /// A single attribute value; `None` for null, lists and objects.

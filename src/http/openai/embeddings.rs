@@ -3,8 +3,10 @@
 use actix_web::{HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Array, Object, OneOf, Schema, Type};
 
 use crate::embedding::{EmbedderSpec, InputKind, Priority};
 use crate::http::Context;
@@ -14,18 +16,120 @@ use crate::http::json::JsonBody;
 /// Texts that one request may carry.
 const MAX_INPUTS: usize = 2048;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CreateEmbeddings)]
 pub struct EmbeddingsRequest {
+    /// The model that embeds the documents when absent.
     model: Option<String>,
+    #[schema(schema_with = texts_schema, required)]
     input: Option<Value>,
+    /// `float` when absent.
+    #[schema(value_type = Option<EncodingFormat>)]
     encoding_format: Option<String>,
+    /// The numbers of a vector, for a model that was trained to be cut shorter.
+    #[schema(minimum = 1)]
     dimensions: Option<usize>,
     /// Extension: `query` or `passage` puts the model's own instruction before the text.
+    #[schema(value_type = Option<InputType>)]
     input_type: Option<String>,
     /// Extension: the end of a text that is too long is left out, instead of an error.
     truncate: Option<bool>,
 }
 
+/// The schema of what [`texts`] reads.
+fn texts_schema() -> Schema {
+    let text = || {
+        Object::builder()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+    };
+    let several = Array::builder()
+        .items(text())
+        .min_items(Some(1))
+        .max_items(Some(MAX_INPUTS));
+    let all = OneOf::builder().item(text()).item(several);
+    all.description(Some("One text or several, none of them empty."))
+        .into()
+}
+
+/// `base64` gives the numbers as 32-bit floats, little-endian.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of what `create` reads")]
+enum EncodingFormat {
+    Float,
+    Base64,
+}
+
+#[derive(ToSchema)]
+#[schema(as = EmbeddingInputType, rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is the schema of what `create` reads")]
+enum InputType {
+    Query,
+    SearchQuery,
+    Passage,
+    Document,
+    SearchDocument,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Embeddings)]
+pub struct EmbeddingList {
+    /// Always `list`.
+    object: &'static str,
+    model: String,
+    /// In the order of the texts.
+    data: Vec<Embedding>,
+    usage: TextUsage,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Embedding {
+    /// Always `embedding`.
+    object: &'static str,
+    index: usize,
+    embedding: Vector,
+    /// Extension, only where the text was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<bool>,
+}
+
+/// The numbers, or the same in base64.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Vector {
+    Numbers(Vec<f32>),
+    Base64(String),
+}
+
+/// Tokens that were read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TextUsage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+impl TextUsage {
+    pub fn new(num_tokens: usize) -> Self {
+        Self {
+            prompt_tokens: num_tokens,
+            total_tokens: num_tokens,
+        }
+    }
+}
+
+/// Turns texts into vectors
+#[utoipa::path(
+    post,
+    path = "/embeddings",
+    operation_id = "create_embeddings",
+    tag = "Embeddings",
+    request_body(
+        content = EmbeddingsRequest,
+        example = json!({ "input": ["The keeper of the lighthouse", "Smoked eel"] })
+    ),
+    responses((status = 200, body = EmbeddingList))
+)]
 pub async fn create(
     context: web::Data<Context>,
     body: JsonBody<EmbeddingsRequest>,
@@ -64,25 +168,22 @@ pub async fn create(
     let vectors = embeddings.vectors.into_iter().zip(embeddings.is_cut);
     let data = vectors.enumerate().map(|(index, (vector, is_cut))| {
         let vector = shortened(vector, dimensions);
-        let embedding = match as_base64 {
-            true => json!(base64(&vector)),
-            false => json!(vector),
-        };
-        let mut entry = json!({ "object": "embedding", "index": index, "embedding": embedding });
-        // An extension, only where it says something.
-        if is_cut {
-            entry["truncated"] = json!(true);
+        Embedding {
+            object: "embedding",
+            index,
+            embedding: match as_base64 {
+                true => Vector::Base64(base64(&vector)),
+                false => Vector::Numbers(vector),
+            },
+            truncated: is_cut.then_some(true),
         }
-        entry
     });
-    let data: Vec<Value> = data.collect();
-    let num_tokens: usize = embeddings.num_tokens.iter().sum();
-    Ok(HttpResponse::Ok().json(json!({
-        "object": "list",
-        "model": embedder.spec().name,
-        "data": data,
-        "usage": { "prompt_tokens": num_tokens, "total_tokens": num_tokens },
-    })))
+    Ok(HttpResponse::Ok().json(EmbeddingList {
+        object: "list",
+        model: embedder.spec().name.clone(),
+        data: data.collect(),
+        usage: TextUsage::new(embeddings.num_tokens.iter().sum()),
+    }))
 }
 
 /// The length that vectors are to have.

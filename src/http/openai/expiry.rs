@@ -1,16 +1,21 @@
 //! When files and vector stores expire, as the API writes it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 
 const FILE_SECONDS: std::ops::RangeInclusive<i64> = 3600..=2_592_000;
 const VECTOR_STORE_DAYS: std::ops::RangeInclusive<i64> = 1..=365;
 
-/// `{anchor: created_at, seconds}`
-#[derive(Debug, Deserialize)]
+/// When a file expires.
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct FileExpiry {
+    /// Always `created_at`.
+    #[schema(pattern = "^created_at$")]
     pub anchor: String,
+    /// Seconds after the creation.
+    #[schema(minimum = 3600, maximum = 2592000)]
     pub seconds: i64,
 }
 
@@ -22,14 +27,25 @@ impl FileExpiry {
     }
 }
 
-/// `{anchor: last_active_at, days}`
-#[derive(Debug, Deserialize)]
+/// When a vector store expires.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub struct VectorStoreExpiry {
+    /// Always `last_active_at`.
+    #[schema(pattern = "^last_active_at$")]
     anchor: String,
+    /// Days after its last use.
+    #[schema(minimum = 1, maximum = 365)]
     days: i64,
 }
 
 impl VectorStoreExpiry {
+    pub fn after(days: u32) -> Self {
+        Self {
+            anchor: "last_active_at".into(),
+            days: days.into(),
+        }
+    }
+
     /// Checked days after the last use.
     pub fn days(&self) -> Result<u32, ApiError> {
         check_anchor(&self.anchor, "last_active_at")?;

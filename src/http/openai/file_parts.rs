@@ -4,6 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::http::{Context, blocking};
@@ -35,14 +36,16 @@ impl TextBudget {
 }
 
 /// As chat completions nest it and responses have it flat.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 pub struct FilePart {
+    /// A stored file's.
     #[serde(skip_serializing_if = "Option::is_none")]
     file_id: Option<String>,
     /// A data URL, or plain base64. Not kept with the message.
     #[serde(skip_serializing)]
     file_data: Option<String>,
     #[serde(skip_serializing)]
+    #[schema(ignore)]
     file_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     filename: Option<String>,

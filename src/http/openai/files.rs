@@ -5,12 +5,13 @@ use actix_web::http::header::{self, ContentDisposition, DispositionParam, Dispos
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::http::error::ApiError;
 use crate::http::openai::expiry::FileExpiry;
 use crate::http::openai::form::{self, KeptFile};
-use crate::http::openai::page::{self, PageQuery};
+use crate::http::openai::page::{self, Deleted, Direction, Listed, Page, PageQuery};
 use crate::http::{Context, HttpOptions};
 use crate::store::{Content, NewFile, StoreError, StoredFile};
 
@@ -25,14 +26,89 @@ const PURPOSES: &[&str] = &[
 ];
 
 /// What a form brought.
-#[derive(Default)]
-struct Form {
+#[derive(Default, ToSchema)]
+#[schema(as = FileForm)]
+pub struct Form {
+    /// Not empty, and with a name.
+    #[schema(value_type = String, format = Binary)]
     file: Option<KeptFile>,
+    #[schema(value_type = Purpose, inline)]
     purpose: Option<String>,
+    /// Always `created_at`. A file that does not say when it expires never does.
+    #[schema(
+        rename = "expires_after[anchor]",
+        pattern = "^created_at$",
+        nullable = false
+    )]
     expiry_anchor: Option<String>,
+    /// Seconds after the creation.
+    #[schema(rename = "expires_after[seconds]", value_type = Option<u32>, nullable = false, minimum = 3600, maximum = 2592000)]
     expiry_seconds: Option<String>,
 }
 
+/// What a file is for. It is kept and shown, and changes nothing else.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum Purpose {
+    Assistants,
+    Batch,
+    #[schema(rename = "fine-tune")]
+    FineTune,
+    Vision,
+    UserData,
+    Evals,
+}
+
+/// A file as it was uploaded.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct File {
+    id: String,
+    /// Always `file`.
+    object: &'static str,
+    bytes: u64,
+    /// Unix seconds.
+    created_at: i64,
+    filename: String,
+    #[schema(value_type = Purpose, inline)]
+    purpose: String,
+    /// Always `processed`.
+    status: &'static str,
+    /// Unix seconds, of a file that expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expires_at: Option<i64>,
+}
+
+impl From<&StoredFile> for File {
+    fn from(file: &StoredFile) -> Self {
+        Self {
+            id: file.id.clone(),
+            object: "file",
+            bytes: file.num_bytes,
+            created_at: file.created_at,
+            filename: file.filename.clone(),
+            purpose: file.purpose.clone(),
+            status: "processed",
+            expires_at: file.expires_at,
+        }
+    }
+}
+
+impl Listed for File {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Uploads a file
+#[utoipa::path(
+    post,
+    path = "/files",
+    operation_id = "create_file",
+    tag = "Files",
+    request_body(content = Form, content_type = "multipart/form-data"),
+    responses((status = 200, body = File))
+)]
 pub async fn create(
     context: web::Data<Context>,
     multipart: Multipart,
@@ -62,7 +138,7 @@ pub async fn create(
         .store
         .create_file(new, Content::Path(file.content.path().to_path_buf()))
         .await?;
-    Ok(HttpResponse::Ok().json(file_json(&stored)))
+    Ok(HttpResponse::Ok().json(File::from(&stored)))
 }
 
 async fn read_form(mut multipart: Multipart, options: &HttpOptions) -> Result<Form, ApiError> {
@@ -127,37 +203,101 @@ pub fn media_type(given: Option<String>, filename: &str) -> String {
         .unwrap_or_else(|| guess().to_string())
 }
 
+/// The query string of the list of files.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct FilesQuery {
+    /// Items in a page, 10000 by default.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 10000)]
+    limit: Option<String>,
+    /// By the time of creation; `desc`, the newest first, is the default.
+    #[param(value_type = Option<Direction>, inline)]
+    order: Option<String>,
+    /// The id that the page begins after.
+    after: Option<String>,
+    /// The id that the page ends before.
+    before: Option<String>,
+    /// Lists only the files of this purpose.
+    purpose: Option<String>,
+}
+
+/// Lists the files
+#[utoipa::path(
+    get,
+    path = "/files",
+    operation_id = "list_files",
+    tag = "Files",
+    params(FilesQuery),
+    responses((status = 200, body = Page<File>))
+)]
 pub async fn list(
     context: web::Data<Context>,
-    query: web::Query<PageQuery>,
+    query: web::Query<FilesQuery>,
 ) -> Result<HttpResponse, ApiError> {
+    let query = query.into_inner();
+    let page = PageQuery {
+        limit: query.limit,
+        order: query.order,
+        after: query.after,
+        before: query.before,
+    };
     let page = context
         .workspace
         .store
-        .list_files(query.purpose.clone(), query.request(10_000, 10_000)?)
+        .list_files(query.purpose, page.request(10_000, 10_000)?)
         .await?;
-    let data = page.items.iter().map(file_json).collect();
+    let data: Vec<File> = page.items.iter().map(File::from).collect();
     Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
 }
 
+/// Shows one file
+#[utoipa::path(
+    get,
+    path = "/files/{id}",
+    operation_id = "get_file",
+    tag = "Files",
+    params(("id" = String, Path)),
+    responses((status = 200, body = File))
+)]
 pub async fn get(
     context: web::Data<Context>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let file = context.workspace.store.file(&id).await?;
-    Ok(HttpResponse::Ok().json(file_json(&file)))
+    Ok(HttpResponse::Ok().json(File::from(&file)))
 }
 
+/// Deletes a file
+///
+/// It goes out of every vector store, and its text with it.
+#[utoipa::path(
+    delete,
+    path = "/files/{id}",
+    operation_id = "delete_file",
+    tag = "Files",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Deleted))
+)]
 pub async fn delete(
     context: web::Data<Context>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     context.workspace.store.delete_file(&id).await?;
-    Ok(HttpResponse::Ok().json(json!({ "id": *id, "object": "file", "deleted": true })))
+    Ok(HttpResponse::Ok().json(Deleted::new(&*id, "file")))
 }
 
-/// The bytes as they came, a piece in memory at a time; always a download, so that an uploaded page cannot act as one of
-/// ours.
+/// Downloads a file
+///
+/// The bytes as they came.
+// A piece is in memory at a time. It is always a download, so that an uploaded page cannot act as one of ours.
+#[utoipa::path(
+    get,
+    path = "/files/{id}/content",
+    operation_id = "get_file_content",
+    tag = "Files",
+    params(("id" = String, Path)),
+    responses((status = 200, body = [u8], content_type = "application/octet-stream"))
+)]
 pub async fn content(
     context: web::Data<Context>,
     id: web::Path<String>,
@@ -185,20 +325,4 @@ pub async fn content(
         .insert_header(disposition)
         .no_chunking(file.num_bytes)
         .streaming(pieces))
-}
-
-pub fn file_json(file: &StoredFile) -> Value {
-    let mut value = json!({
-        "id": file.id,
-        "object": "file",
-        "bytes": file.num_bytes,
-        "created_at": file.created_at,
-        "filename": file.filename,
-        "purpose": file.purpose,
-        "status": "processed",
-    });
-    if let Some(expires_at) = file.expires_at {
-        value["expires_at"] = json!(expires_at);
-    }
-    value
 }

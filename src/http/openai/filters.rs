@@ -1,15 +1,78 @@
 //! Attribute filters as the API writes them, turned into what the store searches with.
 
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::http::openai::attributes;
-use crate::store::{AttributeFilter, CompareOp, FilterValue};
+use crate::store::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
 
 /// Conditions inside conditions: deeper ones are refused.
 const MAX_DEPTH: usize = 8;
 /// Conditions in one filter.
 const MAX_CONDITIONS: usize = 64;
+
+/// Which documents are searched, by their attributes: at most 64 conditions, nested at most 8 deep. What lacks the
+/// attribute is searched only under `ne` and `nin`.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+pub enum Filter {
+    Compare(Comparison),
+    OneOf(Membership),
+    Combine(Combination),
+}
+
+/// An attribute compared with one value.
+#[derive(Debug, ToSchema)]
+pub struct Comparison {
+    #[schema(rename = "type", inline)]
+    pub kind: ComparisonKind,
+    pub key: String,
+    pub value: AttributeValue,
+}
+
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum ComparisonKind {
+    Eq,
+    Ne,
+    Gt,
+    Gte,
+    Lt,
+    Lte,
+}
+
+/// An attribute that is, or is not, among several values.
+#[derive(Debug, ToSchema)]
+pub struct Membership {
+    #[schema(rename = "type", inline)]
+    pub kind: MembershipKind,
+    pub key: String,
+    pub value: Vec<AttributeValue>,
+}
+
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum MembershipKind {
+    In,
+    Nin,
+}
+
+/// Filters of which all, or any, must hold.
+#[derive(Debug, ToSchema)]
+pub struct Combination {
+    #[schema(rename = "type", inline)]
+    pub kind: CombinationKind,
+    #[schema(min_items = 1, max_items = 64, no_recursion)]
+    pub filters: Vec<Filter>,
+}
+
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum CombinationKind {
+    And,
+    Or,
+}
 
 /// Reads `{type, key, value}` or `{type: and|or, filters: [...]}`.
 pub fn parse(filter: &Value) -> Result<AttributeFilter, ApiError> {

@@ -1,32 +1,72 @@
 //! What shape an answer is to have: `response_format`, and the extensions that users of other servers know.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::rag::constrain::Shape;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct ResponseFormat {
     #[serde(rename = "type")]
+    #[schema(value_type = FormatType)]
     kind: String,
+    /// Needed for `json_schema`.
     json_schema: Option<JsonSchema>,
     /// For `json_object`, an extension.
+    #[schema(value_type = Option<JsonSchemaValue>)]
     schema: Option<Value>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(ToSchema)]
+#[schema(as = ResponseFormatType, rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is the schema of what `shape` reads")]
+enum FormatType {
+    Text,
+    JsonObject,
+    JsonSchema,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NamedJsonSchema)]
 struct JsonSchema {
+    #[schema(value_type = JsonSchemaValue)]
     schema: Option<Value>,
+    /// Whether a schema that cannot be held is refused.
     strict: Option<bool>,
 }
 
+/// A JSON schema.
+#[derive(ToSchema)]
+#[schema(as = JsonSchema)]
+#[serde(untagged)]
+pub enum JsonSchemaValue {
+    Fields(HashMap<String, Value>),
+    Any(bool),
+}
+
+/// A JSON schema; some clients send it as text.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub enum JsonSchemaOrText {
+    Schema(JsonSchemaValue),
+    Text(String),
+}
+
 /// vLLM's ways to say it: `structured_outputs`, or `guided_json` and its like.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = StructuredOutputs)]
 pub struct Guide {
+    #[schema(value_type = Option<JsonSchemaOrText>)]
     pub json: Option<Value>,
     pub regex: Option<String>,
+    /// In the syntax of Lark.
     pub grammar: Option<String>,
+    /// One of these texts is the answer.
+    #[schema(min_items = 1)]
     pub choice: Option<Vec<String>>,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use crate::http::error::ApiError;
 
@@ -30,6 +31,28 @@ pub fn checked(metadata: Map<String, Value>) -> Result<BTreeMap<String, String>,
         }
     });
     checked.collect()
+}
+
+/// Metadata of a request, in the OpenAPI document; null is the same as none.
+pub fn schema() -> Object {
+    let value = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(MAX_VALUE_CHARS));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .property_names(Some(key_schema()))
+        .additional_properties(Some(value))
+        .max_properties(Some(MAX_KEYS))
+        .description(Some("Short texts of the caller's own"))
+        .build()
+}
+
+/// What `check_key` lets pass.
+pub fn key_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(MAX_KEY_CHARS))
+        .build()
 }
 
 /// Refuses a key of `param` that is too long.

@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod chat;
+pub mod chunking;
 pub mod completions;
 pub mod conversations;
 pub mod embeddings;
@@ -19,9 +20,11 @@ pub mod parameters;
 pub mod quote;
 pub mod rerank;
 pub mod responses;
+pub mod search;
 pub mod tokenize;
 pub mod tools;
 pub mod uploads;
+pub mod vector_store_file;
 pub mod vector_store_files;
 pub mod vector_stores;
 
@@ -32,8 +35,67 @@ use chat::stored;
 
 /// What of it stands in the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(models::list, models::get))]
+#[openapi(paths(
+    models::list,
+    models::get,
+    chat::create,
+    stored::list,
+    stored::get,
+    stored::update,
+    stored::delete,
+    stored::messages,
+    completions::create,
+    embeddings::create,
+    rerank::create,
+    tokenize::tokenize,
+    tokenize::detokenize,
+))]
 pub struct Document;
+
+/// What is kept: files, vector stores, conversations and responses.
+#[derive(OpenApi)]
+#[openapi(paths(
+    files::create,
+    files::list,
+    files::get,
+    files::delete,
+    files::content,
+    uploads::create,
+    uploads::add_part,
+    uploads::complete,
+    uploads::cancel,
+    vector_stores::create,
+    vector_stores::list,
+    vector_stores::get,
+    vector_stores::update,
+    vector_stores::delete,
+    search::search,
+    vector_store_files::attach,
+    vector_store_files::list,
+    vector_store_files::get,
+    vector_store_files::update,
+    vector_store_files::detach,
+    vector_store_files::content,
+    file_batches::create,
+    file_batches::get,
+    file_batches::cancel,
+    file_batches::list_files,
+    conversations::create,
+    conversations::get,
+    conversations::update,
+    conversations::delete,
+    conversations::add_items,
+    conversations::list_items,
+    conversations::get_item,
+    conversations::delete_item,
+    responses::create,
+    responses::input_tokens,
+    responses::get,
+    responses::delete,
+    responses::cancel,
+    responses::input_items,
+))]
+pub struct StoredDocument;
 
 pub fn routes(routes: &mut Routes) {
     routes
@@ -77,7 +139,7 @@ pub fn routes(routes: &mut Routes) {
         .get("/vector_stores/{id}", vector_stores::get)
         .post("/vector_stores/{id}", vector_stores::update)
         .delete("/vector_stores/{id}", vector_stores::delete)
-        .post("/vector_stores/{id}/search", vector_stores::search)
+        .post("/vector_stores/{id}/search", search::search)
         .post("/vector_stores/{id}/files", vector_store_files::attach)
         .get("/vector_stores/{id}/files", vector_store_files::list)
         .get("/vector_stores/{id}/files/{file}", vector_store_files::get)

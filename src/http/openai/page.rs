@@ -2,30 +2,56 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::http::error::ApiError;
 use crate::http::openai::metadata;
 use crate::store::{ListOptions, Order};
 
 /// The query string of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    limit: Option<usize>,
-    order: Option<String>,
-    after: Option<String>,
-    before: Option<String>,
-    /// Status of files in a vector store.
-    pub filter: Option<String>,
-    /// Purpose of files.
-    pub purpose: Option<String>,
+    /// Items in a page, 20 by default.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    pub limit: Option<String>,
+    /// By the time of creation; `desc`, the newest first, is the default.
+    #[param(value_type = Option<Direction>, inline)]
+    pub order: Option<String>,
+    /// The id that the page begins after.
+    pub after: Option<String>,
+    /// The id that the page ends before.
+    pub before: Option<String>,
+}
+
+/// The query string of items, of which more may be asked for than is shown by default.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct IncludeQuery {
+    /// `file_search_call.results` shows what searches found; other values change nothing. `include[]` is the same.
+    pub include: Option<Vec<String>>,
+}
+
+/// How a list is ordered.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum Direction {
+    Asc,
+    Desc,
 }
 
 impl PageQuery {
     /// The page asked for: `default` items, at most `max`.
     pub fn request(&self, default: usize, max: usize) -> Result<ListOptions, ApiError> {
-        let limit = self.limit.unwrap_or(default);
+        let limit = match self.limit.as_deref() {
+            None => default,
+            Some(limit) => limit.parse().map_err(|_| {
+                let message = format!("limit is '{limit}', but must be a number");
+                ApiError::invalid("limit", message)
+            })?,
+        };
         if !(1..=max).contains(&limit) {
             return Err(ApiError::invalid(
                 "limit",
@@ -60,20 +86,12 @@ pub struct ListQuery(Vec<(String, String)>);
 impl ListQuery {
     /// The page asked for: `default` items, at most `max`.
     pub fn request(&self, default: usize, max: usize) -> Result<ListOptions, ApiError> {
-        let limit = self.value("limit").map(|limit| {
-            let number = limit.parse();
-            number.map_err(|_| {
-                let message = format!("limit is '{limit}', but must be a number");
-                ApiError::invalid("limit", message)
-            })
-        });
+        let value = |name| self.value(name).map(str::to_owned);
         let query = PageQuery {
-            limit: limit.transpose()?,
-            order: self.value("order").map(str::to_owned),
-            after: self.value("after").map(str::to_owned),
-            before: self.value("before").map(str::to_owned),
-            filter: None,
-            purpose: None,
+            limit: value("limit"),
+            order: value("order"),
+            after: value("after"),
+            before: value("before"),
         };
         query.request(default, max)
     }
@@ -111,19 +129,66 @@ impl ListQuery {
             )
         };
         let pairs = self.0.iter();
-        let pairs = pairs.filter_map(|(name, value)| Some((key(name)?, json!(value))));
+        let pairs =
+            pairs.filter_map(|(name, value)| Some((key(name)?, Value::from(value.as_str()))));
         metadata::checked(pairs.collect())
     }
 }
 
+/// What lists are made of.
+pub trait Listed {
+    fn id(&self) -> &str;
+}
+
+/// What is kept as it was shown.
+impl Listed for Value {
+    fn id(&self) -> &str {
+        self["id"].as_str().unwrap_or_default()
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// Always `list`.
+    object: &'static str,
+    data: Vec<T>,
+    /// The first item's id, empty where there is none.
+    first_id: String,
+    /// The last item's id: what the next page begins `after`.
+    last_id: String,
+    /// Whether there is a next page.
+    has_more: bool,
+}
+
 /// A page in the API's shape.
-pub fn list(data: Vec<Value>, has_more: bool) -> Value {
-    let id = |item: Option<&Value>| item.map_or(json!(""), |item| item["id"].clone());
-    json!({
-        "object": "list",
-        "first_id": id(data.first()),
-        "last_id": id(data.last()),
-        "has_more": has_more,
-        "data": data,
-    })
+pub fn list<T: Listed>(data: Vec<T>, has_more: bool) -> Page<T> {
+    let id = |item: Option<&T>| item.map_or("", Listed::id).to_owned();
+    Page {
+        object: "list",
+        first_id: id(data.first()),
+        last_id: id(data.last()),
+        has_more,
+        data,
+    }
+}
+
+/// What is answered when something has been deleted.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Deleted {
+    id: String,
+    /// What it was, such as `file` or `vector_store.deleted`.
+    object: &'static str,
+    /// Always true.
+    deleted: bool,
+}
+
+impl Deleted {
+    pub fn new(id: impl Into<String>, object: &'static str) -> Self {
+        Self {
+            id: id.into(),
+            object,
+            deleted: true,
+        }
+    }
 }

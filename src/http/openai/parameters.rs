@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::engine::{SamplingParams, SubmitError};
 use crate::http::error::ApiError;
@@ -14,28 +15,54 @@ use crate::rag::generate::GenerationOptions;
 const MAX_STOPS: usize = 256;
 
 /// Parameters that chat completions, completions and responses share. `null` is the same as absent.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct SamplingFields {
+    /// 0 takes the likeliest token each time.
+    #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
+    /// Below 1 it stands for no limit.
     pub top_k: Option<i64>,
+    #[schema(minimum = 0, maximum = 1)]
     pub min_p: Option<f32>,
+    /// The same seed gives the same answer.
     pub seed: Option<i64>,
+    #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: Option<f32>,
+    #[schema(minimum = -2, maximum = 2)]
     pub presence_penalty: Option<f32>,
+    #[schema(exclusive_minimum = 0)]
     pub repetition_penalty: Option<f32>,
+    /// Another name of `repetition_penalty`.
+    #[schema(exclusive_minimum = 0)]
     pub repeat_penalty: Option<f32>,
+    /// By token id, from -100 to 100.
     pub logit_bias: Option<BTreeMap<String, f32>>,
+    /// Texts that end the answer, and are not part of it.
     pub stop: Option<OneOrMany>,
+    /// Who asks, for the sake of fairness.
     pub user: Option<String>,
 }
 
 /// `"a"` or `["a", "b"]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum OneOrMany {
     One(String),
     Many(Vec<String>),
+}
+
+/// How much the model is to think before it answers. Models here either do or, for `none` and `minimal`, do not.
+#[derive(ToSchema)]
+#[schema(as = ReasoningEffort, rename_all = "lowercase")]
+pub enum Effort {
+    None,
+    Minimal,
+    Low,
+    Medium,
+    High,
+    Xhigh,
 }
 
 impl OneOrMany {

@@ -4,8 +4,10 @@
 use actix_web::HttpResponse;
 use serde_json::{Value, json};
 
+use super::chat::chunk::{ChunkChoice, Delta};
+use super::chat::request::ChatRequest;
+use super::chat::shape::{AssistantMessage, Choice, CompletionUsage, Envelope, finish_reason};
 use super::chat::stored::Keeper;
-use super::chat::{ChatRequest, Envelope, finish_reason, usage_json};
 use super::responses::FileSearch;
 use super::responses::file_citation;
 use crate::http::Context;
@@ -32,7 +34,9 @@ pub async fn create(
     while let Some(event) = answer.next().await {
         match event? {
             AnswerEvent::Reply(event) => quoted.reply.add(event),
-            AnswerEvent::Citation(citation) => quoted.citations.push(file_citation(&citation)),
+            AnswerEvent::Citation(citation) => {
+                quoted.citations.push(json!(file_citation(&citation)));
+            }
         }
     }
     let envelope = Envelope {
@@ -42,20 +46,13 @@ pub async fn create(
         fingerprint: context.fingerprint(),
         with_logprobs: false,
     };
-    let choice = json!({
-        "index": 0,
-        "message": {
-            "role": "assistant",
-            "content": quoted.reply.text,
-            "refusal": null,
-            "annotations": [],
-            // An extension: OpenAI has no citations of files here, and strict clients check what they know.
-            "citations": quoted.citations,
-        },
-        "logprobs": null,
-        "finish_reason": finish_reason(None),
-    });
-    let mut completion = envelope.completion(&[choice], usage_json(&quoted.reply.usage));
+    let choice = Choice {
+        index: 0,
+        message: AssistantMessage::quoted(quoted.reply.text.clone(), quoted.citations.clone()),
+        logprobs: None,
+        finish_reason: finish_reason(None),
+    };
+    let mut completion = envelope.completion(vec![choice], quoted.usage());
     if let Some(keeper) = keeper {
         completion = keeper.keep(completion).await?;
     }
@@ -75,35 +72,40 @@ struct Quoted {
     citations: Vec<Value>,
 }
 
+impl Quoted {
+    fn usage(&self) -> CompletionUsage {
+        CompletionUsage::new(&self.reply.usage, 0)
+    }
+}
+
 async fn stream(
     frames: Frames,
     envelope: Envelope,
     quoted: Quoted,
     include_usage: bool,
 ) -> Result<(), ClientGone> {
+    let usage = quoted.usage();
+    let citations = Delta {
+        citations: Some(quoted.citations),
+        ..Delta::default()
+    };
     let deltas = [
-        (json!({ "role": "assistant", "content": "" }), None),
-        (json!({ "content": quoted.reply.text }), None),
-        (
-            json!({ "citations": quoted.citations }),
-            Some(finish_reason(None)),
-        ),
+        (Delta::opening(), None),
+        (Delta::text(quoted.reply.text), None),
+        (citations, Some(finish_reason(None))),
     ];
     for (delta, finish_reason) in deltas {
-        let mut chunk = envelope.chunk(json!([{
-            "index": 0,
-            "delta": delta,
-            "logprobs": null,
-            "finish_reason": finish_reason,
-        }]));
-        if include_usage {
-            chunk["usage"] = Value::Null;
-        }
+        let choice = ChunkChoice {
+            index: 0,
+            delta,
+            logprobs: None,
+            finish_reason,
+        };
+        let chunk = envelope.chunk(Some(choice), include_usage.then_some(None));
         frames.send(Frame::Data(chunk)).await?;
     }
     if include_usage {
-        let mut chunk = envelope.chunk(json!([]));
-        chunk["usage"] = usage_json(&quoted.reply.usage);
+        let chunk = envelope.chunk(None, Some(Some(usage)));
         frames.send(Frame::Data(chunk)).await?;
     }
     frames.send(Frame::Done).await

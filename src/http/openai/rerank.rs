@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 
+use super::embeddings::TextUsage;
 use crate::embedding::{Priority, RerankPair, Score, TooLong};
 use crate::http::Context;
 use crate::http::error::ApiError;
@@ -16,17 +18,23 @@ use crate::store::new_id;
 /// Documents that one request may carry.
 const MAX_DOCUMENTS: usize = 1000;
 
-#[derive(Debug, Deserialize)]
+/// Either `documents` or `texts` is needed.
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct RerankRequest {
+    /// The first rerank model there is when absent.
     model: Option<String>,
+    #[schema(min_length = 1)]
     query: String,
-    /// Strings, or objects with a `text`.
+    #[schema(value_type = Option<Vec<RerankDocument>>, min_items = 1, max_items = 1000)]
     documents: Option<Value>,
     /// In place of `documents`: the answer is a bare list.
+    #[schema(value_type = Option<Vec<RerankDocument>>, min_items = 1, max_items = 1000)]
     texts: Option<Value>,
     /// Without it, all are returned.
+    #[schema(minimum = 1)]
     top_n: Option<usize>,
     return_documents: Option<bool>,
+    /// As `return_documents`, with `texts`.
     return_text: Option<bool>,
     /// Extension: the end of a document that is too long is left out, instead of an error.
     truncate: Option<bool>,
@@ -34,12 +42,130 @@ pub struct RerankRequest {
     raw_scores: Option<bool>,
 }
 
+/// A text, or an object that has one.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is the schema of what `texts` reads")]
+enum RerankDocument {
+    Text(String),
+    Fields(DocumentText),
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RerankDocumentText)]
+struct DocumentText {
+    text: String,
+}
+
+/// Documents in the order in which they answer the query.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Ranking {
+    /// Of `documents`.
+    Full(RankedDocuments),
+    /// Of `texts`.
+    Bare(Vec<RankedText>),
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RankedDocuments {
+    id: String,
+    model: String,
+    /// Always `list`.
+    object: &'static str,
+    usage: TextUsage,
+    results: Vec<RankedDocument>,
+    meta: RerankMeta,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct RankedDocument {
+    /// Its place in the request.
+    index: usize,
+    relevance_score: f32,
+    /// Where `return_documents` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<DocumentText>,
+    /// Extension, only where the document was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<bool>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RankedText {
+    /// Its place in the request.
+    index: usize,
+    score: f32,
+    /// Where `return_text` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
+/// As Cohere has it.
+#[derive(Debug, Serialize, ToSchema)]
+struct RerankMeta {
+    api_version: RerankVersion,
+    billed_units: BilledUnits,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct RerankVersion {
+    version: &'static str,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct BilledUnits {
+    /// Cohere counts a query with up to a hundred documents as one.
+    search_units: usize,
+}
+
+/// Sorts documents by how they answer a query
+#[utoipa::path(
+    post,
+    path = "/rerank",
+    operation_id = "rerank",
+    tag = "Embeddings",
+    request_body(
+        content = RerankRequest,
+        example = json!({ "query": "Who keeps the lighthouse?", "documents": ["Maren Holt does.", "Smoked eel"] })
+    ),
+    responses((status = 200, body = Ranking))
+)]
 pub async fn create(
-    route: HttpRequest,
     context: web::Data<Context>,
     body: JsonBody<RerankRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let request = body.0;
+    let ranking = rank(&context, body.0, "1").await?;
+    Ok(HttpResponse::Ok().json(ranking))
+}
+
+/// Sorts documents by how they answer a query, for Cohere's newer clients
+///
+/// As `/v1/rerank` does.
+#[utoipa::path(
+    post,
+    path = "/v2/rerank",
+    operation_id = "rerank_v2",
+    tag = "Embeddings",
+    request_body(
+        content = RerankRequest,
+        example = json!({ "query": "Who keeps the lighthouse?", "documents": ["Maren Holt does.", "Smoked eel"] })
+    ),
+    responses((status = 200, body = Ranking))
+)]
+pub async fn create_v2(
+    context: web::Data<Context>,
+    body: JsonBody<RerankRequest>,
+) -> Result<HttpResponse, ApiError> {
+    let ranking = rank(&context, body.0, "2").await?;
+    Ok(HttpResponse::Ok().json(ranking))
+}
+
+async fn rank(
+    context: &Context,
+    request: RerankRequest,
+    version: &'static str,
+) -> Result<Ranking, ApiError> {
     let (param, given) = match (request.documents, request.texts) {
         (Some(_), Some(_)) => {
             let message = "documents and texts are two names of the same; send one of them";
@@ -79,45 +205,35 @@ pub async fn create(
     let value = |score: &Score| if raw { score.logit } else { score.relevance() };
     if param == "texts" {
         let with_text = request.return_text.unwrap_or(false);
-        let results = ranked.iter().map(|(index, score)| {
-            let mut result = json!({ "index": index, "score": value(score) });
-            if with_text {
-                result["text"] = json!(documents[*index]);
-            }
-            result
+        let results = ranked.iter().map(|(index, score)| RankedText {
+            index: *index,
+            score: value(score),
+            text: with_text.then(|| documents[*index].clone()),
         });
-        return Ok(HttpResponse::Ok().json(results.collect::<Vec<_>>()));
+        return Ok(Ranking::Bare(results.collect()));
     }
     let with_documents = request.return_documents.unwrap_or(false);
-    let results = ranked.iter().map(|(index, score)| {
-        let mut result = json!({ "index": index, "relevance_score": value(score) });
-        if with_documents {
-            result["document"] = json!({ "text": documents[*index] });
-        }
-        // An extension, only where it says something.
-        if score.is_cut {
-            result["truncated"] = json!(true);
-        }
-        result
+    let results = ranked.iter().map(|(index, score)| RankedDocument {
+        index: *index,
+        relevance_score: value(score),
+        document: with_documents.then(|| DocumentText {
+            text: documents[*index].clone(),
+        }),
+        truncated: score.is_cut.then_some(true),
     });
-    let results: Vec<Value> = results.collect();
-    let num_tokens: usize = scores.iter().map(|score| score.num_tokens).sum();
-    let version = match route.path().starts_with("/v2/") {
-        true => "2",
-        false => "1",
-    };
-    Ok(HttpResponse::Ok().json(json!({
-        "id": new_id("rerank-"),
-        "model": reranker.spec().name,
-        "object": "list",
-        "usage": { "prompt_tokens": num_tokens, "total_tokens": num_tokens },
-        "results": results,
-        "meta": {
-            "api_version": { "version": version },
-            // Cohere counts a query with up to a hundred documents as one.
-            "billed_units": { "search_units": documents.len().div_ceil(100) },
+    Ok(Ranking::Full(RankedDocuments {
+        id: new_id("rerank-"),
+        model: reranker.spec().name.clone(),
+        object: "list",
+        usage: TextUsage::new(scores.iter().map(|score| score.num_tokens).sum()),
+        results: results.collect(),
+        meta: RerankMeta {
+            api_version: RerankVersion { version },
+            billed_units: BilledUnits {
+                search_units: documents.len().div_ceil(100),
+            },
         },
-    })))
+    }))
 }
 
 fn texts(param: &str, given: Value) -> Result<Vec<String>, ApiError> {

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::rag::tools::{Tool, ToolChoice, ToolUse};
@@ -10,12 +11,91 @@ use crate::rag::tools::{Tool, ToolChoice, ToolUse};
 const MAX_TOOLS: usize = 128;
 const MAX_NAME_BYTES: usize = 64;
 
-#[derive(Debug, Deserialize)]
+/// A function that the model may call.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = FunctionDescription)]
 struct Function {
+    #[schema(min_length = 1, max_length = 64, pattern = "^[a-zA-Z0-9_.-]+$")]
     name: String,
     description: Option<String>,
+    /// A JSON schema of the arguments.
+    #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
+    /// Whether arguments are held to the schema.
     strict: Option<bool>,
+}
+
+/// A function as a chat request offers it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is the schema of what `checked` reads")]
+pub struct OfferedFunction {
+    #[schema(rename = "type")]
+    kind: FunctionType,
+    function: Function,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is the schema of what `checked` reads")]
+enum FunctionType {
+    Function,
+}
+
+/// Whether functions are called, and which.
+#[derive(ToSchema)]
+#[schema(as = ToolChoice)]
+#[serde(untagged)]
+pub enum WantedTool {
+    Mode(ToolMode),
+    Named(NamedFunction),
+    Allowed(AllowedTools),
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum ToolMode {
+    None,
+    Auto,
+    Required,
+    Any,
+}
+
+/// The function that is called.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is the schema of what `chosen` reads")]
+pub struct NamedFunction {
+    #[schema(rename = "type")]
+    kind: FunctionType,
+    function: FunctionName,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is the schema of what `name_of` reads")]
+struct FunctionName {
+    name: String,
+}
+
+/// Only some of the functions may be called.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is the schema of what `chosen` reads")]
+pub struct AllowedTools {
+    #[schema(rename = "type")]
+    kind: AllowedToolsType,
+    allowed_tools: AllowedToolsList,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is the schema of what `chosen` reads")]
+enum AllowedToolsType {
+    AllowedTools,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is the schema of what `chosen` reads")]
+struct AllowedToolsList {
+    mode: Option<ToolMode>,
+    tools: Vec<NamedFunction>,
 }
 
 /// `tools`, `tool_choice` and `parallel_tool_calls` of a chat request.

@@ -1,86 +1,46 @@
 //! `/v1/vector_stores/{id}/files`: documents of a vector store, from attached to searchable.
 
 use actix_web::{HttpResponse, web};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::{JsonBody, nullable};
 use crate::http::openai::attributes;
-use crate::http::openai::page::{self, PageQuery};
-use crate::rag::ingest::{allowed_chunking, default_chunking};
-use crate::store::{Chunking, Document, DocumentStatus, NewDocument};
+use crate::http::openai::chunking::{ChunkingChoice, ChunkingStrategy};
+use crate::http::openai::page::{self, Deleted, Page, PageQuery};
+use crate::http::openai::search::TextContent;
+use crate::http::openai::vector_store_file::VectorStoreFile;
+use crate::rag::ingest::allowed_chunking;
+use crate::store::{DocumentStatus, NewDocument};
 
 /// Milliseconds after which a client that polls should ask again.
 const POLL_AFTER_MS: &str = "100";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AttachFile)]
 pub struct AttachRequest {
     pub file_id: String,
+    #[schema(schema_with = attributes::schema)]
     pub attributes: Option<Map<String, Value>>,
+    #[schema(value_type = Option<ChunkingChoice>)]
     pub chunking_strategy: Option<ChunkingStrategy>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub struct ChunkingStrategy {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(rename = "static")]
-    fixed: Option<StaticChunking>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct StaticChunking {
-    max_chunk_size_tokens: u32,
-    chunk_overlap_tokens: u32,
-}
-
-impl ChunkingStrategy {
-    /// Checked sizes. The embedder's window bounds them further.
-    pub fn chunking(strategy: Option<&Self>) -> Result<Chunking, ApiError> {
-        let auto = default_chunking();
-        let Some(strategy) = strategy else {
-            return Ok(auto);
-        };
-        match (strategy.kind.as_str(), &strategy.fixed) {
-            ("auto", _) => Ok(auto),
-            ("static", Some(fixed)) => {
-                let (max, overlap) = (fixed.max_chunk_size_tokens, fixed.chunk_overlap_tokens);
-                if !(100..=4096).contains(&max) {
-                    let message =
-                        format!("max_chunk_size_tokens is {max}, but must be between 100 and 4096");
-                    return Err(ApiError::invalid(
-                        "chunking_strategy.static.max_chunk_size_tokens",
-                        message,
-                    ));
-                }
-                if overlap > max / 2 {
-                    let message = format!(
-                        "chunk_overlap_tokens is {overlap}, but may be at most half of {max}"
-                    );
-                    return Err(ApiError::invalid(
-                        "chunking_strategy.static.chunk_overlap_tokens",
-                        message,
-                    ));
-                }
-                Ok(Chunking {
-                    max_tokens: max,
-                    overlap_tokens: overlap,
-                })
-            }
-            ("static", None) => Err(ApiError::invalid(
-                "chunking_strategy.static",
-                "missing required parameter: 'chunking_strategy.static'",
-            )),
-            (other, _) => Err(ApiError::invalid(
-                "chunking_strategy.type",
-                format!("chunking_strategy.type is '{other}', but must be 'auto' or 'static'"),
-            )),
-        }
-    }
-}
-
+/// Attaches a file
+///
+/// It is read in the background, and searched once it is `completed`.
+#[utoipa::path(
+    post,
+    path = "/vector_stores/{id}/files",
+    operation_id = "attach_file",
+    tag = "Vector stores",
+    params(("id" = String, Path)),
+    request_body = AttachRequest,
+    responses((status = 200, body = VectorStoreFile))
+)]
 pub async fn attach(
     context: web::Data<Context>,
     store_id: web::Path<String>,
@@ -95,7 +55,7 @@ pub async fn attach(
     let document = store
         .attach(&store_id, &file_id, attributes, chunking)
         .await?;
-    Ok(HttpResponse::Ok().json(document_json(&document)))
+    Ok(HttpResponse::Ok().json(VectorStoreFile::from(document)))
 }
 
 /// A checked request. The sizes are those that the embedder allows, and are shown so.
@@ -112,7 +72,7 @@ pub fn new_document(context: &Context, request: AttachRequest) -> Result<NewDocu
 
 /// The answer to a client that may be waiting for the end of something: while that is not reached, the header that the
 /// clients' polling helpers read says when to ask again.
-pub fn polled(is_in_progress: bool, body: Value) -> HttpResponse {
+pub fn polled(is_in_progress: bool, body: impl Serialize) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     if is_in_progress {
         response.insert_header(("openai-poll-after-ms", POLL_AFTER_MS));
@@ -120,52 +80,101 @@ pub fn polled(is_in_progress: bool, body: Value) -> HttpResponse {
     response.json(body)
 }
 
+/// Which files are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct StatusQuery {
+    /// Lists only the files that are so far.
+    #[param(value_type = Option<DocumentStatus>, inline)]
+    filter: Option<String>,
+}
+
+/// Lists the files of a vector store
+#[utoipa::path(
+    get,
+    path = "/vector_stores/{id}/files",
+    operation_id = "list_vector_store_files",
+    tag = "Vector stores",
+    params(("id" = String, Path), PageQuery, StatusQuery),
+    responses((status = 200, body = Page<VectorStoreFile>))
+)]
 pub async fn list(
     context: web::Data<Context>,
     store_id: web::Path<String>,
     query: web::Query<PageQuery>,
+    filter: web::Query<StatusQuery>,
 ) -> Result<HttpResponse, ApiError> {
-    let status = query.filter.as_deref().map(parse_status).transpose()?;
+    let status = filter.status()?;
     let page = context
         .workspace
         .store
         .list_documents(&store_id, status, query.request(20, 100)?)
         .await?;
-    let data = page.items.iter().map(document_json).collect();
-    Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
+    let data = page.items.into_iter().map(VectorStoreFile::from);
+    Ok(HttpResponse::Ok().json(page::list(data.collect(), page.has_more)))
 }
 
-pub fn parse_status(text: &str) -> Result<DocumentStatus, ApiError> {
-    match text {
-        "in_progress" => Ok(DocumentStatus::InProgress),
-        "completed" => Ok(DocumentStatus::Completed),
-        "failed" => Ok(DocumentStatus::Failed),
-        "cancelled" => Ok(DocumentStatus::Cancelled),
-        other => {
-            let message = format!(
-                "filter is '{other}', but must be in_progress, completed, failed or cancelled"
-            );
-            Err(ApiError::invalid("filter", message))
+impl StatusQuery {
+    pub fn status(&self) -> Result<Option<DocumentStatus>, ApiError> {
+        match self.filter.as_deref() {
+            None => Ok(None),
+            Some("in_progress") => Ok(Some(DocumentStatus::InProgress)),
+            Some("completed") => Ok(Some(DocumentStatus::Completed)),
+            Some("failed") => Ok(Some(DocumentStatus::Failed)),
+            Some("cancelled") => Ok(Some(DocumentStatus::Cancelled)),
+            Some(other) => {
+                let message = format!(
+                    "filter is '{other}', but must be in_progress, completed, failed or cancelled"
+                );
+                Err(ApiError::invalid("filter", message))
+            }
         }
     }
 }
 
+/// Shows one file of a vector store
+#[utoipa::path(
+    get,
+    path = "/vector_stores/{id}/files/{file}",
+    operation_id = "get_vector_store_file",
+    tag = "Vector stores",
+    params(("id" = String, Path), ("file" = String, Path)),
+    responses((
+        status = 200,
+        body = VectorStoreFile,
+        headers(("openai-poll-after-ms" = u32, description = "When to ask again, while it is in progress"))
+    ))
+)]
 pub async fn get(
     context: web::Data<Context>,
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     let document = context.workspace.store.document(&path.0, &path.1).await?;
     let is_in_progress = document.status == DocumentStatus::InProgress;
-    Ok(polled(is_in_progress, document_json(&document)))
+    Ok(polled(is_in_progress, VectorStoreFile::from(document)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UpdateVectorStoreFile)]
 pub struct UpdateRequest {
     /// Null takes all away.
     #[serde(default, deserialize_with = "nullable")]
+    #[schema(schema_with = attributes::schema, required)]
     attributes: Option<Option<Map<String, Value>>>,
 }
 
+/// Changes the attributes of a file
+///
+/// All of them: what is not named goes.
+#[utoipa::path(
+    post,
+    path = "/vector_stores/{id}/files/{file}",
+    operation_id = "update_vector_store_file",
+    tag = "Vector stores",
+    params(("id" = String, Path), ("file" = String, Path)),
+    request_body = UpdateRequest,
+    responses((status = 200, body = VectorStoreFile))
+)]
 pub async fn update(
     context: web::Data<Context>,
     path: web::Path<(String, String)>,
@@ -180,19 +189,53 @@ pub async fn update(
         .store
         .update_attributes(&path.0, &path.1, attributes)
         .await?;
-    Ok(HttpResponse::Ok().json(document_json(&document)))
+    Ok(HttpResponse::Ok().json(VectorStoreFile::from(document)))
 }
 
+/// Takes a file out of a vector store
+///
+/// The file itself stays.
+#[utoipa::path(
+    delete,
+    path = "/vector_stores/{id}/files/{file}",
+    operation_id = "detach_file",
+    tag = "Vector stores",
+    params(("id" = String, Path), ("file" = String, Path)),
+    responses((status = 200, body = Deleted))
+)]
 pub async fn detach(
     context: web::Data<Context>,
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     context.workspace.store.detach(&path.0, &path.1).await?;
-    Ok(HttpResponse::Ok()
-        .json(json!({ "id": path.1, "object": "vector_store.file.deleted", "deleted": true })))
+    Ok(HttpResponse::Ok().json(Deleted::new(&path.1, "vector_store.file.deleted")))
 }
 
-/// The extracted text.
+/// A document's text, all at once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FileContent {
+    /// Always `vector_store.file_content.page`.
+    object: &'static str,
+    /// Empty until the document has been read.
+    data: Vec<TextContent>,
+    /// Always false.
+    has_more: bool,
+    /// Always null.
+    #[schema(required)]
+    next_page: Option<String>,
+}
+
+/// Shows the text of a file
+///
+/// As it was extracted: citations count their bytes in it.
+#[utoipa::path(
+    get,
+    path = "/vector_stores/{id}/files/{file}/content",
+    operation_id = "get_vector_store_file_content",
+    tag = "Vector stores",
+    params(("id" = String, Path), ("file" = String, Path)),
+    responses((status = 200, body = FileContent))
+)]
 pub async fn content(
     context: web::Data<Context>,
     path: web::Path<(String, String)>,
@@ -200,52 +243,13 @@ pub async fn content(
     let store = &context.workspace.store;
     store.document(&path.0, &path.1).await?;
     let extraction = store.extraction(&path.1).await?;
-    let data: Vec<Value> = extraction
+    let data = extraction
         .into_iter()
-        .map(|extraction| json!({ "type": "text", "text": extraction.text }))
-        .collect();
-    Ok(HttpResponse::Ok().json(json!({
-        "object": "vector_store.file_content.page",
-        "data": data,
-        "has_more": false,
-        "next_page": null,
-    })))
-}
-
-pub fn document_json(document: &Document) -> Value {
-    let last_error = document
-        .last_error
-        .as_ref()
-        .map(|error| json!({ "code": error.code.as_str(), "message": error.message }));
-    let warnings: Vec<Value> = document
-        .page_warnings
-        .iter()
-        .map(|warning| json!({ "page": warning.page, "message": warning.error }))
-        .collect();
-    json!({
-        "id": document.file_id,
-        "object": "vector_store.file",
-        "usage_bytes": document.usage_bytes,
-        "created_at": document.created_at,
-        "vector_store_id": document.vector_store_id,
-        "status": document.status.as_str(),
-        "last_error": last_error,
-        "chunking_strategy": {
-            "type": "static",
-            "static": {
-                "max_chunk_size_tokens": document.chunking.max_tokens,
-                "chunk_overlap_tokens": document.chunking.overlap_tokens,
-            },
-        },
-        "attributes": document.attributes,
-        // Extensions.
-        "num_chunks": document.num_chunks,
-        "progress": {
-            "pages_read": document.progress.pages_read,
-            "pages_total": document.progress.pages_total,
-            "chunks_done": document.progress.chunks_done,
-            "chunks_total": document.progress.chunks_total,
-        },
-        "warnings": warnings,
-    })
+        .map(|extraction| TextContent::new(extraction.text));
+    Ok(HttpResponse::Ok().json(FileContent {
+        object: "vector_store.file_content.page",
+        data: data.collect(),
+        has_more: false,
+        next_page: None,
+    }))
 }

@@ -1,38 +1,141 @@
-//! `/v1/vector_stores`: collections of documents, and search in them.
+//! `/v1/vector_stores`: collections of documents.
 
 use actix_web::{HttpResponse, web};
-use futures_util::future::join_all;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::{JsonBody, nullable};
+use crate::http::openai::chunking::{ChunkingChoice, ChunkingStrategy};
 use crate::http::openai::expiry::VectorStoreExpiry;
-use crate::http::openai::filters;
 use crate::http::openai::metadata;
-use crate::http::openai::page::{self, PageQuery};
-use crate::http::openai::parameters::OneOrMany;
-use crate::http::openai::vector_store_files::{AttachRequest, ChunkingStrategy, new_document};
-use crate::rag::retrieve::{Passage, Weights, retrieve};
-use crate::rag::{Answerer, rewrite};
-use crate::store::{FileCounts, NewVectorStore, SearchScope, VectorStore, VectorStoreUpdate};
+use crate::http::openai::page::{self, Deleted, Listed, Page, PageQuery};
+use crate::http::openai::vector_store_files::{AttachRequest, new_document};
+use crate::store::{self, NewVectorStore, VectorStoreUpdate};
 
 /// Files that a store may be created with.
 const MAX_FILES: usize = 500;
-/// Queries in one search; each is embedded and searched for.
-const MAX_QUERIES: usize = 32;
-
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CreateVectorStore)]
 pub struct CreateRequest {
     name: Option<String>,
     description: Option<String>,
+    /// Files to attach at once.
+    #[schema(max_items = 500)]
     file_ids: Option<Vec<String>>,
+    /// Of these files.
+    #[schema(value_type = Option<ChunkingChoice>)]
     chunking_strategy: Option<ChunkingStrategy>,
+    /// When its documents go; never, by default.
     expires_after: Option<VectorStoreExpiry>,
+    #[schema(schema_with = metadata::schema)]
     metadata: Option<Map<String, Value>>,
 }
 
+/// A collection of documents.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VectorStore {
+    id: String,
+    /// Always `vector_store`.
+    object: &'static str,
+    /// Unix seconds.
+    created_at: i64,
+    /// Empty where nobody gave one.
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    description: Option<String>,
+    /// Text and vectors of its documents.
+    usage_bytes: u64,
+    file_counts: FileCounts,
+    #[schema(inline)]
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expires_after: Option<VectorStoreExpiry>,
+    /// Unix seconds; null for never.
+    #[schema(required)]
+    expires_at: Option<i64>,
+    /// Unix seconds.
+    last_active_at: i64,
+    metadata: BTreeMap<String, String>,
+}
+
+/// `in_progress` while documents are being read.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    InProgress,
+    Completed,
+    Expired,
+}
+
+/// Documents by how far they are.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FileCounts {
+    in_progress: u64,
+    completed: u64,
+    failed: u64,
+    cancelled: u64,
+    total: u64,
+}
+
+impl From<store::FileCounts> for FileCounts {
+    fn from(counts: store::FileCounts) -> Self {
+        Self {
+            in_progress: counts.in_progress,
+            completed: counts.completed,
+            failed: counts.failed,
+            cancelled: counts.cancelled,
+            total: counts.total,
+        }
+    }
+}
+
+impl From<store::VectorStore> for VectorStore {
+    fn from(store: store::VectorStore) -> Self {
+        let status = if store.is_expired {
+            Status::Expired
+        } else if store.file_counts.in_progress > 0 {
+            Status::InProgress
+        } else {
+            Status::Completed
+        };
+        Self {
+            id: store.id,
+            object: "vector_store",
+            created_at: store.created_at,
+            name: store.name,
+            description: store.description,
+            usage_bytes: store.usage_bytes,
+            file_counts: store.file_counts.into(),
+            status,
+            expires_after: store.expires_after_days.map(VectorStoreExpiry::after),
+            expires_at: store.expires_at,
+            last_active_at: store.last_active_at,
+            metadata: store.metadata,
+        }
+    }
+}
+
+impl Listed for VectorStore {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Creates a vector store
+#[utoipa::path(
+    post,
+    path = "/vector_stores",
+    operation_id = "create_vector_store",
+    tag = "Vector stores",
+    request_body = CreateRequest,
+    responses((status = 200, body = VectorStore))
+)]
 pub async fn create(
     context: web::Data<Context>,
     body: JsonBody<CreateRequest>,
@@ -65,9 +168,18 @@ pub async fn create(
         files: files?,
     };
     let created = context.workspace.store.create_vector_store(new).await?;
-    Ok(HttpResponse::Ok().json(store_json(&created)))
+    Ok(HttpResponse::Ok().json(VectorStore::from(created)))
 }
 
+/// Lists the vector stores
+#[utoipa::path(
+    get,
+    path = "/vector_stores",
+    operation_id = "list_vector_stores",
+    tag = "Vector stores",
+    params(PageQuery),
+    responses((status = 200, body = Page<VectorStore>))
+)]
 pub async fn list(
     context: web::Data<Context>,
     query: web::Query<PageQuery>,
@@ -77,29 +189,52 @@ pub async fn list(
         .store
         .list_vector_stores(query.request(20, 100)?)
         .await?;
-    let data = page.items.iter().map(store_json).collect();
-    Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
+    let data = page.items.into_iter().map(VectorStore::from);
+    Ok(HttpResponse::Ok().json(page::list(data.collect(), page.has_more)))
 }
 
+/// Shows one vector store
+#[utoipa::path(
+    get,
+    path = "/vector_stores/{id}",
+    operation_id = "get_vector_store",
+    tag = "Vector stores",
+    params(("id" = String, Path)),
+    responses((status = 200, body = VectorStore))
+)]
 pub async fn get(
     context: web::Data<Context>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let found = context.workspace.store.vector_store(&id).await?;
-    Ok(HttpResponse::Ok().json(store_json(&found)))
+    Ok(HttpResponse::Ok().json(VectorStore::from(found)))
 }
 
 /// What to change; null takes it away.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UpdateVectorStore)]
 pub struct UpdateRequest {
     #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
     #[serde(default, deserialize_with = "nullable")]
+    #[schema(schema_with = metadata::schema)]
     metadata: Option<Option<Map<String, Value>>>,
     #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<VectorStoreExpiry>)]
     expires_after: Option<Option<VectorStoreExpiry>>,
 }
 
+/// Changes a vector store
+#[utoipa::path(
+    post,
+    path = "/vector_stores/{id}",
+    operation_id = "update_vector_store",
+    tag = "Vector stores",
+    params(("id" = String, Path)),
+    request_body = UpdateRequest,
+    responses((status = 200, body = VectorStore))
+)]
 pub async fn update(
     context: web::Data<Context>,
     id: web::Path<String>,
@@ -119,228 +254,24 @@ pub async fn update(
         .store
         .update_vector_store(&id, update)
         .await?;
-    Ok(HttpResponse::Ok().json(store_json(&updated)))
+    Ok(HttpResponse::Ok().json(VectorStore::from(updated)))
 }
 
+/// Deletes a vector store
+///
+/// Its documents go with it; their files stay.
+#[utoipa::path(
+    delete,
+    path = "/vector_stores/{id}",
+    operation_id = "delete_vector_store",
+    tag = "Vector stores",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Deleted))
+)]
 pub async fn delete(
     context: web::Data<Context>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     context.workspace.store.delete_vector_store(&id).await?;
-    Ok(HttpResponse::Ok()
-        .json(json!({ "id": *id, "object": "vector_store.deleted", "deleted": true })))
-}
-
-#[derive(Debug, Deserialize)]
-pub struct SearchRequest {
-    query: OneOrMany,
-    max_num_results: Option<usize>,
-    filters: Option<Value>,
-    ranking_options: Option<RankingOptions>,
-    rewrite_query: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub struct RankingOptions {
-    ranker: Option<String>,
-    score_threshold: Option<f32>,
-    hybrid_search: Option<HybridSearch>,
-}
-
-#[derive(Debug, Deserialize)]
-struct HybridSearch {
-    embedding_weight: f32,
-    text_weight: f32,
-}
-
-impl RankingOptions {
-    /// The lowest score to show, and the weights of both searches. `param` names the place in an error.
-    pub fn checked(self, param: &str) -> Result<(f32, Weights), ApiError> {
-        // Whatever the ranker, both searches are fused and no further model is asked.
-        if let Some(ranker) = self.ranker.as_deref()
-            && !matches!(ranker, "none" | "auto")
-            && !ranker.starts_with("default")
-        {
-            let param = format!("{param}.ranker");
-            let message = format!(
-                "{param} is '{ranker}', but must be 'none', 'auto' or 'default-2024-11-15'"
-            );
-            return Err(ApiError::invalid(param, message));
-        }
-        let threshold = self.score_threshold.unwrap_or(0.0);
-        if !(0.0..=1.0).contains(&threshold) {
-            let param = format!("{param}.score_threshold");
-            let message = format!("{param} is {threshold}, but must be between 0 and 1");
-            return Err(ApiError::invalid(param, message));
-        }
-        let weights = match self.hybrid_search {
-            Some(hybrid) => Weights {
-                meaning: hybrid.embedding_weight,
-                words: hybrid.text_weight,
-            },
-            None => Weights::default(),
-        };
-        let (meaning, words) = (weights.meaning, weights.words);
-        let is_sound = |weight: f32| weight >= 0.0 && weight.is_finite();
-        if !is_sound(meaning) || !is_sound(words) || meaning + words == 0.0 {
-            let param = format!("{param}.hybrid_search");
-            let message = format!(
-                "{param} has the weights {meaning} and {words}, but none may be negative and one must be above 0"
-            );
-            return Err(ApiError::invalid(param, message));
-        }
-        Ok((threshold, weights))
-    }
-}
-
-pub async fn search(
-    context: web::Data<Context>,
-    id: web::Path<String>,
-    body: JsonBody<SearchRequest>,
-) -> Result<HttpResponse, ApiError> {
-    let request = body.0;
-    let queries: Vec<String> = request.query.into_vec();
-    if queries.is_empty() || queries.iter().any(|query| query.trim().is_empty()) {
-        return Err(ApiError::invalid(
-            "query",
-            "query is empty, but must have at least one word",
-        ));
-    }
-    let max_num_results =
-        checked_results("max_num_results", request.max_num_results.unwrap_or(10))?;
-    if queries.len() > MAX_QUERIES {
-        let message = format!(
-            "query has {} queries, but may have {MAX_QUERIES}",
-            queries.len()
-        );
-        return Err(ApiError::invalid("query", message));
-    }
-    let vector_store_ids = vec![id.into_inner()];
-    let store = &context.workspace.store;
-    store.use_vector_stores(&vector_store_ids).await?;
-    let scope = SearchScope {
-        vector_store_ids,
-        file_ids: None,
-        filter: request
-            .filters
-            .as_ref()
-            .filter(|value| !value.is_null())
-            .map(filters::parse)
-            .transpose()?,
-    };
-    let ranking = request.ranking_options.unwrap_or_default();
-    let (threshold, weights) = ranking.checked("ranking_options")?;
-    let queries = match request.rewrite_query {
-        Some(true) => rewritten(&context, queries).await,
-        _ => queries,
-    };
-    let retrieved = retrieve(
-        &context.workspace,
-        &queries,
-        &scope,
-        max_num_results,
-        weights,
-    )
-    .await?;
-    let data: Vec<Value> = retrieved
-        .passages
-        .iter()
-        .filter(|passage| passage.score >= threshold)
-        .map(|passage| {
-            let mut result = passage_json(passage);
-            result["content"] = json!([{ "type": "text", "text": passage.chunk.text }]);
-            result
-        })
-        .collect();
-    Ok(HttpResponse::Ok().json(json!({
-        "object": "vector_store.search_results.page",
-        "search_query": retrieved.queries,
-        "data": data,
-        "has_more": false,
-        "next_page": null,
-    })))
-}
-
-/// The queries as the chat model would search for them; as they are where none writes.
-async fn rewritten(context: &Context, queries: Vec<String>) -> Vec<String> {
-    match context.answerer(None).await {
-        Ok(Answerer::Quote) => queries,
-        Ok(Answerer::Chat(chat)) => {
-            let rewritten = queries.into_iter().map(|it| rewrite::rewritten(&chat, it));
-            join_all(rewritten).await
-        }
-        Err(error) => {
-            tracing::warn!(%error, "queries are searched for as they are: the chat model cannot be used");
-            queries
-        }
-    }
-}
-
-pub fn checked_results(param: &str, count: usize) -> Result<usize, ApiError> {
-    match count {
-        1..=50 => Ok(count),
-        _ => Err(ApiError::invalid(
-            param,
-            format!("{param} is {count}, but must be between 1 and 50"),
-        )),
-    }
-}
-
-/// What a search result says of its passage, besides the text.
-pub fn passage_json(passage: &Passage) -> Value {
-    let chunk = &passage.chunk;
-    json!({
-        "file_id": chunk.file_id,
-        "filename": chunk.filename,
-        "score": passage.score,
-        "attributes": chunk.attributes,
-        // Extensions: where exactly the passage stands.
-        "number": passage.number,
-        "similarity": passage.similarity,
-        "page_first": chunk.page_first,
-        "page_last": chunk.page_last,
-        "start": chunk.span.start,
-        "end": chunk.span.end,
-        "heading_path": chunk.heading_path,
-    })
-}
-
-fn store_json(store: &VectorStore) -> Value {
-    let counts = &store.file_counts;
-    let status = if store.is_expired {
-        "expired"
-    } else if counts.in_progress > 0 {
-        "in_progress"
-    } else {
-        "completed"
-    };
-    let mut value = json!({
-        "id": store.id,
-        "object": "vector_store",
-        "created_at": store.created_at,
-        "name": store.name,
-        "usage_bytes": store.usage_bytes,
-        "file_counts": counts_json(counts),
-        "status": status,
-        "expires_at": store.expires_at,
-        "last_active_at": store.last_active_at,
-        "metadata": store.metadata,
-    });
-    if let Some(days) = store.expires_after_days {
-        value["expires_after"] = json!({ "anchor": "last_active_at", "days": days });
-    }
-    if let Some(description) = &store.description {
-        value["description"] = json!(description);
-    }
-    value
-}
-
-pub fn counts_json(counts: &FileCounts) -> Value {
-    json!({
-        "in_progress": counts.in_progress,
-        "completed": counts.completed,
-        "failed": counts.failed,
-        "cancelled": counts.cancelled,
-        "total": counts.total,
-    })
+    Ok(HttpResponse::Ok().json(Deleted::new(&*id, "vector_store.deleted")))
 }

@@ -2,49 +2,89 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::file_parts::{FilePart, TextBudget};
 use crate::rag::conversation::{ChatMessage, PastCall};
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = ChatMessage)]
 pub struct Message {
+    #[schema(value_type = Role)]
     role: String,
+    /// Null only of an assistant.
     content: Option<Content>,
+    /// Of role `function`, the function's.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+    /// What an assistant thought.
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
+    /// Calls that an assistant made.
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<Vec<ToolCall>>,
+    /// Needed in a message of role `tool`: the call that it is the result of.
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<String>,
 }
 
+/// Who speaks.
+#[derive(ToSchema)]
+#[schema(as = ChatRole, rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of what `one` reads")]
+enum Role {
+    System,
+    Developer,
+    User,
+    Assistant,
+    Tool,
+    Function,
+}
+
 /// Text, or parts of which text is served, and files in what a user says.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = ChatContent)]
 #[serde(untagged)]
 pub enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = ChatContentPart)]
 pub struct Part {
     #[serde(rename = "type")]
+    #[schema(value_type = PartKind)]
     kind: String,
+    /// Needed in a part with text.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<String>,
+    /// Needed in a part of type `file`.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<FilePart>,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+/// `file` in messages of role `user` only.
+#[derive(ToSchema)]
+#[schema(as = ChatContentPartType, rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is the schema of what `into_text` reads")]
+enum PartKind {
+    Text,
+    InputText,
+    OutputText,
+    Refusal,
+    File,
+}
+
+/// A call of an earlier turn.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct ToolCall {
     id: Option<String>,
+    /// `function`.
     #[serde(rename = "type", default = "function")]
     kind: String,
     function: CalledFunction,
@@ -54,7 +94,7 @@ fn function() -> String {
     "function".into()
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct CalledFunction {
     name: String,
     /// JSON text; some clients send the object itself.

@@ -3,25 +3,76 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpResponse, web};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
-use super::ChatRequest;
+use super::messages::{Message, Part};
+use super::request::ChatRequest;
+use super::shape::Completion;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::openai::metadata;
-use crate::http::openai::page::{self, ListQuery};
+use crate::http::openai::page::{self, Deleted, Direction, ListQuery, Listed, Page};
 use crate::http::openai::parameters::SamplingFields;
+use crate::http::openai::tools::{OfferedFunction, WantedTool};
 use crate::store::{Store, StoreError, StoredCompletion};
+
+/// A completion that is kept, with what it repeats of its request.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StoredChatCompletion)]
+struct Kept {
+    #[serde(flatten)]
+    completion: Completion,
+    #[serde(flatten)]
+    echo: Echo,
+}
+
+/// Parameters as they were sent; null where they were not.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChatParameters)]
+pub struct Echo {
+    #[schema(required)]
+    temperature: Option<f32>,
+    #[schema(required)]
+    top_p: Option<f32>,
+    #[schema(required)]
+    seed: Option<i64>,
+    #[schema(required)]
+    presence_penalty: Option<f32>,
+    #[schema(required)]
+    frequency_penalty: Option<f32>,
+    /// The request's `user`.
+    #[schema(required)]
+    input_user: Option<String>,
+    #[schema(required, value_type = Option<Vec<OfferedFunction>>)]
+    tools: Option<Vec<Value>>,
+    #[schema(required, value_type = Option<WantedTool>)]
+    tool_choice: Option<Value>,
+}
+
+impl Echo {
+    pub fn new(request: &ChatRequest, sampling: &SamplingFields) -> Self {
+        Self {
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            seed: sampling.seed,
+            presence_penalty: sampling.presence_penalty,
+            frequency_penalty: sampling.frequency_penalty,
+            input_user: sampling.user.clone(),
+            tools: request.tools.clone(),
+            tool_choice: request.tool_choice.clone(),
+        }
+    }
+}
 
 /// What a completion is kept with.
 pub struct Keeper {
     store: Store,
     metadata: BTreeMap<String, String>,
     messages: Value,
-    /// What the stored object repeats of its request.
-    echo: Map<String, Value>,
+    echo: Echo,
 }
 
 impl Keeper {
@@ -29,15 +80,12 @@ impl Keeper {
     pub fn new(
         context: &Context,
         request: &mut ChatRequest,
-        sampling: &Map<String, Value>,
+        echo: Echo,
     ) -> Result<Option<Self>, ApiError> {
         let metadata = metadata::checked(request.metadata.take().unwrap_or_default())?;
         if !request.store.unwrap_or(false) {
             return Ok(None);
         }
-        let mut echo = sampling.clone();
-        echo.insert("tools".into(), json!(request.tools));
-        echo.insert("tool_choice".into(), json!(request.tool_choice));
         Ok(Some(Self {
             store: context.workspace.store.clone(),
             metadata,
@@ -47,39 +95,21 @@ impl Keeper {
     }
 
     /// Keeps the completion, and returns it with its metadata.
-    pub async fn keep(self, mut completion: Value) -> Result<Value, ApiError> {
-        let text = |key: &str| completion[key].as_str().unwrap_or_default().to_owned();
-        let (id, model) = (text("id"), text("model"));
-        let mut body = completion.clone();
-        if let Some(body) = body.as_object_mut() {
-            body.extend(self.echo);
-        }
-        completion["metadata"] = json!(self.metadata);
+    pub async fn keep(self, completion: Completion) -> Result<Completion, ApiError> {
+        let (id, model) = (completion.id.clone(), completion.model.clone());
+        let kept = Kept {
+            completion,
+            echo: self.echo,
+        };
         let completion_kept = StoredCompletion {
             id,
             model,
-            metadata: self.metadata,
-            body,
+            metadata: self.metadata.clone(),
+            body: json!(kept),
             messages: self.messages,
         };
         self.store.save_completion(completion_kept).await?;
-        Ok(completion)
-    }
-}
-
-/// The sampling parameters as they were sent.
-pub fn sampling_json(sampling: &SamplingFields) -> Map<String, Value> {
-    let fields = json!({
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "input_user": sampling.user,
-    });
-    match fields {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
+        Ok(kept.completion.with_metadata(self.metadata))
     }
 }
 
@@ -89,6 +119,24 @@ fn shown(completion: StoredCompletion) -> Value {
     body
 }
 
+/// Lists the chat completions that are kept
+///
+/// The oldest first, unless it is asked for otherwise.
+#[utoipa::path(
+    get,
+    path = "/chat/completions",
+    operation_id = "list_chat_completions",
+    tag = "Chat",
+    params(
+        ("model" = Option<String>, Query, description = "Only those of this model"),
+        ("metadata" = Option<HashMap<String, String>>, Query, style = DeepObject, explode,
+            description = "Only those with these pairs, as metadata[key]=value"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
+        ("order" = inline(Option<Direction>), Query, description = "By the time they were made; asc when absent"),
+        ("after" = Option<String>, Query, description = "The last id of the page before"),
+    ),
+    responses((status = 200, body = Page<Kept>))
+)]
 pub async fn list(
     context: web::Data<Context>,
     query: web::Query<ListQuery>,
@@ -105,6 +153,15 @@ pub async fn list(
     Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
 }
 
+/// Shows a chat completion that is kept
+#[utoipa::path(
+    get,
+    path = "/chat/completions/{id}",
+    operation_id = "get_chat_completion",
+    tag = "Chat",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Kept))
+)]
 pub async fn get(
     context: web::Data<Context>,
     id: web::Path<String>,
@@ -113,11 +170,24 @@ pub async fn get(
     Ok(HttpResponse::Ok().json(shown(found)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UpdateChatCompletion)]
 pub struct UpdateRequest {
+    /// In place of what was there: at most 16 pairs; keys have at most 64 characters, values 512.
+    #[schema(value_type = HashMap<String, String>)]
     metadata: Map<String, Value>,
 }
 
+/// Changes the metadata of a chat completion that is kept
+#[utoipa::path(
+    post,
+    path = "/chat/completions/{id}",
+    operation_id = "update_chat_completion",
+    tag = "Chat",
+    params(("id" = String, Path)),
+    request_body = UpdateRequest,
+    responses((status = 200, body = Kept))
+)]
 pub async fn update(
     context: web::Data<Context>,
     id: web::Path<String>,
@@ -128,16 +198,80 @@ pub async fn update(
     Ok(HttpResponse::Ok().json(shown(updated.await?)))
 }
 
+/// Deletes a chat completion that is kept
+#[utoipa::path(
+    delete,
+    path = "/chat/completions/{id}",
+    operation_id = "delete_chat_completion",
+    tag = "Chat",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Deleted))
+)]
 pub async fn delete(
     context: web::Data<Context>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     context.workspace.store.delete_completion(&id).await?;
-    let deleted = json!({ "id": *id, "object": "chat.completion.deleted", "deleted": true });
+    let deleted = Deleted::new(id.into_inner(), "chat.completion.deleted");
     Ok(HttpResponse::Ok().json(deleted))
 }
 
-/// The messages that a completion answers, by the numbers of their places.
+/// A message that a completion answers.
+#[derive(Debug, Serialize, ToSchema)]
+struct StoredMessage {
+    /// The completion's id and the number of the message's place.
+    id: String,
+    /// Its content is text; parts stand in `content_parts`.
+    #[serde(flatten)]
+    #[schema(value_type = Message)]
+    message: Map<String, Value>,
+    #[schema(required, value_type = Option<Vec<Part>>)]
+    content_parts: Option<Vec<Value>>,
+}
+
+impl StoredMessage {
+    /// Its text is apart from its parts, where it has parts.
+    fn new(id: &str, at: usize, message: Value) -> Self {
+        let mut message = match message {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
+        };
+        let mut content_parts = None;
+        if let Some(Value::Array(parts)) = message.get("content").cloned() {
+            let texts = parts.iter().filter_map(|part| part["text"].as_str());
+            message.insert("content".into(), json!(texts.collect::<String>()));
+            content_parts = Some(parts);
+        }
+        Self {
+            id: format!("{id}-{at}"),
+            message,
+            content_parts,
+        }
+    }
+}
+
+impl Listed for StoredMessage {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Lists the messages that a kept completion answers
+///
+/// The oldest first, unless it is asked for otherwise.
+#[utoipa::path(
+    get,
+    path = "/chat/completions/{id}/messages",
+    operation_id = "list_chat_completion_messages",
+    tag = "Chat",
+    params(
+        ("id" = String, Path),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
+        ("order" = inline(Option<Direction>), Query, description = "asc when absent"),
+        ("after" = Option<String>, Query, description = "The last id of the page before"),
+    ),
+    responses((status = 200, body = Page<StoredMessage>))
+)]
 pub async fn messages(
     context: web::Data<Context>,
     id: web::Path<String>,
@@ -147,12 +281,14 @@ pub async fn messages(
     let list = query.ascending()?;
     let given = found.messages.as_array().cloned().unwrap_or_default();
     let messages = given.into_iter().enumerate();
-    let mut messages: Vec<Value> = messages.map(|(at, it)| message_json(&id, at, it)).collect();
+    let mut messages: Vec<StoredMessage> = messages
+        .map(|(at, it)| StoredMessage::new(&id, at, it))
+        .collect();
     if list.order == crate::store::Order::Desc {
         messages.reverse();
     }
     if let Some(after) = &list.after {
-        let place = messages.iter().position(|it| it["id"] == after.as_str());
+        let place = messages.iter().position(|it| it.id == *after);
         let place = place.ok_or_else(|| StoreError::NotFound {
             kind: "message",
             id: after.clone(),
@@ -162,16 +298,4 @@ pub async fn messages(
     let has_more = messages.len() > list.limit;
     messages.truncate(list.limit);
     Ok(HttpResponse::Ok().json(page::list(messages, has_more)))
-}
-
-/// A message with an id; its text is apart from its parts, where it has parts.
-fn message_json(id: &str, at: usize, mut message: Value) -> Value {
-    message["id"] = json!(format!("{id}-{at}"));
-    message["content_parts"] = Value::Null;
-    if let Some(parts) = message["content"].as_array().cloned() {
-        let texts = parts.iter().filter_map(|part| part["text"].as_str());
-        message["content"] = json!(texts.collect::<String>());
-        message["content_parts"] = json!(parts);
-    }
-    message
 }

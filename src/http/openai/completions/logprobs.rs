@@ -1,9 +1,23 @@
 //! Log-probabilities in the shape of this endpoint: four lists, an entry a token.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::engine::GeneratedToken;
 use crate::tokenizer::Tokenizer;
+
+/// Four lists, an entry a token in each.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct TokenLists {
+    tokens: Vec<String>,
+    token_logprobs: Vec<f32>,
+    /// By token; the chosen one is always among them.
+    top_logprobs: Vec<BTreeMap<String, f32>>,
+    /// In characters.
+    text_offset: Vec<usize>,
+}
 
 /// Where in the text of one choice the next token begins.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,8 +40,8 @@ impl Offset {
         tokenizer: &Tokenizer,
         tokens: &[GeneratedToken],
         end: Option<usize>,
-    ) -> Value {
-        let (mut texts, mut logprobs, mut tops, mut offsets) = (vec![], vec![], vec![], vec![]);
+    ) -> TokenLists {
+        let mut lists = TokenLists::default();
         for token in tokens {
             let Some(logprob) = &token.logprob else {
                 continue;
@@ -37,20 +51,17 @@ impl Offset {
             }
             let text = spelled(tokenizer, token.id);
             let alternatives = logprob.alternatives.iter();
-            let alternatives =
-                alternatives.map(|one| (spelled(tokenizer, one.id), json!(one.logprob)));
-            let mut top: Map<String, Value> = alternatives.collect();
-            // The chosen one is always among them.
-            top.entry(text.clone())
-                .or_insert_with(|| json!(logprob.logprob));
-            texts.push(text);
-            logprobs.push(logprob.logprob);
-            tops.push(top);
-            offsets.push(self.num_characters);
+            let alternatives = alternatives.map(|one| (spelled(tokenizer, one.id), one.logprob));
+            let mut top: BTreeMap<String, f32> = alternatives.collect();
+            top.entry(text.clone()).or_insert(logprob.logprob);
+            lists.tokens.push(text);
+            lists.token_logprobs.push(logprob.logprob);
+            lists.top_logprobs.push(top);
+            lists.text_offset.push(self.num_characters);
             let bytes = tokenizer.token_bytes(token.id).unwrap_or_default();
             self.num_characters += num_characters(bytes);
         }
-        json!({ "tokens": texts, "token_logprobs": logprobs, "top_logprobs": tops, "text_offset": offsets })
+        lists
     }
 }
 

@@ -2,84 +2,51 @@
 
 mod logprobs;
 mod prompt;
+mod shape;
 
 use actix_web::{HttpResponse, web};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::engine::Usage;
 use crate::http::error::ApiError;
 use crate::http::json::JsonParts;
-use crate::http::openai::chat::{MAX_CHOICES, finish_reason, usage_json};
+use crate::http::openai::chat::MAX_CHOICES;
+use crate::http::openai::chat::request::StreamOptions;
+use crate::http::openai::chat::shape::{CompletionUsage, finish_reason};
 use crate::http::openai::parameters::SamplingFields;
 use crate::http::sse::{self, Frame};
 use crate::http::{Context, blocking};
 use crate::rag::QUOTE_MODEL;
-use crate::rag::generate::{ChatModel, Generation, GenerationEvent};
+use crate::rag::generate::{Generation, GenerationEvent};
 use crate::store::{new_id, unix_now};
 use logprobs::Offset;
 use prompt::{Read, prompts};
+use shape::{Completion, CompletionRequest, Envelope, TextChoice};
 
 /// What OpenAI's own endpoint generates when nothing is said.
 const DEFAULT_MAX_TOKENS: i64 = 16;
 /// Alternatives that may be asked for with log-probabilities.
 const MAX_LOGPROBS: i64 = 5;
 
-#[derive(Debug, Deserialize)]
-pub struct CompletionRequest {
-    model: Option<String>,
-    prompt: Option<Value>,
-    max_tokens: Option<i64>,
-    n: Option<u32>,
-    best_of: Option<u32>,
-    echo: Option<bool>,
-    suffix: Option<String>,
-    logprobs: Option<i64>,
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-}
-
-#[derive(Debug, Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
-impl CompletionRequest {
-    fn num_choices(&self) -> Result<usize, ApiError> {
-        let n = self.n.unwrap_or(1);
-        if !(1..=MAX_CHOICES).contains(&n) {
-            let message = format!("n is {n}, but must be between 1 and {MAX_CHOICES}");
-            return Err(ApiError::invalid("n", message));
-        }
-        match self.best_of {
-            Some(best_of) if best_of != n => Err(ApiError::unsupported(
-                "best_of",
-                format!(
-                    "best_of is {best_of}, but must be the same as n: all choices are returned"
-                ),
-            )),
-            _ => Ok(n as usize),
-        }
-    }
-
-    fn wanted_logprobs(&self) -> Result<Option<usize>, ApiError> {
-        let Some(wanted) = self.logprobs else {
-            return Ok(None);
-        };
-        if !(0..=MAX_LOGPROBS).contains(&wanted) {
-            let message = format!("logprobs is {wanted}, but must be between 0 and {MAX_LOGPROBS}");
-            return Err(ApiError::invalid("logprobs", message));
-        }
-        if self.echo == Some(true) {
-            let message = "logprobs of the prompt are not computed; leave out echo, or logprobs";
-            return Err(ApiError::unsupported("echo", message));
-        }
-        Ok(Some(wanted as usize))
-    }
-}
-
+/// Goes on with a text
+///
+/// No chat template is put around it. Streamed, every event is a `TextCompletion`, and the last one is `[DONE]`.
+#[utoipa::path(
+    post,
+    path = "/completions",
+    operation_id = "create_completion",
+    tag = "Chat",
+    request_body(
+        content = shape::Body,
+        example = json!({ "prompt": "The keeper of the lighthouse is", "max_tokens": 20 })
+    ),
+    responses((
+        status = 200,
+        content((Completion = "application/json"), (Completion = "text/event-stream"))
+    ))
+)]
 pub async fn create(
     context: web::Data<Context>,
     body: JsonParts<CompletionRequest, SamplingFields>,
@@ -128,8 +95,7 @@ pub async fn create(
     if !request.stream.unwrap_or(false) {
         return complete(envelope, choices).await;
     }
-    let wanted = request.stream_options.and_then(|it| it.include_usage);
-    let include_usage = wanted.unwrap_or(false);
+    let include_usage = StreamOptions::include_usage(request.stream_options.as_ref());
     let keep_alive = context.options.sse_keep_alive;
     Ok(sse::respond(keep_alive, move |frames| {
         stream_choices(frames, envelope, choices, include_usage)
@@ -155,20 +121,18 @@ async fn complete(envelope: Envelope, choices: Vec<Choice>) -> Result<HttpRespon
     for (index, (echoed, is_first, generated)) in finished.into_iter().enumerate() {
         add_usage(&mut usage, &generated.usage, is_first);
         let text = echoed.clone() + &generated.text;
-        let logprobs = match envelope.with_logprobs {
-            true => Offset::after(&echoed).lists(
-                envelope.chat.tokenizer(),
-                &generated.tokens,
-                Some(text.chars().count()),
-            ),
-            false => Value::Null,
-        };
-        let reason = finish_reason(generated.reason);
-        choices.push(choice_json(index, &text, logprobs, Some(reason)));
+        let end = Some(text.chars().count());
+        let mut offset = Offset::after(&echoed);
+        let lists = || offset.lists(envelope.chat.tokenizer(), &generated.tokens, end);
+        choices.push(TextChoice {
+            index,
+            logprobs: envelope.with_logprobs.then(lists),
+            finish_reason: Some(finish_reason(generated.reason)),
+            text,
+        });
     }
-    let mut body = envelope.json(json!(choices));
-    body["usage"] = usage_json(&usage);
-    Ok(HttpResponse::Ok().json(body))
+    let usage = CompletionUsage::new(&usage, 0);
+    Ok(HttpResponse::Ok().json(envelope.completion(choices, Some(Some(usage)))))
 }
 
 /// All choices at the same time, as their tokens come.
@@ -178,17 +142,18 @@ async fn stream_choices(
     choices: Vec<Choice>,
     include_usage: bool,
 ) -> Result<(), sse::ClientGone> {
-    let chunk = |choice: Value| {
-        let mut chunk = envelope.json(json!([choice]));
-        if include_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
+    let part = |choice: TextChoice| {
+        json!(envelope.completion(vec![choice], include_usage.then_some(None)))
     };
     for (index, choice) in choices.iter().enumerate() {
         if !choice.echoed.is_empty() {
-            let echoed = choice_json(index, &choice.echoed, Value::Null, None);
-            frames.send(Frame::Opening(chunk(echoed))).await?;
+            let echoed = TextChoice {
+                index,
+                text: choice.echoed.clone(),
+                logprobs: None,
+                finish_reason: None,
+            };
+            frames.send(Frame::Opening(part(echoed))).await?;
         }
     }
     let mut offsets: Vec<Offset> = choices.iter().map(|choice| choice.offset).collect();
@@ -210,52 +175,33 @@ async fn stream_choices(
     while let Some((index, event)) = events.next().await {
         let choice = match event {
             Ok(GenerationEvent::Text { text, tokens }) => {
-                let logprobs = match envelope.with_logprobs {
-                    true => offsets[index].lists(envelope.chat.tokenizer(), &tokens, None),
-                    false => Value::Null,
-                };
-                choice_json(index, &text, logprobs, None)
+                let lists = || offsets[index].lists(envelope.chat.tokenizer(), &tokens, None);
+                TextChoice {
+                    index,
+                    text,
+                    logprobs: envelope.with_logprobs.then(lists),
+                    finish_reason: None,
+                }
             }
             Ok(GenerationEvent::Finished { reason, usage: one }) => {
                 add_usage(&mut usage, &one, firsts[index]);
-                choice_json(index, "", Value::Null, Some(finish_reason(Some(reason))))
+                TextChoice {
+                    index,
+                    text: String::new(),
+                    logprobs: None,
+                    finish_reason: Some(finish_reason(Some(reason))),
+                }
             }
             Err(error) => return frames.send(Frame::Data(ApiError::from(error).body())).await,
         };
-        frames.send(Frame::Data(chunk(choice))).await?;
+        frames.send(Frame::Data(part(choice))).await?;
     }
     if include_usage {
-        let mut chunk = envelope.json(json!([]));
-        chunk["usage"] = usage_json(&usage);
-        frames.send(Frame::Data(chunk)).await?;
+        let usage = CompletionUsage::new(&usage, 0);
+        let last = envelope.completion(Vec::new(), Some(Some(usage)));
+        frames.send(Frame::Data(json!(last))).await?;
     }
     frames.send(Frame::Done).await
-}
-
-/// What the answers carry besides the choices.
-struct Envelope {
-    id: String,
-    created: i64,
-    fingerprint: String,
-    with_logprobs: bool,
-    chat: ChatModel,
-}
-
-impl Envelope {
-    fn json(&self, choices: Value) -> Value {
-        json!({
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.chat.id(),
-            "system_fingerprint": self.fingerprint,
-            "choices": choices,
-        })
-    }
-}
-
-fn choice_json(index: usize, text: &str, logprobs: Value, finish_reason: Option<&str>) -> Value {
-    json!({ "index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason })
 }
 
 /// A prompt is counted once, however many choices were made of it.

@@ -1,12 +1,38 @@
 //! What a text is to go on from: words, token ids, a hole between two texts, or nothing.
 
 use serde_json::Value;
+use utoipa::openapi::schema::{Array, Object, OneOf, Schema, Type};
 
 use crate::http::error::ApiError;
 use crate::rag::generate::ChatModel;
 
 /// Prompts that one request may carry.
 const MAX_PROMPTS: usize = 16;
+
+/// The schema of what [`prompts`] reads.
+pub fn schema() -> Schema {
+    let text = || Object::with_type(Type::String);
+    let ids = || {
+        let id = Object::builder()
+            .schema_type(Type::Integer)
+            .minimum(Some(0));
+        Array::builder().items(id).min_items(Some(1))
+    };
+    let each = OneOf::builder().item(text()).item(ids());
+    let several = Array::builder()
+        .items(each)
+        .min_items(Some(1))
+        .max_items(Some(MAX_PROMPTS));
+    let all = OneOf::builder()
+        .item(Object::with_type(Type::Null))
+        .item(text())
+        .item(ids())
+        .item(several);
+    all.description(Some(
+        "One text or several, each in words or in token ids; nothing is an empty text.",
+    ))
+    .into()
+}
 
 #[derive(Debug, PartialEq)]
 pub enum Prompt {

@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
-use super::events::{EventLog, events_of, last_event, numbered};
+use super::event::{Event, Lifecycle, NumberedEvent};
+use super::events::{EventLog, events_of};
 use super::prepare::prepare;
 use super::request::{Checked, Echo, quotes};
 use super::shape::{self, Head, Progress};
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::sse::{self, Frame, event_text};
+use crate::http::sse::{self, Frame};
 use crate::rag::QUOTE_MODEL;
 use crate::rag::models::{LoadError, ModelKind};
 use crate::store::{StoreError, StoredResponse};
@@ -106,8 +107,11 @@ pub async fn start(
         .await?;
     let log = checked.is_streamed.then(Arc::<EventLog>::default);
     if let Some(log) = &log {
-        log.push("response.created", json!({ "response": queued }));
-        log.push("response.queued", json!({ "response": queued }));
+        let begun = Lifecycle {
+            response: queued.clone(),
+        };
+        log.push(Event::Created(begun.clone()));
+        log.push(Event::Queued(begun));
     }
     let id = head.id.clone();
     let running = run(context.clone(), checked, head, log.clone(), place);
@@ -142,8 +146,7 @@ async fn run(
     } else if let Some(log) = &log {
         // It may have been ended by another process.
         if let Ok(StoredResponse { body, .. }) = context.workspace.store.response(&id).await {
-            let kind = last_event(body["status"].as_str().unwrap_or_default());
-            log.push(kind, json!({ "response": body }));
+            log.push(Event::ended(body));
         }
         log.end();
     }
@@ -177,8 +180,7 @@ async fn end(
     let store = &context.workspace.store;
     let events = log.map(|log| {
         log.freeze();
-        let kind = last_event(body["status"].as_str().unwrap_or_default());
-        log.ending_with(kind, json!({ "response": body }))
+        log.ending_with(Event::ended(body.clone()))
     });
     let ended = store.end_response(id, body, events).await;
     if let Some(log) = log {
@@ -321,9 +323,11 @@ fn kept_from(first: usize, body: &Value, events: Option<String>) -> Vec<Arc<str>
     match events {
         Some(events) => events_of(&events).skip(first).map(Arc::from).collect(),
         None => {
-            let kind = last_event(body["status"].as_str().unwrap_or_default());
-            let last = numbered(kind, first, json!({ "response": body }));
-            vec![event_text(kind, &last).into()]
+            let last = NumberedEvent {
+                sequence_number: first,
+                event: Event::ended(body.clone()),
+            };
+            vec![last.text().into()]
         }
     }
 }

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
-use crate::http::sse::{ClientGone, Frame, Frames, event_text};
+use super::event::{Event, NumberedEvent};
+use crate::http::sse::{ClientGone, Frame, Frames};
 
 /// Where the events of a response go.
 pub enum Events {
@@ -27,58 +28,44 @@ impl Events {
         }
     }
 
-    pub async fn send(&mut self, kind: &'static str, fields: Value) -> Result<(), ClientGone> {
+    pub async fn send(&mut self, event: Event) -> Result<(), ClientGone> {
         match self {
             Self::Unheard => Ok(()),
             Self::Client {
                 frames,
                 next_number,
             } => {
-                let event = numbered(kind, *next_number, fields);
+                let kind = event.kind();
+                let sequence_number = *next_number;
                 *next_number += 1;
+                let event = json!(NumberedEvent {
+                    sequence_number,
+                    event,
+                });
                 frames.send(Frame::Event(kind, event)).await
             }
             Self::Log(log) => {
-                log.push(kind, fields);
+                log.push(event);
                 Ok(())
             }
         }
     }
 
     /// What is kept once the response ends with this event.
-    pub fn ending_with(&self, kind: &str, fields: Value) -> Option<String> {
+    pub fn ending_with(&self, last: Event) -> Option<String> {
         match self {
             Self::Unheard | Self::Client { .. } => None,
-            Self::Log(log) => Some(log.ending_with(kind, fields)),
+            Self::Log(log) => Some(log.ending_with(last)),
         }
     }
 
     /// As `send`, of the last event.
-    pub async fn end(&mut self, kind: &'static str, fields: Value) -> Result<(), ClientGone> {
-        self.send(kind, fields).await?;
+    pub async fn end(&mut self, last: Event) -> Result<(), ClientGone> {
+        self.send(last).await?;
         if let Self::Log(log) = self {
             log.end();
         }
         Ok(())
-    }
-}
-
-/// The event as it is sent.
-pub fn numbered(kind: &str, number: usize, mut fields: Value) -> Value {
-    let mut event = json!({ "type": kind, "sequence_number": number });
-    if let (Some(event), Some(fields)) = (event.as_object_mut(), fields.as_object_mut()) {
-        event.append(fields);
-    }
-    event
-}
-
-/// The event that ends a response of this status. No event says that one was cancelled: it is incomplete, and its status
-/// tells why.
-pub fn last_event(status: &str) -> &'static str {
-    match status {
-        "completed" => "response.completed",
-        "failed" => "response.failed",
-        _ => "response.incomplete",
     }
 }
 
@@ -113,11 +100,15 @@ impl Default for EventLog {
 
 impl EventLog {
     /// Adds an event; nothing once the log is frozen or has ended.
-    pub fn push(&self, kind: &str, fields: Value) {
+    pub fn push(&self, event: Event) {
         self.logged.send_modify(|logged| {
             if logged.stage == Stage::Open {
-                let event = numbered(kind, logged.events.len(), fields);
-                logged.events.push(event_text(kind, &event).into());
+                let sequence_number = logged.events.len();
+                let event = NumberedEvent {
+                    sequence_number,
+                    event,
+                };
+                logged.events.push(event.text().into());
             }
         });
     }
@@ -132,10 +123,13 @@ impl EventLog {
     }
 
     /// All events and this one, which is not added.
-    pub fn ending_with(&self, kind: &str, fields: Value) -> String {
+    pub fn ending_with(&self, last: Event) -> String {
         let logged = self.logged.borrow();
-        let last = numbered(kind, logged.events.len(), fields);
-        logged.events.concat() + &event_text(kind, &last)
+        let last = NumberedEvent {
+            sequence_number: logged.events.len(),
+            event: last,
+        };
+        logged.events.concat() + &last.text()
     }
 
     /// Ends the log with what `kept` has more than it.
@@ -185,6 +179,11 @@ pub fn events_of(kept: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
+
+    fn ended(status: &str) -> Event {
+        Event::ended(json!({ "status": status, "text": "x\n\ny" }))
+    }
 
     fn numbers(log: &EventLog) -> Vec<usize> {
         let logged = log.logged.borrow();
@@ -199,15 +198,15 @@ mod tests {
     #[test]
     fn whoever_ends_it_first_in_the_store_decides_what_followers_see() {
         let log = EventLog::default();
-        log.push("a", json!({ "text": "x\n\ny" }));
-        let completed = log.ending_with("completed", json!({}));
+        log.push(ended("in_progress"));
+        let completed = log.ending_with(ended("completed"));
         log.freeze();
         // It was too late: the response had been completed and kept.
-        log.push("completed", json!({}));
-        let cancelled = log.ending_with("cancelled", json!({}));
+        log.push(ended("completed"));
+        let cancelled = log.ending_with(ended("cancelled"));
         assert_ne!(completed, cancelled);
         log.end_as(&completed);
-        log.push("b", json!({}));
+        log.push(ended("failed"));
         assert_eq!(numbers(&log), [0, 1]);
         assert_eq!(log.logged.borrow().events.concat(), completed);
         assert_eq!(events_of(&completed).count(), 2);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::filters;
-use crate::http::openai::vector_stores::{RankingOptions, checked_results};
+use crate::http::openai::search::{RankingOptions, checked_results};
 use crate::rag::Workspace;
 use crate::rag::retrieve::{Retrieved, Weights, retrieve};
 use crate::store::SearchScope;

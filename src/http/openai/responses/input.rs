@@ -220,10 +220,18 @@ pub struct Asked {
 
 /// Adds an item to the messages; searches and thoughts are passed over.
 pub fn add(item: Value, param: &str, messages: &mut Vec<ChatMessage>) -> Result<(), ApiError> {
-    match item["type"].as_str() {
-        None | Some("message") => messages.push(message(&item, param)?),
-        Some("file_search_call" | "reasoning") => {}
-        Some("function_call") => {
+    let kind = match &item["type"] {
+        Value::Null => "message",
+        Value::String(kind) => kind,
+        other => {
+            let message = format!("{param}.type is {other}, but must be a string");
+            return Err(ApiError::invalid(format!("{param}.type"), message));
+        }
+    };
+    match kind {
+        "message" => messages.push(message(&item, param)?),
+        "file_search_call" | "reasoning" => {}
+        "function_call" => {
             let call = PastCall {
                 id: text(&item, "call_id", param)?,
                 name: text(&item, "name", param)?,
@@ -240,11 +248,11 @@ pub fn add(item: Value, param: &str, messages: &mut Vec<ChatMessage>) -> Result<
                 });
             }
         }
-        Some("function_call_output") => messages.push(ChatMessage::Tool {
+        "function_call_output" => messages.push(ChatMessage::Tool {
             call_id: text(&item, "call_id", param)?,
             content: content(&item["output"], &format!("{param}.output"))?,
         }),
-        Some(other) => {
+        other => {
             let message = format!(
                 "{param} is of type '{other}', which is not served yet; served are 'message', 'function_call', \
                  'function_call_output', 'reasoning', 'file_search_call' and 'item_reference'"

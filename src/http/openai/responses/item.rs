@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::input::{self, SOURCES};
+use super::item_shapes::{InputMessage, OtherItem};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::file_parts::{FilePart, TextBudget};
@@ -78,6 +80,7 @@ async fn one(
         param,
         &mut Vec::new(),
     )?;
+    check(&given, param)?;
     let body = complete(given);
     let id = body["id"].as_str().unwrap_or_default().to_owned();
     let item = Item { id, body, read_as };
@@ -190,19 +193,37 @@ pub async fn read_again(
     Ok(Some(kept))
 }
 
+/// Refuses what is kept and shown though no model reads it, and is not what it should be.
+fn check(item: &Value, param: &str) -> Result<(), ApiError> {
+    let checked = match is_message(item) {
+        true => InputMessage::deserialize(item).map(drop),
+        false => OtherItem::deserialize(item).map(drop),
+    };
+    checked.map_err(|error| ApiError::invalid(param, format!("{param} cannot be read: {error}")))
+}
+
+fn is_message(item: &Value) -> bool {
+    item["type"].is_null() || item["type"] == "message"
+}
+
 /// The item with every key that clients expect of one that is kept.
 fn complete(mut item: Value) -> Value {
     let prefix = prefix(&item);
-    let is_message = matches!(item["type"].as_str(), None | Some("message"));
     let id = item["id"]
         .as_str()
         .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES);
     let id = id.map_or_else(|| new_id(prefix), str::to_owned);
-    if !is_message {
+    if !is_message(&item) {
         item["id"] = json!(id);
-        if item["status"].is_null() && !prefix.starts_with("rs") {
+        if item["status"].is_null() && item["type"] != "reasoning" {
             item["status"] = json!("completed");
         }
+        let lists: &[&str] = match item["type"].as_str() {
+            Some("reasoning") => &["summary"],
+            Some("file_search_call") => &["queries"],
+            _ => &[],
+        };
+        fill(&mut item, lists);
         return item;
     }
     let is_assistant = item["role"] == "assistant";
@@ -211,7 +232,13 @@ fn complete(mut item: Value) -> Value {
             json!([{ "type": "output_text", "text": text, "annotations": [], "logprobs": [] }])
         }
         Value::String(text) => json!([{ "type": "input_text", "text": text }]),
-        parts => parts,
+        mut parts => {
+            let texts = parts.as_array_mut().into_iter().flatten();
+            for text in texts.filter(|part| part["type"] == "output_text") {
+                fill(text, &["annotations", "logprobs"]);
+            }
+            parts
+        }
     };
     let status = item["status"].as_str().unwrap_or("completed");
     json!({
@@ -221,6 +248,15 @@ fn complete(mut item: Value) -> Value {
         "role": item["role"],
         "content": content,
     })
+}
+
+/// Gives lists that are missing to what has none.
+fn fill(item: &mut Value, lists: &[&str]) {
+    for list in lists {
+        if !item[*list].is_array() {
+            item[*list] = json!([]);
+        }
+    }
 }
 
 fn prefix(item: &Value) -> &'static str {

@@ -1,7 +1,8 @@
 //! Writes the items of a response one after the other, each with its events in their prescribed order.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::event::{Event, ItemEvent, PartEvent, Place};
 use super::events::Events;
 use super::run::Stopped;
 use super::shape;
@@ -47,10 +48,8 @@ impl Items {
             return Ok(());
         };
         text.push_str(&delta);
-        let fields = json!({
-            "item_id": id, "output_index": output_index, "content_index": 0, "delta": delta,
-        });
-        events.send("response.reasoning_text.delta", fields).await?;
+        let place = at(output_index, id).part();
+        events.send(Event::ReasoningDelta { place, delta }).await?;
         Ok(())
     }
 
@@ -70,15 +69,13 @@ impl Items {
             return Ok(());
         };
         text.push_str(&delta);
-        let fields = json!({
-            "item_id": id,
-            "output_index": output_index,
-            "content_index": 0,
-            "delta": delta,
-            "logprobs": tokens,
-        });
-        logprobs.extend(tokens);
-        events.send("response.output_text.delta", fields).await?;
+        logprobs.extend_from_slice(&tokens);
+        let delta = Event::TextDelta {
+            place: at(output_index, id).part(),
+            delta,
+            logprobs: tokens,
+        };
+        events.send(delta).await?;
         Ok(())
     }
 
@@ -91,17 +88,13 @@ impl Items {
         else {
             return Ok(());
         };
-        let fields = json!({
-            "item_id": id,
-            "output_index": output_index,
-            "content_index": 0,
-            "annotation_index": annotations.len(),
-            "annotation": new,
-        });
+        let added = Event::AnnotationAdded {
+            place: at(output_index, id).part(),
+            annotation_index: annotations.len(),
+            annotation: new.clone(),
+        };
         annotations.push(new);
-        events
-            .send("response.output_text.annotation.added", fields)
-            .await?;
+        events.send(added).await?;
         Ok(())
     }
 
@@ -129,10 +122,8 @@ impl Items {
             return Ok(());
         };
         arguments.push_str(&delta);
-        let fields = json!({ "item_id": id, "output_index": output_index, "delta": delta });
-        events
-            .send("response.function_call_arguments.delta", fields)
-            .await?;
+        let place = at(output_index, id);
+        events.send(Event::ArgumentsDelta { place, delta }).await?;
         Ok(())
     }
 
@@ -152,9 +143,7 @@ impl Items {
         }
         let id = new_id("msg_");
         let begun = shape::message(&id, "in_progress", &[]);
-        let part = json!({
-            "item_id": id, "content_index": 0, "part": shape::output_text("", &[], &[]),
-        });
+        let item_id = id.clone();
         let open = Open::Message {
             id,
             text: String::new(),
@@ -162,8 +151,11 @@ impl Items {
             logprobs: Vec::new(),
         };
         self.begin(open, begun, events).await?;
-        let part = at(part, self.done.len());
-        events.send("response.content_part.added", part).await?;
+        let added = PartEvent {
+            place: at(self.done.len(), &item_id).part(),
+            part: shape::output_text("", &[], &[]),
+        };
+        events.send(Event::PartAdded(added)).await?;
         Ok(())
     }
 
@@ -174,8 +166,11 @@ impl Items {
         events: &mut Events,
     ) -> Result<(), Stopped> {
         self.close("completed", events).await?;
-        let fields = json!({ "output_index": self.done.len(), "item": begun });
-        events.send("response.output_item.added", fields).await?;
+        let added = ItemEvent {
+            output_index: self.done.len(),
+            item: begun,
+        };
+        events.send(Event::ItemAdded(added)).await?;
         self.open = Some(open);
         Ok(())
     }
@@ -185,10 +180,10 @@ impl Items {
         let item = match self.open.take() {
             None => return Ok(()),
             Some(Open::Reasoning { id, text }) => {
-                let done = json!({ "item_id": id, "content_index": 0, "text": text });
-                let done = at(done, output_index);
-                events.send("response.reasoning_text.done", done).await?;
-                shape::reasoning(&id, &text)
+                let item = shape::reasoning(&id, &text);
+                let place = at(output_index, &id).part();
+                events.send(Event::ReasoningDone { place, text }).await?;
+                item
             }
             Some(Open::Message {
                 id,
@@ -197,13 +192,17 @@ impl Items {
                 logprobs,
             }) => {
                 let part = shape::output_text(&text, &annotations, &logprobs);
-                let done = json!({ "item_id": id, "content_index": 0, "text": text, "logprobs": logprobs });
-                let done = at(done, output_index);
-                events.send("response.output_text.done", done).await?;
-                let done = json!({ "item_id": id, "content_index": 0, "part": part });
-                let done = at(done, output_index);
-                events.send("response.content_part.done", done).await?;
-                shape::message(&id, status, &[part])
+                let place = at(output_index, &id).part();
+                let item = shape::message(&id, status, std::slice::from_ref(&part));
+                let done = Event::TextDone {
+                    place: place.clone(),
+                    text,
+                    logprobs,
+                };
+                events.send(done).await?;
+                let done = PartEvent { place, part };
+                events.send(Event::PartDone(done)).await?;
+                item
             }
             Some(Open::Call {
                 id,
@@ -211,22 +210,29 @@ impl Items {
                 name,
                 arguments,
             }) => {
-                let done = json!({ "item_id": id, "name": name, "arguments": arguments });
-                let done = at(done, output_index);
-                events
-                    .send("response.function_call_arguments.done", done)
-                    .await?;
-                shape::function_call(&id, status, &call_id, &name, &arguments)
+                let item = shape::function_call(&id, status, &call_id, &name, &arguments);
+                let done = Event::ArgumentsDone {
+                    place: at(output_index, &id),
+                    name,
+                    arguments,
+                };
+                events.send(done).await?;
+                item
             }
         };
-        let fields = json!({ "output_index": output_index, "item": item });
-        events.send("response.output_item.done", fields).await?;
+        let done = ItemEvent {
+            output_index,
+            item: item.clone(),
+        };
+        events.send(Event::ItemDone(done)).await?;
         self.done.push(item);
         Ok(())
     }
 }
 
-fn at(mut fields: Value, output_index: usize) -> Value {
-    fields["output_index"] = json!(output_index);
-    fields
+fn at(output_index: usize, id: &str) -> Place {
+    Place {
+        output_index,
+        item_id: id.into(),
+    }
 }

@@ -2,11 +2,14 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::file_search::FileSearch;
 use super::input::Conversation;
 use super::item;
+use super::item_shapes::Input;
 use super::tools::{self, Tools};
+use super::wanted::{OfferedTool, TextOptions, ToolChoice, Truncation, WantedConversation};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::wanted_logprobs;
@@ -23,35 +26,65 @@ use crate::store::{Item, new_id, unix_now};
 /// The temperature of answers from documents, unless a request says otherwise.
 const DOCUMENT_TEMPERATURE: f32 = 0.2;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ResponseParameters)]
 pub struct ResponsesRequest {
+    /// The default model, where none is named.
     model: Option<String>,
+    /// Needed, unless a conversation is continued. It ends with what a user says, or what a function returned.
+    #[schema(value_type = Option<Input>)]
     input: Option<Value>,
+    /// What the model is told before everything else.
     instructions: Option<String>,
+    /// The stored response that this one continues.
     previous_response_id: Option<String>,
+    /// The conversation that this response continues and is added to; not together with `previous_response_id`.
+    #[schema(value_type = Option<WantedConversation>)]
     conversation: Option<Value>,
+    #[schema(ignore)]
     prompt: Option<Value>,
+    /// Whether the answer comes at once, `queued`, to be fetched when it has ended.
     background: Option<bool>,
+    #[schema(value_type = Option<Vec<OfferedTool>>)]
     tools: Option<Vec<Value>>,
+    #[schema(value_type = Option<ToolChoice>)]
     tool_choice: Option<Value>,
     reasoning: Option<Reasoning>,
+    /// `file_search_call.results` and `message.output_text.logprobs` add these to the answer.
     include: Option<Vec<String>>,
+    /// Of thoughts and answer together.
+    #[schema(minimum = 1)]
     max_output_tokens: Option<i64>,
+    #[schema(schema_with = metadata::schema)]
     metadata: Option<Map<String, Value>>,
+    /// Whether the model may call several functions at once; true by default.
     parallel_tool_calls: Option<bool>,
+    /// Whether the response is kept, to be fetched and continued; true by default.
     store: Option<bool>,
+    /// Whether the answer comes as events.
     stream: Option<bool>,
+    #[schema(value_type = Option<TextOptions>)]
     text: Option<Value>,
+    #[schema(value_type = Option<Truncation>, inline)]
     truncation: Option<String>,
+    /// How many tokens are named in the place of each; it asks for log-probabilities.
+    #[schema(maximum = 20)]
     top_logprobs: Option<u32>,
+    /// Shown; it changes nothing.
     max_tool_calls: Option<i64>,
+    /// Shown; it changes nothing.
     safety_identifier: Option<String>,
+    /// Shown; it changes nothing.
     prompt_cache_key: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Whether the model is to think before it answers.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ReasoningOptions)]
 struct Reasoning {
+    /// `none` and `minimal`, or nothing, ask for no thoughts.
     effort: Option<String>,
+    /// Shown; it changes nothing.
     summary: Option<String>,
 }
 
@@ -350,11 +383,23 @@ fn as_written(number: f32) -> f64 {
 
 /// The shape that `text.format` asks for.
 fn shape(text: Option<&Value>) -> Result<Option<Shape>, ApiError> {
-    let Some(format) = text.map(|text| &text["format"]) else {
+    let format = match text {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(text)) => text.get("format"),
+        Some(_) => {
+            let message = "text must be an object with a 'format'";
+            return Err(ApiError::invalid("text", message));
+        }
+    };
+    let Some(format) = format.filter(|format| !format.is_null()) else {
         return Ok(None);
     };
     match format["type"].as_str() {
-        None | Some("text") => Ok(None),
+        None => {
+            let message = "text.format must be an object with a 'type'";
+            Err(ApiError::invalid("text.format", message))
+        }
+        Some("text") => Ok(None),
         Some("json_object") => Ok(Some(format::json_object(None))),
         Some("json_schema") => {
             let schema = Some(format["schema"].clone());

@@ -4,21 +4,22 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::events::{EventLog, Events, last_event};
+use super::event::{Event, ItemEvent, Lifecycle, Place};
+use super::events::{EventLog, Events};
 use super::input::Conversation;
 use super::item;
 use super::items::Items;
+use super::output::FileSearchResult;
 use super::request::Echo;
 use super::shape::{self, Head, Progress, Spent};
 use crate::engine::GeneratedToken;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::token_logprobs;
-use crate::http::openai::vector_stores::passage_json;
 use crate::http::sse::{ClientGone, Frame, Frames};
 use crate::rag::answer::{Answer, AnswerEvent};
 use crate::rag::generate::{ChatModel, EndReason};
 use crate::rag::reply::{Reply, ReplyEvent};
-use crate::rag::retrieve::{Passage, Retrieved};
+use crate::rag::retrieve::Retrieved;
 use crate::store::{Item, Store, StoredResponse, Written, new_id, unix_now};
 
 /// A response that is ready to be written.
@@ -58,7 +59,8 @@ impl Source {
     fn logprobs(&self, tokens: &[GeneratedToken]) -> Vec<Value> {
         match self {
             Source::Chat(_, chat) | Source::Documents(_, Some(chat)) => {
-                token_logprobs(chat, tokens)
+                let logprobs = token_logprobs(chat, tokens).into_iter();
+                logprobs.map(|it| json!(it)).collect()
             }
             Source::Documents(_, None) => Vec::new(),
         }
@@ -107,26 +109,21 @@ impl Run {
                     code: error.response_code(),
                     message: error.message(),
                 };
-                let failed = shape::response(&self.head, &self.echo, &progress, &[]);
-                events
-                    .send("response.failed", json!({ "response": failed }))
-                    .await?;
+                let response = shape::response(&self.head, &self.echo, &progress, &[]);
+                events.send(Event::Failed(Lifecycle { response })).await?;
             }
         }
         frames.send(Frame::Done).await
     }
 
     async fn write(&mut self, events: &mut Events) -> Result<Value, Stopped> {
-        let begun = shape::response(&self.head, &self.echo, &Progress::Running, &[]);
+        let response = shape::response(&self.head, &self.echo, &Progress::Running, &[]);
+        let begun = Lifecycle { response };
         // One in the background has been created already.
         if !self.echo.is_background {
-            events
-                .send("response.created", json!({ "response": begun }))
-                .await?;
+            events.send(Event::Created(begun.clone())).await?;
         }
-        events
-            .send("response.in_progress", json!({ "response": begun }))
-            .await?;
+        events.send(Event::InProgress(begun)).await?;
         let mut items = Items::default();
         let mut results = None;
         if let Some(retrieved) = self.retrieved.take() {
@@ -145,44 +142,35 @@ impl Run {
             EndReason::Length => Progress::Incomplete { usage: &usage },
         };
         let response = shape::response(&self.head, &self.echo, &progress, output);
-        let kind = last_event(response["status"].as_str().unwrap_or_default());
-        let last = json!({ "response": response });
-        let kept = events.ending_with(kind, last.clone());
+        let kept = events.ending_with(Event::ended(response.clone()));
         let is_first = self.remember(&response, results, kept).await;
         if is_first.map_err(|error| Stopped::Failed(Box::new(error)))? {
-            events.end(kind, last).await?;
+            events.end(Event::ended(response.clone())).await?;
         }
         Ok(response)
     }
 
     async fn write_search(&self, results: &[Value], events: &mut Events) -> Result<Value, Stopped> {
         let id = new_id("fs_");
-        let place = json!({ "output_index": 0, "item_id": id });
-        let begun = shape::file_search_call(&id, "in_progress", &self.queries, None);
-        events
-            .send(
-                "response.output_item.added",
-                json!({ "output_index": 0, "item": begun }),
-            )
-            .await?;
-        events
-            .send("response.file_search_call.in_progress", place.clone())
-            .await?;
-        events
-            .send("response.file_search_call.searching", place.clone())
-            .await?;
+        let output_index = 0;
+        let place = Place {
+            output_index,
+            item_id: id.clone(),
+        };
+        let item = shape::file_search_call(&id, "in_progress", &self.queries, None);
+        let begun = ItemEvent { output_index, item };
+        events.send(Event::ItemAdded(begun)).await?;
+        events.send(Event::SearchInProgress(place.clone())).await?;
+        events.send(Event::Searching(place.clone())).await?;
         let results = self.with_results.then_some(results);
-        let done = shape::file_search_call(&id, "completed", &self.queries, results);
-        events
-            .send("response.file_search_call.completed", place)
-            .await?;
-        events
-            .send(
-                "response.output_item.done",
-                json!({ "output_index": 0, "item": done }),
-            )
-            .await?;
-        Ok(done)
+        let item = shape::file_search_call(&id, "completed", &self.queries, results);
+        events.send(Event::SearchCompleted(place)).await?;
+        let done = ItemEvent {
+            output_index,
+            item: item.clone(),
+        };
+        events.send(Event::ItemDone(done)).await?;
+        Ok(item)
     }
 
     async fn write_items(
@@ -274,10 +262,8 @@ impl Run {
 }
 
 fn results_json(retrieved: &Retrieved) -> Vec<Value> {
-    let result = |passage: &Passage| {
-        let mut result = passage_json(passage);
-        result["text"] = json!(passage.chunk.text);
-        result
-    };
-    retrieved.passages.iter().map(result).collect()
+    let passages = retrieved.passages.iter();
+    passages
+        .map(|passage| json!(FileSearchResult::from(passage)))
+        .collect()
 }
