@@ -215,7 +215,8 @@ pub struct TokenLogprob {
 #[derive(Debug, Serialize, ToSchema)]
 struct Logprob {
     token: String,
-    logprob: f32,
+    /// As wide as JSON has numbers, so that it reads the same wherever it is kept.
+    logprob: f64,
     /// The token as it is, since it may be a part of a character.
     bytes: Vec<u8>,
 }
@@ -226,7 +227,7 @@ pub fn token_logprobs(chat: &ChatModel, tokens: &[GeneratedToken]) -> Vec<TokenL
         let bytes = chat.tokenizer().token_bytes(id).unwrap_or_default();
         Logprob {
             token: String::from_utf8_lossy(bytes).into_owned(),
-            logprob,
+            logprob: logprob.into(),
             bytes: bytes.to_vec(),
         }
     };
