@@ -12,9 +12,10 @@ use crate::tokenizer::Tokenizer;
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct TokenLists {
     tokens: Vec<String>,
-    token_logprobs: Vec<f32>,
+    /// As wide as JSON has numbers, so that they read the same in a stream.
+    token_logprobs: Vec<f64>,
     /// By token; the chosen one is always among them.
-    top_logprobs: Vec<BTreeMap<String, f32>>,
+    top_logprobs: Vec<BTreeMap<String, f64>>,
     /// In characters.
     text_offset: Vec<usize>,
 }
@@ -51,11 +52,12 @@ impl Offset {
             }
             let text = spelled(tokenizer, token.id);
             let alternatives = logprob.alternatives.iter();
-            let alternatives = alternatives.map(|one| (spelled(tokenizer, one.id), one.logprob));
-            let mut top: BTreeMap<String, f32> = alternatives.collect();
-            top.entry(text.clone()).or_insert(logprob.logprob);
+            let alternatives =
+                alternatives.map(|one| (spelled(tokenizer, one.id), one.logprob.into()));
+            let mut top: BTreeMap<String, f64> = alternatives.collect();
+            top.entry(text.clone()).or_insert(logprob.logprob.into());
             lists.tokens.push(text);
-            lists.token_logprobs.push(logprob.logprob);
+            lists.token_logprobs.push(logprob.logprob.into());
             lists.top_logprobs.push(top);
             lists.text_offset.push(self.num_characters);
             let bytes = tokenizer.token_bytes(token.id).unwrap_or_default();
