@@ -429,9 +429,12 @@ fn what_functions_add_to_the_prompt_is_part_of_its_budget() {
         Script::once("Yes [1]."),
         "max_context = 4096\n",
     );
-    let line = "The keeper of the lighthouse writes into the log how the wind blew. ";
     for number in 0..4 {
-        let text = format!("Log {number}. {}", line.repeat(9));
+        // Passages that say the same would be shown once.
+        let line = format!(
+            "The keeper of lighthouse {number} writes into log {number} how wind {number} blew. "
+        );
+        let text = format!("Log {number}. {}", line.repeat(8));
         asked
             .server
             .ingest(&asked.collection, &format!("{number}.txt"), text.as_bytes());
