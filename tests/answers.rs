@@ -431,10 +431,12 @@ fn what_functions_add_to_the_prompt_is_part_of_its_budget() {
     );
     for number in 0..4 {
         // Passages that say the same would be shown once.
-        let line = format!(
-            "The keeper of lighthouse {number} writes into log {number} how wind {number} blew. "
-        );
-        let text = format!("Log {number}. {}", line.repeat(8));
+        let line = |day: u32| {
+            format!(
+                "The keeper of lighthouse {number} writes on day {number}{day} how wind {day} blew. "
+            )
+        };
+        let text = format!("Log {number}. {}", (10..19).map(line).collect::<String>());
         asked
             .server
             .ingest(&asked.collection, &format!("{number}.txt"), text.as_bytes());
