@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub struct IngestArgs {
-    /// Documents: PDF, HTML, Markdown or text
+    /// Documents: PDF, Office, OpenDocument, EPUB, e-mail, HTML, Markdown, CSV, JSON, any text, or ZIP files of them
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }

@@ -21,7 +21,7 @@ use crate::store::{
 };
 
 /// Changes whenever extraction gives another text for the same file, so that old texts are not mistaken for new ones.
-const EXTRACTOR_VERSION: &str = "1";
+const EXTRACTOR_VERSION: &str = "2";
 /// Passages embedded and stored at a time: what a kill can cost at most.
 const BATCH: usize = 16;
 /// Jobs run side by side, so that one is read while another is embedded, and short ones share a batch.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::container::{self, Content};
 use super::{ExtractError, text};
 
 /// The formats that can be read.
@@ -12,8 +13,22 @@ use super::{ExtractError, text};
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     Pdf,
+    Docx,
+    Pptx,
+    Xlsx,
+    Odt,
+    Ods,
+    Odp,
+    Epub,
+    Rtf,
+    Email,
     Html,
     Markdown,
+    Csv,
+    Json,
+    JsonLines,
+    Notebook,
+    Zip,
     Text,
 }
 
@@ -21,16 +36,31 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pdf => "PDF",
+            Self::Docx => "Word document",
+            Self::Pptx => "PowerPoint presentation",
+            Self::Xlsx => "Excel workbook",
+            Self::Odt => "OpenDocument text",
+            Self::Ods => "OpenDocument spreadsheet",
+            Self::Odp => "OpenDocument presentation",
+            Self::Epub => "EPUB book",
+            Self::Rtf => "RTF document",
+            Self::Email => "e-mail",
             Self::Html => "HTML page",
             Self::Markdown => "Markdown file",
+            Self::Csv => "CSV table",
+            Self::Json => "JSON file",
+            Self::JsonLines => "JSON lines file",
+            Self::Notebook => "Jupyter notebook",
+            Self::Zip => "ZIP archive",
             Self::Text => "text file",
         })
     }
 }
 
 /// The supported formats, for messages.
-pub const SUPPORTED: &str =
-    "PDF, HTML, Markdown and plain text (also source code, CSV, JSON and logs)";
+pub const SUPPORTED: &str = "PDF, Word (DOCX), PowerPoint (PPTX), Excel (XLSX), OpenDocument (ODT, ODS, ODP), EPUB, \
+                             RTF, e-mail (EML), HTML, Markdown, CSV, JSON, Jupyter notebooks, plain text (also source \
+                             code and logs), and ZIP archives of these";
 
 /// What `bytes` named `filename` is, or the refusal that names it.
 pub fn detect(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
@@ -44,8 +74,24 @@ pub fn detect(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
         })
     };
 
+    let contained = if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
+        Some(container::of_zip(bytes, extension))
+    } else if bytes.starts_with(OLE_SIGNATURE) {
+        Some(container::of_ole(bytes))
+    } else {
+        None
+    };
+    match contained {
+        Some(Content::Known(format)) => return Ok(format),
+        Some(Content::Encrypted) => return Err(ExtractError::Encrypted),
+        Some(Content::Unsupported(found)) => return refuse(found),
+        None => {}
+    }
     if let Some(found) = known_binary(bytes) {
         return refuse(found);
+    }
+    if bytes.starts_with(b"{\\rtf") {
+        return Ok(Format::Rtf);
     }
     if is_pdf(bytes, extension) {
         return Ok(Format::Pdf);
@@ -58,20 +104,34 @@ pub fn detect(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
             reason,
         });
     }
+    if let Some(format) = container::named(extension)
+        && (is_binary || !looks_like_html(bytes))
+    {
+        let reason = "it does not begin as a ZIP container does".to_owned();
+        return Err(ExtractError::Invalid { format, reason });
+    }
     if is_binary {
         return refuse(named_by(extension).unwrap_or("a binary file of an unknown kind"));
     }
     match extension {
         "md" | "markdown" | "mdown" | "mkd" => return Ok(Format::Markdown),
         "html" | "htm" | "xhtml" => return Ok(Format::Html),
+        "csv" | "tsv" | "tab" => return Ok(Format::Csv),
+        "json" | "geojson" | "jsonld" => return Ok(Format::Json),
+        "jsonl" | "ndjson" => return Ok(Format::JsonLines),
+        "ipynb" => return Ok(Format::Notebook),
+        "eml" | "mht" | "mhtml" => return Ok(Format::Email),
         _ => {}
     }
     if matches!(
         extension,
-        "" | "pdf" | "txt" | "asp" | "aspx" | "jsp" | "cgi"
+        "" | "pdf" | "txt" | "doc" | "docx" | "xls" | "xlsx" | "asp" | "aspx" | "jsp" | "cgi"
     ) && looks_like_html(bytes)
     {
         return Ok(Format::Html);
+    }
+    if matches!(extension, "" | "txt") && looks_like_mail(bytes) {
+        return Ok(Format::Email);
     }
     match named_by(extension) {
         Some(found) => refuse(found),
@@ -126,6 +186,20 @@ fn looks_like_html(bytes: &[u8]) -> bool {
     head.starts_with("<!doctype html") || head.starts_with("<html")
 }
 
+/// A text that begins with the headers that every e-mail has, and that says how its body is written.
+fn looks_like_mail(bytes: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(16 << 10)]).to_ascii_lowercase();
+    let headers: Vec<&str> = head.lines().take_while(|line| !line.is_empty()).collect();
+    let has = |name: &str| headers.iter().any(|line| line.starts_with(name));
+    let is_header = |line: &&str| line.starts_with([' ', '\t']) || line.contains(':');
+    headers.iter().all(is_header)
+        && has("from:")
+        && (has("mime-version:") || has("received:"))
+        && (has("date:") || has("message-id:"))
+}
+
+const OLE_SIGNATURE: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
+
 /// Signatures at the start of a file. Those that are also plausible text stand in `BINARY_SIGNATURES`.
 const SIGNATURES: &[(&[u8], &str)] = &[
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -134,11 +208,6 @@ const SIGNATURES: &[(&[u8], &str)] = &[
     (b"GIF89a", "a GIF image"),
     (b"II*\0", "a TIFF image"),
     (b"MM\0*", "a TIFF image"),
-    (
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        "an old or encrypted Office document (OLE)",
-    ),
-    (b"{\\rtf", "an RTF document"),
     (b"%!PS", "a PostScript document"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
@@ -168,9 +237,6 @@ const BINARY_SIGNATURES: &[(&[u8], &str)] = &[
 ];
 
 fn known_binary(bytes: &[u8]) -> Option<&'static str> {
-    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
-        return Some(zip_kind(bytes));
-    }
     if bytes.starts_with(b"RIFF") && bytes.len() >= 12 {
         match &bytes[8..12] {
             b"WEBP" => return Some("a WebP image"),
@@ -197,45 +263,21 @@ fn known_binary(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// The names of a ZIP file's members stand before each member and again at its end.
-fn zip_kind(bytes: &[u8]) -> &'static str {
-    let head = &bytes[..bytes.len().min(8 << 10)];
-    let tail = &bytes[bytes.len().saturating_sub(64 << 10)..];
-    let contains = |needle: &[u8]| {
-        [head, tail]
-            .iter()
-            .any(|part| part.windows(needle.len()).any(|w| w == needle))
-    };
-    if contains(b"application/epub+zip") {
-        "an EPUB book"
-    } else if contains(b"application/vnd.oasis.opendocument") {
-        "an OpenDocument file"
-    } else if contains(b"word/") {
-        "a Word document (DOCX)"
-    } else if contains(b"ppt/") {
-        "a PowerPoint presentation (PPTX)"
-    } else if contains(b"xl/") {
-        "an Excel workbook (XLSX)"
-    } else {
-        "a ZIP archive"
-    }
-}
-
 /// Kinds that a name announces and that are refused even when the content says nothing.
 fn named_by(extension: &str) -> Option<&'static str> {
     Some(match extension {
-        "doc" | "docx" | "docm" | "dot" | "dotx" => "a Word document",
-        "ppt" | "pptx" | "pptm" => "a PowerPoint presentation",
-        "xls" | "xlsx" | "xlsm" | "xlsb" => "an Excel workbook",
-        "odt" | "ods" | "odp" => "an OpenDocument file",
-        "epub" | "mobi" | "azw3" => "an e-book",
+        "doc" | "dot" => "an old Word document (DOC)",
+        "ppt" | "pps" => "an old PowerPoint presentation (PPT)",
+        "xls" | "xlsb" => "an old or binary Excel workbook (XLS, XLSB)",
+        "msg" => "an Outlook message (MSG)",
+        "mobi" | "azw3" => "a Kindle book",
         "pages" | "numbers" | "key" => "an iWork document",
         "png" | "jpg" | "jpeg" | "gif" | "webp" | "bmp" | "tif" | "tiff" | "heic" | "ico" => {
             "an image"
         }
         "mp3" | "wav" | "ogg" | "flac" | "m4a" => "a recording",
         "mp4" | "mov" | "avi" | "mkv" | "webm" => "a film",
-        "zip" | "gz" | "tgz" | "bz2" | "xz" | "7z" | "rar" | "tar" | "zst" => "an archive",
+        "gz" | "tgz" | "bz2" | "xz" | "7z" | "rar" | "tar" | "zst" => "an archive",
         "exe" | "dll" | "so" | "dylib" | "class" | "wasm" => "a program",
         _ => return None,
     })
@@ -261,7 +303,11 @@ mod tests {
             Ok(Format::Html)
         );
         assert_eq!(detect(b"<html><p>x", "report.pdf"), Ok(Format::Html));
-        assert!(refusal(b"PK\x03\x04..........word/document.xml", "a.pdf").contains("DOCX"));
+        assert_eq!(
+            detect(b"PK\x03\x04..........word/document.xml", "a.pdf"),
+            Ok(Format::Docx)
+        );
+        assert_eq!(detect(b"{\\rtf1 words}", "a.doc"), Ok(Format::Rtf));
     }
 
     #[test]
@@ -278,13 +324,20 @@ mod tests {
         assert_eq!(detect(b"# Title", "README.MD"), Ok(Format::Markdown));
         assert_eq!(detect(b"fn main() {}", "src/main.rs"), Ok(Format::Text));
         assert_eq!(detect(b"<p>fragment", "a.htm"), Ok(Format::Html));
+        assert_eq!(detect(b"a,b", "A.CSV"), Ok(Format::Csv));
+        assert_eq!(detect(b"{}", "a.ipynb"), Ok(Format::Notebook));
+        let mail = b"Received: x\n by y\nFrom: a@b.c\nDate: now\n\nhi";
+        assert_eq!(detect(mail, "saved"), Ok(Format::Email));
+        assert_eq!(detect(b"From: here\nto there", "a.txt"), Ok(Format::Text));
         assert_eq!(detect(b"BMW is a car maker", "cars.txt"), Ok(Format::Text));
     }
 
     #[test]
     fn binary_is_refused_by_name() {
         assert!(refusal(b"\0\x01\x02\x03\x04\xfe\xfd\0\0", "data.dat").contains("unknown kind"));
-        assert!(refusal(b"not really", "a.docx").contains("a Word document"));
+        assert!(refusal(b"not really", "a.docx").contains("Word document cannot be read"));
+        assert!(refusal(b"\0\x01\x02", "a.doc").contains("an old Word document"));
+        assert_eq!(detect(b"<html><table>", "a.xls"), Ok(Format::Html));
         assert_eq!(
             detect(b"no header", "a.pdf").expect_err("invalid").code(),
             "invalid_file"

@@ -1,12 +1,29 @@
 //! Bytes of an uploaded file to text that can be cited: with the span of every page and the place of every heading.
 //! The text is final: citations are byte spans of it. Never trusts a file: it may be hostile, cut short or misnamed.
 
+mod archive;
+mod container;
+mod delimited;
+mod email;
+mod epub;
 mod format;
 mod html;
+mod json;
 mod markdown;
+mod notebook;
+mod odf;
+mod office;
 mod pdf;
+mod protocol;
+mod reader;
+mod rtf;
+mod supervise;
+mod table;
 mod text;
 pub mod worker;
+mod writer;
+mod xml;
+mod zipped;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -59,11 +76,11 @@ pub struct Heading {
 /// What one document may cost.
 #[derive(Debug, Clone)]
 pub struct ExtractLimits {
-    /// The program whose `extract-worker` command reads PDFs in a child process.
+    /// The program whose `extract-worker` command reads files in a child process.
     pub program: PathBuf,
     /// For the whole document.
     pub wall_time: Duration,
-    /// For opening the document, and for each page.
+    /// For opening the document, and for each page or other part that is read in one go.
     pub page_time: Duration,
     /// Memory that the child process may map for the document.
     pub memory_bytes: u64,
@@ -90,7 +107,7 @@ pub enum ExtractError {
     UnsupportedFormat { filename: String, found: String },
     #[error("{filename:?} is empty; upload a file with text in it")]
     Empty { filename: String },
-    #[error("the PDF is encrypted; remove its password and upload it again")]
+    #[error("the file is encrypted; remove its password and upload it again")]
     Encrypted,
     #[error("the {format} has no text to read: {reason}")]
     NoText { format: Format, reason: String },
@@ -129,7 +146,7 @@ impl ExtractError {
 
 /// Reads a file. What it is, is decided by its content first and its name second.
 ///
-/// Needs a tokio runtime with I/O and time. Dropping the future ends the work on a PDF.
+/// Needs a tokio runtime with I/O and time. Dropping the future ends the child process that reads the file.
 pub async fn extract(
     bytes: &[u8],
     filename: &str,
@@ -148,7 +165,7 @@ pub async fn extract(
     }
     let format = format::detect(bytes, filename)?;
     match format {
-        Format::Pdf => pdf::extract(bytes, limits).await,
+        // Without a parser that could be led astray, or with one that is fit for any input.
         Format::Html => {
             let bytes = bytes.to_vec();
             on_big_stack(format, limits.wall_time, move || html::extract(&bytes)).await
@@ -168,6 +185,7 @@ pub async fn extract(
             })
             .await
         }
+        _ => supervise::read(bytes, filename, format, limits).await,
     }
 }
 

@@ -1,16 +1,16 @@
-//! The child process that reads one PDF and dies: `inglenook extract-worker`. Gives up its own rights to memory and
+//! The child process that reads one file and dies: `inglenook extract-worker`. Gives up its own rights to memory and
 //! time before it looks at the file, says each page as soon as it is read, and never asks for anything.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::ExitCode;
 
-use super::pdf::protocol::{self, Message, Page, Refusal, Request};
-use super::pdf::read::Reader;
+use super::protocol::{self, Message, Page, Refusal, Request};
+use super::reader::{self, Budget};
 
-/// Nesting in a PDF is recursion in its parser.
+/// Nesting in a file is recursion in its parser.
 const STACK_BYTES: usize = 128 << 20;
 
-/// Reads a request and a PDF from `input`, writes messages to `output`.
+/// Reads a request and a file from `input`, writes messages to `output`.
 pub fn run<I, O>(input: I, output: O) -> ExitCode
 where
     I: Read + Send + 'static,
@@ -34,11 +34,12 @@ fn serve(input: impl Read, mut output: impl Write) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     read_all(&mut input, &mut bytes)?;
     let mut say = |message: &Message| protocol::write_message(&mut output, &request.mark, message);
-    let mut reader =
-        match caught(|| Reader::open(bytes)).unwrap_or_else(|panic| Err(Refusal::Invalid(panic))) {
-            Ok(reader) => reader,
-            Err(refusal) => return say(&Message::Refused(refusal)),
-        };
+    let opened =
+        caught(|| reader::open(request.format, bytes, &request.filename, &Budget::default()));
+    let mut reader = match opened.unwrap_or_else(|panic| Err(Refusal::Invalid(panic))) {
+        Ok(reader) => reader,
+        Err(refusal) => return say(&Message::Refused(refusal)),
+    };
     say(&Message::Opened {
         num_pages: reader.num_pages(),
         title: reader.title(),

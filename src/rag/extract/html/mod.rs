@@ -1,12 +1,13 @@
 //! HTML to text: the main content where it can be told from navigation and advertising, else the whole body.
 //! Never shows what a browser would not show.
 
-mod charset;
+pub mod charset;
 mod render;
 
 use dom_query::Document;
 use dom_smoothie::{Config, Readability};
 
+use super::protocol::PageContent;
 use super::{ExtractError, ExtractedText, Format, Heading, single_page};
 use render::Rendered;
 
@@ -38,6 +39,17 @@ pub fn extract(bytes: &[u8]) -> Result<ExtractedText, ExtractError> {
         rendered.text,
         rendered.headings,
     ))
+}
+
+/// A page that is a chapter of a book or the body of an e-mail: all of it is content.
+pub fn chapter(source: &str) -> PageContent {
+    let document = Document::from(source);
+    let Rendered { text, headings } = render::render(&document, render::Scope::Everything);
+    PageContent {
+        text,
+        headings,
+        ..PageContent::default()
+    }
 }
 
 /// Finding the main content looks at ancestors again and again; a page nested deeper than people write is

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use pdf_extract::{Dictionary, Document, Object, ObjectId};
 
+use super::super::protocol::Refusal;
 use super::font::get;
 use super::mend;
-use super::protocol::Refusal;
 
 /// More pages than any book has; a page tree can name one page a million times.
 const MAX_PAGES: usize = 50_000;

@@ -4,20 +4,21 @@ use std::collections::HashMap;
 
 use pdf_extract::{Document, ObjectId};
 
+use super::super::protocol::{PageContent, Refusal};
+use super::super::reader::Reader;
 use super::encoding::Encodings;
 use super::font::Font;
 use super::page::{FontKey, PageFonts, read_page};
-use super::protocol::{PageContent, Refusal};
 use super::{clean, document, layout};
 
-pub struct Reader {
+pub struct PdfReader {
     document: Document,
     pages: Vec<ObjectId>,
     encodings: Encodings,
     fonts: HashMap<FontKey, std::rc::Rc<Font>>,
 }
 
-impl Reader {
+impl PdfReader {
     pub fn open(bytes: Vec<u8>) -> Result<Self, Refusal> {
         let document = document::open(&bytes)?;
         let pages = document::pages(&document);
@@ -28,17 +29,18 @@ impl Reader {
             fonts: HashMap::new(),
         })
     }
+}
 
-    pub fn num_pages(&self) -> u32 {
+impl Reader for PdfReader {
+    fn num_pages(&self) -> u32 {
         self.pages.len() as u32
     }
 
-    pub fn title(&self) -> Option<String> {
+    fn title(&self) -> Option<String> {
         document::title(&self.document)
     }
 
-    /// The text of a page, counted from 1.
-    pub fn page(&mut self, number: u32) -> Result<PageContent, String> {
+    fn page(&mut self, number: u32) -> Result<PageContent, String> {
         let id = *self
             .pages
             .get(number as usize - 1)
@@ -56,6 +58,7 @@ impl Reader {
         Ok(PageContent {
             text,
             has_images: drawn.has_images,
+            ..PageContent::default()
         })
     }
 }

@@ -5,7 +5,9 @@ use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-/// The first line of the child's standard input; the PDF follows it until the end.
+use super::{Format, Heading};
+
+/// The first line of the child's standard input; the file follows it until the end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
     pub mark: String,
@@ -13,6 +15,8 @@ pub struct Request {
     pub first_page: u32,
     pub memory_bytes: u64,
     pub cpu_seconds: u64,
+    pub format: Format,
+    pub filename: String,
 }
 
 /// The child's messages, in this order: `Opened`, a `Page` for each page, `Done`; or `Refused` alone.
@@ -28,6 +32,8 @@ pub enum Message {
     Done,
 }
 
+/// What is read in one go, and lost alone: a page of a PDF, a slide, a sheet, a chapter, a member of an archive, or a
+/// whole document that has no such parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     pub number: u32,
@@ -38,6 +44,12 @@ pub struct Page {
 pub struct PageContent {
     pub text: String,
     pub has_images: bool,
+    /// Offsets count from the beginning of `text`.
+    #[serde(default)]
+    pub headings: Vec<Heading>,
+    /// Where in `text` a further page begins, by rising offset.
+    #[serde(default)]
+    pub breaks: Vec<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +57,7 @@ pub struct PageContent {
 pub enum Refusal {
     Encrypted,
     Invalid(String),
+    NoText(String),
 }
 
 pub fn write_request(out: &mut Vec<u8>, request: &Request) {

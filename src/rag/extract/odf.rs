@@ -1,0 +1,495 @@
+//! OpenDocument texts, spreadsheets and presentations: paragraphs in order, sheets and slides as pages. Shows the
+//! document with all tracked changes accepted.
+
+use std::collections::HashSet;
+
+use super::archive::Archive;
+use super::protocol::{PageContent, Refusal};
+use super::reader::{Budget, Reader};
+use super::table::{Cell, Table, on_one_line};
+use super::writer::{PAGE_MARK, Writer};
+use super::xml::{Element, Event, Node, Xml};
+
+/// What a document is read into; sheets and slides can be empty, but not all.
+pub struct Document {
+    title: Option<String>,
+    pages: Vec<PageContent>,
+}
+
+pub fn open(bytes: Vec<u8>, budget: &Budget) -> Result<Document, Refusal> {
+    const CONTENT: &str = "content.xml";
+    let mut archive = Archive::open(bytes, budget)?;
+    let manifest = archive
+        .read_xml("META-INF/manifest.xml")?
+        .unwrap_or_default();
+    if manifest.contains("encryption-data") {
+        return Err(Refusal::Encrypted);
+    }
+    let title = title(&mut archive);
+    let source = archive
+        .read_xml(CONTENT)?
+        .ok_or_else(|| Refusal::Invalid(format!("its part {CONTENT:?} is missing")))?;
+    let mut content = Content::default();
+    content.read(&source, CONTENT)?;
+    content.end_page()?;
+    if content.pages.iter().all(|page| page.text.is_empty()) {
+        return Err(Refusal::NoText("there are no words in it".to_owned()));
+    }
+    Ok(Document {
+        title,
+        pages: content.pages,
+    })
+}
+
+impl Reader for Document {
+    fn num_pages(&self) -> u32 {
+        self.pages.len() as u32
+    }
+
+    fn title(&self) -> Option<String> {
+        self.title.clone()
+    }
+
+    fn page(&mut self, number: u32) -> Result<PageContent, String> {
+        Ok(std::mem::take(&mut self.pages[number as usize - 1]))
+    }
+}
+
+fn title(archive: &mut Archive) -> Option<String> {
+    let source = archive.read_xml("meta.xml").ok()??;
+    let root = super::xml::tree(&source, "meta.xml").ok()?;
+    let title = on_one_line(&root.at(&["meta", "title"])?.text());
+    (!title.is_empty()).then_some(title)
+}
+
+#[derive(Default)]
+struct Content {
+    pages: Vec<PageContent>,
+    writer: Writer,
+    /// The names of styles that begin a page.
+    page_styles: HashSet<String>,
+    num_notes: usize,
+    num_slides: usize,
+    /// The same element is a sheet there and a table in a text.
+    is_spreadsheet: bool,
+}
+
+impl Content {
+    /// Block by block, and sheets row by row, so that only one is in memory as a tree.
+    fn read(&mut self, source: &str, member: &str) -> Result<(), String> {
+        let mut xml = Xml::new(source, member);
+        while let Some(event) = xml.next()? {
+            let Event::Open(element) = event else {
+                continue;
+            };
+            match element.name.as_str() {
+                "document-content" | "body" | "text" | "presentation" | "automatic-styles" => {}
+                "spreadsheet" => self.is_spreadsheet = true,
+                "style" => {
+                    let style = xml.rest_of(element)?;
+                    self.style(&style);
+                }
+                "table" if self.is_spreadsheet => {
+                    self.sheet(&element, &mut xml)?;
+                }
+                "page" => {
+                    let slide = xml.rest_of(element)?;
+                    self.slide(&slide)?;
+                }
+                _ => {
+                    let block = xml.rest_of(element)?;
+                    self.block(&block);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_page(&mut self) -> Result<(), String> {
+        let page = std::mem::take(&mut self.writer).finish()?;
+        if !page.text.is_empty() || page.has_images {
+            self.pages.push(page);
+        }
+        Ok(())
+    }
+
+    fn style(&mut self, style: &Element) {
+        let properties = style.child("paragraph-properties");
+        let breaks = properties.and_then(|it| it.attribute("break-before"));
+        if breaks == Some("page") {
+            self.page_styles
+                .extend(style.attribute("name").map(str::to_owned));
+        }
+    }
+
+    fn block(&mut self, block: &Element) {
+        match block.name.as_str() {
+            "h" => {
+                self.begin(block);
+                let level = block
+                    .attribute("outline-level")
+                    .and_then(|it| it.parse().ok());
+                let inline = self.inline(block);
+                self.writer.heading(level.unwrap_or(1), &inline.text);
+                self.write_beside(inline);
+            }
+            "p" => {
+                self.begin(block);
+                let inline = self.inline(block);
+                self.writer.paragraph(&inline.text);
+                self.write_beside(inline);
+            }
+            "list" => {
+                self.writer.end_block();
+                self.list(block, 0);
+                self.writer.end_block();
+            }
+            "table" => self.table(block),
+            "soft-page-break" => self.writer.new_page(),
+            "tracked-changes"
+            | "annotation"
+            | "sequence-decls"
+            | "variable-decls"
+            | "user-field-decls"
+            | "forms"
+            | "font-face-decls"
+            | "scripts"
+            | "styles"
+            | "master-styles"
+            | "index-title-template"
+            | "settings" => {}
+            name if name.ends_with("-source") || name.ends_with("-style") => {}
+            _ => block.elements().for_each(|child| self.block(child)),
+        }
+    }
+
+    /// A paragraph whose style begins a page.
+    fn begin(&mut self, block: &Element) {
+        let style = block.attribute("style-name").unwrap_or_default();
+        if self.page_styles.contains(style) {
+            self.writer.new_page();
+        }
+    }
+
+    fn list(&mut self, list: &Element, level: usize) {
+        for item in list.elements() {
+            if !matches!(item.name.as_str(), "list-item" | "list-header") {
+                continue;
+            }
+            let mut mark = "- ";
+            for part in item.elements() {
+                match part.name.as_str() {
+                    "p" => {
+                        let inline = self.inline(part);
+                        if !inline.text.trim().is_empty() {
+                            let indent = "  ".repeat(level.min(8));
+                            self.writer
+                                .line(&format!("{indent}{mark}{}", inline.text.trim()));
+                            mark = "  ";
+                        }
+                        self.write_beside(inline);
+                    }
+                    "list" => self.list(part, level + 1),
+                    _ => self.block(part),
+                }
+            }
+        }
+    }
+
+    /// A table in running text.
+    fn table(&mut self, table: &Element) {
+        let mut rows = Vec::new();
+        collect_rows(table, &mut rows);
+        self.writer.end_block();
+        let is_frame = rows.iter().all(|row| cells(row).count() < 2);
+        for row in rows {
+            if is_frame {
+                for cell in cells(row) {
+                    cell.elements().for_each(|block| self.block(block));
+                }
+                continue;
+            }
+            let mut beside = Inline::default();
+            let texts: Vec<String> = cells(row)
+                .map(|cell| self.cell(cell, &mut beside))
+                .collect();
+            if texts.iter().any(|text| !text.is_empty()) {
+                self.writer.line(texts.join(" | ").trim());
+            }
+            self.write_beside(beside);
+        }
+        self.writer.end_block();
+    }
+
+    fn cell<'e>(&mut self, cell: &'e Element, beside: &mut Inline<'e>) -> String {
+        let mut paragraphs = Vec::new();
+        collect_paragraphs(cell, &mut paragraphs);
+        let mut text = String::new();
+        for paragraph in paragraphs {
+            let inline = self.inline(paragraph);
+            text.push_str(&inline.text.replace(PAGE_MARK, " "));
+            text.push('\n');
+            beside.notes.extend(inline.notes);
+            beside.text_boxes.extend(inline.text_boxes);
+        }
+        on_one_line(&text)
+    }
+
+    fn write_beside(&mut self, inline: Inline<'_>) {
+        for (number, note) in inline.notes {
+            self.writer.line(&format!("[^{number}]: {note}"));
+        }
+        for text_box in inline.text_boxes {
+            self.writer.end_block();
+            text_box.elements().for_each(|block| self.block(block));
+        }
+    }
+
+    fn inline<'e>(&mut self, paragraph: &'e Element) -> Inline<'e> {
+        let mut inline = Inline::default();
+        self.add_inline(paragraph, &mut inline);
+        inline
+    }
+
+    fn add_inline<'e>(&mut self, parent: &'e Element, out: &mut Inline<'e>) {
+        const MAX_SPACES: usize = 100;
+        for node in &parent.children {
+            let element = match node {
+                Node::Text(words) => {
+                    add_collapsed(words, &mut out.text);
+                    continue;
+                }
+                Node::Element(element) => element,
+            };
+            match element.name.as_str() {
+                "s" => {
+                    let count = element.attribute("c").and_then(|it| it.parse().ok());
+                    let count: usize = count.unwrap_or(1);
+                    out.text
+                        .extend(std::iter::repeat_n(' ', count.min(MAX_SPACES)));
+                }
+                "tab" => out.text.push('\t'),
+                "line-break" => out.text.push('\n'),
+                "soft-page-break" => out.text.push(PAGE_MARK),
+                "note" => {
+                    self.num_notes += 1;
+                    out.text.push_str(&format!("[^{}]", self.num_notes));
+                    let note = element.child("note-body").map(plain).unwrap_or_default();
+                    out.notes.push((self.num_notes, note));
+                }
+                "text-box" => out.text_boxes.push(element),
+                "image" => {}
+                "frame" => {
+                    self.writer.has_images |= element.child("image").is_some();
+                    for name in ["desc", "title"] {
+                        if let Some(words) = element.child(name).map(plain)
+                            && !words.is_empty()
+                        {
+                            out.text.push_str(&format!("[Image: {words}]"));
+                            break;
+                        }
+                    }
+                    self.add_inline(element, out);
+                }
+                "annotation" | "annotation-end" | "title" | "desc" | "tracked-changes"
+                | "ruby-text" => {}
+                _ => self.add_inline(element, out),
+            }
+        }
+    }
+
+    fn slide(&mut self, slide: &Element) -> Result<(), String> {
+        self.num_slides += 1;
+        let class = |frame: &Element| frame.attribute("class").map(str::to_owned);
+        let titles = slide
+            .elements()
+            .filter(|it| class(it).as_deref() == Some("title"));
+        let title = titles.map(plain).collect::<Vec<_>>().join(" ");
+        let title = match title.trim() {
+            "" => format!("Slide {}", self.num_slides),
+            title => title.to_owned(),
+        };
+        self.writer.heading(1, &title);
+        for shape in slide.elements() {
+            match shape.name.as_str() {
+                "notes" => {
+                    let notes = shape
+                        .elements()
+                        .filter(|it| class(it).as_deref() == Some("notes"));
+                    let notes = notes.map(plain).collect::<Vec<_>>().join(" ");
+                    if !notes.is_empty() {
+                        self.writer.paragraph(&format!("Notes:\n{notes}"));
+                    }
+                }
+                "frame" if class(shape).as_deref() == Some("title") => {}
+                "forms" => {}
+                _ => {
+                    let inline = self.inline(shape);
+                    self.writer.paragraph(&inline.text);
+                    self.write_beside(inline);
+                    let mut tables = Vec::new();
+                    shape.all("table", &mut tables);
+                    for table in tables {
+                        self.table(table);
+                    }
+                }
+            }
+        }
+        self.end_page()
+    }
+
+    fn sheet(&mut self, sheet: &Element, xml: &mut Xml<'_>) -> Result<(), String> {
+        self.writer
+            .heading(1, sheet.attribute("name").unwrap_or("Sheet"));
+        let mut table = Table::default();
+        let mut depth = 0;
+        while let Some(event) = xml.next()? {
+            match event {
+                Event::Open(element) if element.name == "table-row" => {
+                    let row = xml.rest_of(element)?;
+                    sheet_row(&row, &mut table, &mut self.writer);
+                }
+                Event::Open(element)
+                    if matches!(
+                        element.name.as_str(),
+                        "table-row-group" | "table-header-rows" | "table-rows"
+                    ) =>
+                {
+                    depth += 1;
+                }
+                Event::Open(_) => xml.skip()?,
+                Event::Close if depth == 0 => break,
+                Event::Close => depth -= 1,
+                Event::Text(_) => {}
+            }
+        }
+        table.finish(&mut self.writer);
+        self.end_page()
+    }
+}
+
+/// The words of a paragraph, and what hangs on them.
+#[derive(Default)]
+struct Inline<'e> {
+    text: String,
+    text_boxes: Vec<&'e Element>,
+    notes: Vec<(usize, String)>,
+}
+
+fn sheet_row(row: &Element, table: &mut Table, writer: &mut Writer) {
+    const MAX_COLUMNS: usize = 16_384;
+    const MAX_REPEATED_ROWS: usize = 1 << 20;
+    let repeated = |element: &Element, name: &str| {
+        let repeated = element.attribute(name).and_then(|it| it.parse().ok());
+        repeated.unwrap_or(1usize)
+    };
+    let mut filled: Vec<(usize, String, bool)> = Vec::new();
+    let mut column = 0usize;
+    for cell in cells(row) {
+        let times = repeated(cell, "number-columns-repeated");
+        let shown = sheet_cell(cell);
+        if !shown.is_empty() {
+            let is_words = matches!(cell.attribute("value-type"), None | Some("string"));
+            let columns = (column..).take(times).take_while(|at| *at < MAX_COLUMNS);
+            filled.extend(columns.map(|at| (at, shown.clone(), is_words)));
+        }
+        column = column.saturating_add(times);
+    }
+    // Empty rows are repeated to the end of the sheet.
+    let times = match filled.is_empty() {
+        true => 1,
+        false => repeated(row, "number-rows-repeated").min(MAX_REPEATED_ROWS),
+    };
+    for _ in 0..times {
+        let cells = filled.iter().map(|(column, text, is_words)| Cell {
+            column: *column,
+            text: text.clone(),
+            is_words: *is_words,
+        });
+        table.row(cells.collect(), writer);
+        if writer.is_full() {
+            break;
+        }
+    }
+}
+
+/// As the sheet shows it, or the value where nothing is shown.
+fn sheet_cell(cell: &Element) -> String {
+    let paragraphs = cell.elements().filter(|it| it.name == "p");
+    let shown: Vec<String> = paragraphs.map(plain).collect();
+    match shown.is_empty() {
+        false => shown.join("\n"),
+        true => [
+            "string-value",
+            "date-value",
+            "time-value",
+            "boolean-value",
+            "value",
+        ]
+        .iter()
+        .find_map(|name| cell.attribute(name))
+        .unwrap_or_default()
+        .to_owned(),
+    }
+}
+
+fn cells(row: &Element) -> impl Iterator<Item = &Element> {
+    row.elements()
+        .filter(|it| matches!(it.name.as_str(), "table-cell" | "covered-table-cell"))
+}
+
+fn collect_rows<'e>(parent: &'e Element, found: &mut Vec<&'e Element>) {
+    for element in parent.elements() {
+        match element.name.as_str() {
+            "table-row" => found.push(element),
+            "table-row-group" | "table-header-rows" | "table-rows" => collect_rows(element, found),
+            _ => {}
+        }
+    }
+}
+
+fn collect_paragraphs<'e>(parent: &'e Element, found: &mut Vec<&'e Element>) {
+    for element in parent.elements() {
+        match element.name.as_str() {
+            "p" | "h" => found.push(element),
+            "annotation" => {}
+            _ => collect_paragraphs(element, found),
+        }
+    }
+}
+
+/// The words in an element on one line, without notes and remarks.
+fn plain(element: &Element) -> String {
+    let mut text = String::new();
+    add_plain(element, &mut text);
+    on_one_line(&text)
+}
+
+fn add_plain(element: &Element, out: &mut String) {
+    for node in &element.children {
+        match node {
+            Node::Text(words) => out.push_str(words),
+            Node::Element(child) => match child.name.as_str() {
+                "s" | "tab" | "line-break" => out.push(' '),
+                "annotation" | "note" => {}
+                "p" | "h" => {
+                    add_plain(child, out);
+                    out.push('\n');
+                }
+                _ => add_plain(child, out),
+            },
+        }
+    }
+}
+
+/// White space in the file is one blank (OpenDocument 1.3 part 3, 6.1.2).
+fn add_collapsed(words: &str, out: &mut String) {
+    for c in words.chars() {
+        let is_space = matches!(c, ' ' | '\t' | '\n' | '\r');
+        if !is_space {
+            out.push(c);
+        } else if !out.ends_with([' ', '\n', '\t']) {
+            out.push(' ');
+        }
+    }
+}

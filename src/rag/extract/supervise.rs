@@ -1,0 +1,373 @@
+//! Reads a file in a child process that can be killed: parsers panic, loop and eat memory on hostile files. One bad
+//! page must not lose the document: the child is started again behind it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::time::Instant;
+
+use super::protocol::{self, Message, PageContent, Refusal, Request};
+use super::{ExtractError, ExtractLimits, ExtractedText, Format, PageOutcome, PageSpan, pdf};
+
+/// How often a child is started again after a page ended it. Every start opens the document anew.
+const MAX_RESTARTS: usize = 5;
+
+/// A file that is known to be of `format`.
+pub async fn read(
+    bytes: &[u8],
+    filename: &str,
+    format: Format,
+    limits: &ExtractLimits,
+) -> Result<ExtractedText, ExtractError> {
+    let deadline = Instant::now() + limits.wall_time;
+    let mut reading = Reading::new(format, filename);
+    let mut num_restarts = 0;
+    loop {
+        let ending = run_child(bytes, limits, deadline, &mut reading).await?;
+        let failure = match ending {
+            Ending::Done => break,
+            Ending::Refused(Refusal::Encrypted) => return Err(ExtractError::Encrypted),
+            Ending::Refused(Refusal::Invalid(reason)) => {
+                return Err(ExtractError::Invalid { format, reason });
+            }
+            Ending::Refused(Refusal::NoText(reason)) => {
+                return Err(ExtractError::NoText { format, reason });
+            }
+            Ending::Failed(failure) => failure,
+        };
+        if reading.num_pages == 0 {
+            return Err(failure.into_error(format, limits));
+        }
+        if matches!(failure, Failure::WallTime) || num_restarts == MAX_RESTARTS {
+            if reading.pages.iter().all(|page| page.is_err()) {
+                return Err(failure.into_error(format, limits));
+            }
+            let reason = match failure {
+                Failure::WallTime => format!("not reached within {} s", limits.wall_time.as_secs()),
+                _ => "not read, because pages before it ended the reader too often".to_owned(),
+            };
+            reading.fail_rest(&reason);
+            break;
+        }
+        reading.pages.push(Err(failure.reason(limits)));
+        if reading.is_complete() {
+            break;
+        }
+        num_restarts += 1;
+    }
+    reading.into_text()
+}
+
+/// What was read so far; a page's place is its number less one.
+struct Reading<'a> {
+    format: Format,
+    filename: &'a str,
+    num_pages: u32,
+    title: Option<String>,
+    pages: Vec<Result<PageContent, String>>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(format: Format, filename: &'a str) -> Self {
+        Self {
+            format,
+            filename,
+            num_pages: 0,
+            title: None,
+            pages: Vec::new(),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.pages.len() >= self.num_pages as usize
+    }
+
+    fn fail_rest(&mut self, reason: &str) {
+        self.pages
+            .resize(self.num_pages as usize, Err(reason.to_owned()));
+    }
+
+    fn into_text(self) -> Result<ExtractedText, ExtractError> {
+        if let Some(reason) = self.why_no_text() {
+            return Err(ExtractError::NoText {
+                format: self.format,
+                reason,
+            });
+        }
+        let mut document = ExtractedText {
+            format: self.format,
+            title: self.title,
+            text: String::new(),
+            pages: Vec::new(),
+            headings: Vec::new(),
+        };
+        for page in self.pages {
+            append(&mut document, page);
+        }
+        Ok(document)
+    }
+
+    fn why_no_text(&self) -> Option<String> {
+        if self
+            .pages
+            .iter()
+            .flatten()
+            .any(|page| !page.text.is_empty())
+        {
+            return None;
+        }
+        if let Some(reason) = self.pages.iter().find_map(|page| page.as_ref().err()) {
+            return Some(match self.format {
+                Format::Pdf => format!("no page could be read ({reason})"),
+                _ => format!("no part of it could be read ({reason})"),
+            });
+        }
+        let has_images = self.pages.iter().flatten().any(|page| page.has_images);
+        Some(match has_images {
+            true => {
+                "its pages are images only; run it through text recognition (OCR) first".to_owned()
+            }
+            false if self.format == Format::Pdf => {
+                "its pages are blank or drawings only".to_owned()
+            }
+            false => "there are no words in it".to_owned(),
+        })
+    }
+}
+
+/// Adds what was read in one go behind what the document has already.
+fn append(document: &mut ExtractedText, page: Result<PageContent, String>) {
+    let outcome = match &page {
+        Ok(content) if content.text.is_empty() => PageOutcome::Empty,
+        Ok(_) => PageOutcome::Read,
+        Err(reason) => PageOutcome::Failed(reason.clone()),
+    };
+    let content = page.unwrap_or_default();
+    let text = &mut document.text;
+    if !content.text.is_empty() && !text.is_empty() {
+        text.push_str(match document.format {
+            Format::Pdf => pdf::page_break(text, &content.text),
+            _ => "\n\n",
+        });
+    }
+    let start = text.len();
+    text.push_str(&content.text);
+    for mut heading in content.headings {
+        heading.offset += start;
+        document.headings.push(heading);
+    }
+    let mut begin = 0;
+    for end in content.breaks.into_iter().chain([content.text.len()]) {
+        let words = content.text[begin..end].trim_end();
+        document.pages.push(PageSpan {
+            number: document.pages.len() as u32 + 1,
+            span: start + begin..start + begin + words.len(),
+            outcome: outcome.clone(),
+        });
+        begin = end;
+    }
+}
+
+enum Ending {
+    Done,
+    Refused(Refusal),
+    Failed(Failure),
+}
+
+/// Why a child ended, or was ended, before it was done.
+enum Failure {
+    WallTime,
+    PageTime,
+    OutOfMemory,
+    Crashed(String),
+    NotStarted(String),
+}
+
+impl Failure {
+    /// For the page that the child was at.
+    fn reason(&self, limits: &ExtractLimits) -> String {
+        match self {
+            Self::WallTime => format!("took longer than {} s", limits.wall_time.as_secs()),
+            Self::PageTime => format!("took longer than {} s", limits.page_time.as_secs()),
+            Self::OutOfMemory => format!("needs more than {} bytes of memory", limits.memory_bytes),
+            Self::Crashed(reason) | Self::NotStarted(reason) => {
+                format!("crashed its reader ({reason})")
+            }
+        }
+    }
+
+    fn into_error(self, format: Format, limits: &ExtractLimits) -> ExtractError {
+        match self {
+            Self::WallTime => ExtractError::TimedOut {
+                format,
+                seconds: limits.wall_time.as_secs(),
+            },
+            Self::PageTime => ExtractError::TimedOut {
+                format,
+                seconds: limits.page_time.as_secs(),
+            },
+            Self::OutOfMemory => ExtractError::OutOfMemory {
+                format,
+                memory_bytes: limits.memory_bytes,
+            },
+            Self::Crashed(reason) => ExtractError::Crashed { format, reason },
+            Self::NotStarted(reason) => ExtractError::Worker {
+                program: limits.program.clone(),
+                reason,
+            },
+        }
+    }
+}
+
+/// Runs one child and adds what it reads to `reading`.
+async fn run_child(
+    bytes: &[u8],
+    limits: &ExtractLimits,
+    deadline: Instant,
+    reading: &mut Reading<'_>,
+) -> Result<Ending, ExtractError> {
+    let mark = new_mark();
+    let request = Request {
+        mark: mark.clone(),
+        first_page: reading.pages.len() as u32 + 1,
+        memory_bytes: limits.memory_bytes,
+        cpu_seconds: limits.wall_time.as_secs().max(1),
+        format: reading.format,
+        filename: reading.filename.to_owned(),
+    };
+    let not_started = |reason: String| ExtractError::Worker {
+        program: limits.program.clone(),
+        reason,
+    };
+    let mut child = Command::new(&limits.program)
+        .arg("extract-worker")
+        // The allocator (mimalloc) would reserve a gigabyte before the limit is set, and the file could use it.
+        .env("MIMALLOC_DISALLOW_ARENA_ALLOC", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| not_started(error.to_string()))?;
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let stderr = child.stderr.take().expect("stderr is piped");
+
+    let send = async move {
+        let mut head = Vec::new();
+        protocol::write_request(&mut head, &request);
+        // A child that has died or refused no longer reads; its messages and its end say what happened.
+        if stdin.write_all(&head).await.is_ok() {
+            let _ = stdin.write_all(bytes).await;
+        }
+    };
+    let errors = tokio::spawn(tail(stderr));
+    let heard = {
+        let listen = listen(stdout, &mark, limits.page_time, deadline, reading);
+        tokio::pin!(listen, send);
+        let mut is_sent = false;
+        loop {
+            tokio::select! {
+                heard = &mut listen => break heard,
+                () = &mut send, if !is_sent => is_sent = true,
+            }
+        }
+    };
+    // It has ended, or there is nothing more to hear from it.
+    let _ = child.start_kill();
+    let status = child.wait().await;
+    let errors = errors.await.unwrap_or_default();
+    Ok(match heard {
+        Heard::Done => Ending::Done,
+        Heard::Refused(refusal) => Ending::Refused(refusal),
+        Heard::PageTime => Ending::Failed(Failure::PageTime),
+        Heard::WallTime => Ending::Failed(Failure::WallTime),
+        Heard::End => {
+            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            tracing::debug!(%status, errors = %errors.trim_end(), "the document reader ended early");
+            Ending::Failed(failure_from(&status, &errors, reading.num_pages > 0))
+        }
+    })
+}
+
+fn failure_from(status: &str, errors: &str, has_opened: bool) -> Failure {
+    if errors.contains("memory allocation of") {
+        Failure::OutOfMemory
+    } else if errors.contains("overflowed its stack") {
+        Failure::Crashed("its content is nested too deeply".to_owned())
+    } else if status.contains("signal") || has_opened {
+        Failure::Crashed(status.to_owned())
+    } else {
+        Failure::NotStarted(status.to_owned())
+    }
+}
+
+enum Heard {
+    Done,
+    Refused(Refusal),
+    PageTime,
+    WallTime,
+    /// The output ended without a last message.
+    End,
+}
+
+/// Follows the child's messages until the last one, its silence or the deadline.
+async fn listen(
+    stdout: ChildStdout,
+    mark: &str,
+    page_time: Duration,
+    deadline: Instant,
+    reading: &mut Reading<'_>,
+) -> Heard {
+    // A page's text is limited (`writer::MAX_TEXT_BYTES`, and the glyphs of a PDF's page), and twice as long when every
+    // character of it is escaped; noise is cut off.
+    const MAX_LINE: u64 = 256 << 20;
+    let mut stdout = BufReader::new(stdout);
+    let mut line = Vec::new();
+    loop {
+        let quiet = Instant::now() + page_time;
+        let message = loop {
+            line.clear();
+            let mut limited = (&mut stdout).take(MAX_LINE);
+            match tokio::time::timeout_at(quiet.min(deadline), limited.read_until(b'\n', &mut line))
+                .await
+            {
+                Err(_) if deadline <= quiet => return Heard::WallTime,
+                Err(_) => return Heard::PageTime,
+                Ok(Err(_)) | Ok(Ok(0)) => return Heard::End,
+                Ok(Ok(_)) => {}
+            }
+            if let Some(message) = protocol::parse_message(line.trim_ascii_end(), mark) {
+                break message;
+            }
+        };
+        match message {
+            Message::Opened { num_pages, title } => {
+                reading.num_pages = num_pages;
+                reading.title = title;
+            }
+            Message::Page(page) => reading.pages.push(page.content),
+            Message::Refused(refusal) => return Heard::Refused(refusal),
+            Message::Done => return Heard::Done,
+        }
+    }
+}
+
+/// The end of what the child wrote as errors.
+async fn tail(mut stderr: ChildStderr) -> String {
+    const KEPT: usize = 16 << 10;
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..n]);
+        let surplus = kept.len().saturating_sub(KEPT);
+        kept.drain(..surplus);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+fn new_mark() -> String {
+    format!("{:032x}:", rand::random::<u128>())
+}
