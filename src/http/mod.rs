@@ -84,7 +84,7 @@ impl Context {
         };
         if self.is_quote_model(Some(name)) {
             let message = format!(
-                "'{QUOTE_MODEL}' answers under /v1/chat/completions and /v1/responses only; name a chat model"
+                "'{QUOTE_MODEL}' only answers questions in conversations; name a chat model"
             );
             return Err(ApiError::unsupported("model", message));
         }

@@ -6,11 +6,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Words that are compared together, so that order counts.
 const SHINGLE: usize = 3;
-/// Two passages are the same when they share so much of all their shingles (Broder, 1997).
-const MIN_SHARED: f32 = 0.8;
+/// Two passages are the same when they share so much of all their shingles (Broder, 1997), and all their numbers: reports
+/// made from one template differ in little else.
+const MIN_SHARED: f32 = 0.95;
 
 /// What passages are compared by.
-pub struct Shingles(HashSet<u64>);
+pub struct Shingles {
+    shingles: HashSet<u64>,
+    /// Words with a digit.
+    numbers: HashSet<String>,
+}
 
 impl Shingles {
     pub fn of(text: &str) -> Self {
@@ -28,16 +33,20 @@ impl Shingles {
             true => [hash(&words)].into(),
             false => words.windows(SHINGLE).map(hash).collect(),
         };
-        Self(shingles)
+        let has_digit = |word: &String| word.chars().any(char::is_numeric);
+        Self {
+            shingles,
+            numbers: words.into_iter().filter(has_digit).collect(),
+        }
     }
 
     pub fn is_near(&self, other: &Self) -> bool {
-        let (few, many) = match self.0.len() <= other.0.len() {
-            true => (&self.0, &other.0),
-            false => (&other.0, &self.0),
+        let (few, many) = match self.shingles.len() <= other.shingles.len() {
+            true => (&self.shingles, &other.shingles),
+            false => (&other.shingles, &self.shingles),
         };
         // Sets of very different sizes cannot share enough.
-        if (few.len() as f32) < MIN_SHARED * many.len() as f32 {
+        if self.numbers != other.numbers || (few.len() as f32) < MIN_SHARED * many.len() as f32 {
             return false;
         }
         let shared = few.iter().filter(|it| many.contains(it)).count();
@@ -49,31 +58,32 @@ impl Shingles {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "The keeper of the lighthouse is Maren Holt, who came in 1998 from the mainland and has lit \
-         the lamp on every evening since, in storms and in the long nights of winter.";
+    /// Words that are all different, with a number in the middle.
+    fn text() -> String {
+        let words = |from: char| ('a'..='z').map(move |c| format!("{from}{c} "));
+        let first: String = words('x').chain(words('y')).collect();
+        format!("{first} in 1998 {}", words('z').collect::<String>())
+    }
 
     fn is_near(a: &str, b: &str) -> bool {
         Shingles::of(a).is_near(&Shingles::of(b))
     }
 
     #[test]
-    fn a_changed_word_case_and_spaces_make_no_other_passage() {
-        assert!(is_near(TEXT, &TEXT.to_uppercase()));
-        assert!(is_near(TEXT, &TEXT.replace(' ', "\n ")));
-        assert!(is_near(TEXT, &TEXT.replace("winter", "autumn")));
+    fn case_spaces_and_a_word_at_the_end_make_no_other_passage() {
+        let text = text();
+        assert!(is_near(&text, &text.to_uppercase()));
+        assert!(is_near(&text, &text.replace(' ', "\n ")));
+        assert!(is_near(&text, &format!("{text} end")));
     }
 
     #[test]
-    fn what_says_more_or_another_thing_is_another_passage() {
+    fn another_number_or_a_few_other_words_make_another_passage() {
+        let text = text();
+        assert!(!is_near(&text, &text.replace("1998", "2004")));
         assert!(!is_near(
-            TEXT,
-            &TEXT
-                .replace("1998", "2004")
-                .replace("Maren Holt", "Jon Berg")
-        ));
-        assert!(!is_near(
-            TEXT,
-            &format!("{TEXT} Its lamp is seen from thirty miles away when the air is clear.")
+            &text,
+            &text.replace("xc", "first").replace("yk", "second")
         ));
         assert!(!is_near("Row 1", "Row 2"));
         assert!(!is_near("", "Row 2"));

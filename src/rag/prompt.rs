@@ -405,7 +405,7 @@ fn messages(
                 };
                 ChatMessage::User(text)
             }
-            message => message.clone(),
+            message => as_material(message),
         });
     }
     messages.push(ChatMessage::User(match parts.passages {
@@ -413,8 +413,17 @@ fn messages(
         Some([]) => without_sources(parts.question),
         Some(_) => with_sources(old, new.iter(), parts.question),
     }));
-    messages.extend_from_slice(parts.following);
+    messages.extend(parts.following.iter().map(as_material));
     messages
+}
+
+/// What a function returned is no source, whatever it looks like.
+fn as_material(message: &ChatMessage) -> ChatMessage {
+    let mut message = message.clone();
+    if let ChatMessage::Tool { content, .. } = &mut message {
+        *content = without_marks(content);
+    }
+    message
 }
 
 /// A question after its sources.

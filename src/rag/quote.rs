@@ -19,7 +19,7 @@ const OWN_WORDS: f32 = 0.7;
 const NEAR_WORDS: f32 = 0.3;
 /// Weight of the similarity in meaning.
 const MEANING: f32 = 1.0;
-/// Weight of the passage's own rank.
+/// Weight of the passage's own score, as a share of the best one's.
 const RANK: f32 = 0.3;
 /// Taken off a sentence that says hardly more than the question did, as a heading does.
 const NOTHING_NEW: f32 = 0.3;
@@ -76,10 +76,12 @@ pub async fn choose(
         .ok_or(RetrieveError::NoEmbedder)?;
     let words = weighted_words(workspace, question).await?;
     let passages = &retrieved.passages;
+    let scores = passages.iter().map(|passage| passage.score);
+    let best_score = scores.fold(f32::MIN_POSITIVE, f32::max);
     let candidates = passages
         .iter()
         .enumerate()
-        .map(|(place, passage)| by_words(place, passage, &words));
+        .map(|(place, passage)| by_words(place, passage, passage.score / best_score, &words));
     let mut candidates = most_promising(candidates.collect());
     let texts = candidates
         .iter()
@@ -141,7 +143,12 @@ fn most_promising(mut passages: Vec<Vec<Candidate>>) -> Vec<Candidate> {
 }
 
 /// The sentences of a passage, scored by everything but their meaning.
-fn by_words(place: usize, passage: &Passage, words: &HashMap<String, f32>) -> Vec<Candidate> {
+fn by_words(
+    place: usize,
+    passage: &Passage,
+    rank: f32,
+    words: &HashMap<String, f32>,
+) -> Vec<Candidate> {
     let text = &passage.chunk.text;
     let spans = divided(text);
     let found: Vec<HashSet<String>> = spans
@@ -168,7 +175,7 @@ fn by_words(place: usize, passage: &Passage, words: &HashMap<String, f32>) -> Ve
         } else {
             0.0
         };
-        OWN_WORDS * covered(&found[at..=at]) + NEAR_WORDS * covered(near) + RANK * passage.score
+        OWN_WORDS * covered(&found[at..=at]) + NEAR_WORDS * covered(near) + RANK * rank
             - nothing_new
     };
     spans

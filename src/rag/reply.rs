@@ -261,11 +261,13 @@ impl ReplyPlan {
         } = self;
         let generations = chat.generate_choices(prompt, options, num_choices)?;
         let reply = |generation| Reply {
-            generation,
-            chat: chat.clone(),
-            reader: reader.clone(),
-            unsaid: Vec::new(),
-            num_reasoning_tokens: 0,
+            writing: Some(Writing {
+                generation,
+                chat: chat.clone(),
+                reader: reader.clone(),
+                unsaid: Vec::new(),
+                num_reasoning_tokens: 0,
+            }),
             queue: VecDeque::new(),
         };
         Ok(generations.into_iter().map(reply).collect())
@@ -363,33 +365,56 @@ pub enum ReplyEvent {
     },
 }
 
-/// A reply that is being generated.
+/// A reply on its way.
 pub struct Reply {
+    /// `None` where all is said.
+    writing: Option<Writing>,
+    queue: VecDeque<ReplyEvent>,
+}
+
+/// What a reply is made from as it is generated.
+struct Writing {
     generation: Generation,
     chat: ChatModel,
     reader: OutputReader,
     /// Tokens whose text is not given out yet.
     unsaid: Vec<GeneratedToken>,
     num_reasoning_tokens: usize,
-    queue: VecDeque<ReplyEvent>,
 }
 
 impl Reply {
+    /// One that no model writes.
+    pub fn said(text: String, usage: Usage) -> Self {
+        let tokens = Vec::new();
+        let finished = ReplyEvent::Finished {
+            reason: EndReason::Stop,
+            usage,
+            num_reasoning_tokens: 0,
+        };
+        Self {
+            writing: None,
+            queue: [ReplyEvent::Text { text, tokens }, finished].into(),
+        }
+    }
+
     /// The next event; `None` after `Finished` or an error.
     pub async fn next(&mut self) -> Option<Result<ReplyEvent, GenerateError>> {
         loop {
             if let Some(event) = self.queue.pop_front() {
                 return Some(Ok(event));
             }
-            match self.generation.next().await? {
-                Ok(GenerationEvent::Text { text, tokens }) => self.read(&text, tokens),
+            let writing = self.writing.as_mut()?;
+            match writing.generation.next().await? {
+                Ok(GenerationEvent::Text { text, tokens }) => {
+                    writing.read(&text, tokens, &mut self.queue);
+                }
                 Ok(GenerationEvent::Finished { reason, usage }) => {
-                    let events = self.reader.finish();
-                    self.tell(events);
+                    let events = writing.reader.finish();
+                    writing.tell(events, &mut self.queue);
                     self.queue.push_back(ReplyEvent::Finished {
                         reason,
                         usage,
-                        num_reasoning_tokens: self.num_reasoning_tokens,
+                        num_reasoning_tokens: writing.num_reasoning_tokens,
                     });
                 }
                 Err(error) => return Some(Err(error)),
@@ -399,15 +424,28 @@ impl Reply {
 
     /// The stop string that ended the reply, where one did; known with `Finished`.
     pub fn stopped_by(&self) -> Option<&str> {
-        self.generation.stopped_by()
+        self.writing.as_ref()?.generation.stopped_by()
     }
 
     /// When the prompt had been read and the first token was there.
     pub fn first_token_at(&self) -> Option<Instant> {
-        self.generation.first_token_at()
+        self.writing.as_ref()?.generation.first_token_at()
     }
 
-    fn read(&mut self, text: &str, tokens: Vec<GeneratedToken>) {
+    /// Runs to the end.
+    pub async fn collect(mut self) -> Result<Replied, GenerateError> {
+        let mut replied = Replied::default();
+        while let Some(event) = self.next().await {
+            replied.add(event?);
+        }
+        replied.stopped_by = self.stopped_by().map(str::to_owned);
+        replied.first_token_at = self.first_token_at();
+        Ok(replied)
+    }
+}
+
+impl Writing {
+    fn read(&mut self, text: &str, tokens: Vec<GeneratedToken>, queue: &mut VecDeque<ReplyEvent>) {
         let was_reasoning = self.reader.is_reasoning();
         let events = self.reader.push(text);
         if was_reasoning || self.reader.is_reasoning() {
@@ -415,13 +453,13 @@ impl Reply {
         } else {
             self.unsaid.extend(tokens);
         }
-        self.tell(events);
+        self.tell(events, queue);
         if self.reader.is_complete() {
             self.generation.stop();
         }
     }
 
-    fn tell(&mut self, events: Vec<OutputEvent>) {
+    fn tell(&mut self, events: Vec<OutputEvent>, queue: &mut VecDeque<ReplyEvent>) {
         for event in events {
             let event = match event {
                 OutputEvent::Text(text) => ReplyEvent::Text {
@@ -439,19 +477,8 @@ impl Reply {
                     ReplyEvent::ToolArguments { index, fragment }
                 }
             };
-            self.queue.push_back(event);
+            queue.push_back(event);
         }
-    }
-
-    /// Runs to the end.
-    pub async fn collect(mut self) -> Result<Replied, GenerateError> {
-        let mut replied = Replied::default();
-        while let Some(event) = self.next().await {
-            replied.add(event?);
-        }
-        replied.stopped_by = self.stopped_by().map(str::to_owned);
-        replied.first_token_at = self.first_token_at();
-        Ok(replied)
     }
 }
 

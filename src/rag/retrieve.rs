@@ -14,6 +14,9 @@ const CANDIDATES_PER_PASSAGE: usize = 8;
 /// Share of the question's words that makes a passage relevant by its words alone.
 const MIN_WORD_COVERAGE: f32 = 0.6;
 
+/// A token of a question that has more bytes than this is no word.
+const MAX_BYTES_PER_TOKEN: usize = 64;
+
 /// How much each kind of search counts. What counts 0 finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weights {
@@ -111,13 +114,15 @@ pub async fn retrieve(
         let (left, right) = (left.score(weights), right.score(weights));
         right.total_cmp(&left).then(a.cmp(b))
     });
-    // Some more than asked for, since what is said twice is shown once.
-    ranking.truncate(top_k * 2);
+    // All of them, since what is said many times is shown once.
     let ids = ranking.iter().map(|(id, _)| *id).collect();
     let ranked: HashMap<i64, Candidate> = ranking.into_iter().collect();
     let chunks = workspace.store.chunks(ids).await?;
-    let passages: Vec<Passage> = distinct(chunks)
-        .take(top_k)
+    let distinct = move || distinct(chunks).take(top_k).collect::<Vec<_>>();
+    let distinct = tokio::task::spawn_blocking(distinct).await;
+    let distinct = distinct.map_err(|error| StoreError::Panicked(error.to_string()))?;
+    let passages: Vec<Passage> = distinct
+        .into_iter()
         .enumerate()
         .map(|(at, chunk)| {
             let candidate = ranked[&chunk.id];
@@ -160,7 +165,7 @@ struct Candidate {
 impl Candidate {
     /// Both are shares of the most that there can be, so that their mean says how well a passage fits, whatever else was
     /// found: a convex combination finds more than reciprocal ranks, which forget by how much one is better (Bruch, Gai
-    /// and Ingber, 2023; measured in docs/retrieval.md).
+    /// and Ingber, 2023; `tests/retrieval.rs` measures it).
     fn score(&self, weights: Weights) -> f32 {
         let meaning = self.similarity.unwrap_or(0.0).max(0.0);
         let total = (weights.meaning + weights.words).max(f32::MIN_POSITIVE);
@@ -247,6 +252,12 @@ async fn shorten_all(
 /// the search sees the shorter text; the prompt keeps the whole.
 fn shortened(query: &str, embedder: &Embedder) -> String {
     let limit = embedder.max_query_tokens();
+    // Whatever stands farther from the end has no place among that many tokens.
+    let mut start = query.len().saturating_sub(limit * MAX_BYTES_PER_TOKEN);
+    while !query.is_char_boundary(start) {
+        start += 1;
+    }
+    let query = &query[start..];
     if embedder.count_tokens(query) <= limit {
         return query.to_string();
     }

@@ -20,7 +20,7 @@ const MAX_TOKENS: usize = 48;
 const MAX_CHARS: usize = 200;
 /// Longest question that is read; a longer one is no question but a text.
 const MAX_QUESTION_BYTES: usize = 4 << 10;
-const MAX_WAIT: Duration = Duration::from_secs(20);
+pub const MAX_WAIT: Duration = Duration::from_secs(20);
 /// Words that a query may have to be taken for key words.
 const MAX_KEY_WORDS: usize = 8;
 

@@ -20,11 +20,11 @@ const ROWS_AT_ONCE: usize = 16;
 const REMAINS: [(&str, &str); 5] = [
     (
         "file_segments",
-        "SELECT s.rowid FROM files f JOIN file_segments s ON s.file_row = f.row WHERE f.is_deleted = 1",
+        "SELECT s.rowid FROM files f CROSS JOIN file_segments s ON s.file_row = f.row WHERE f.is_deleted = 1",
     ),
     (
         "upload_segments",
-        "SELECT s.rowid FROM dead_upload_parts p JOIN upload_segments s ON s.part_row = p.row",
+        "SELECT s.rowid FROM dead_upload_parts p CROSS JOIN upload_segments s ON s.part_row = p.row",
     ),
     (
         "upload_parts",
@@ -55,6 +55,14 @@ impl Store {
             }
         }
         Ok(num_deleted + self.delete_remains().await?)
+    }
+
+    /// As [`delete_remains`](Self::delete_remains), after a change that is done whatever comes of this.
+    pub(super) async fn remove_remains(&self) {
+        if let Err(error) = self.delete_remains().await {
+            // It is gone for everyone already, and expiry tries again.
+            tracing::warn!(%error, "the bytes of a deleted file cannot be removed yet");
+        }
     }
 
     /// Removes what deleted files and ended uploads have left, a few MiB at a time, and says how many uploads that ended.

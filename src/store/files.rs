@@ -99,10 +99,7 @@ impl Store {
         let id = id.to_owned();
         let delete = move |tx: &Transaction| hide(tx, file_row(tx, &id)?);
         self.database().write(delete).await?;
-        if let Err(error) = self.delete_remains().await {
-            // It is gone for everyone already, and expiry tries again.
-            tracing::warn!(%error, "the bytes of a deleted file cannot be removed yet");
-        }
+        self.remove_remains().await;
         Ok(())
     }
 

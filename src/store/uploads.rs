@@ -122,7 +122,7 @@ impl Store {
         let id = id.to_owned();
         let complete = move |tx: &Transaction| complete(tx, &id, &part_ids, &sums.sha256);
         let upload = self.database().write(complete).await?;
-        self.delete_remains().await?;
+        self.remove_remains().await;
         Ok(upload)
     }
 
@@ -160,7 +160,7 @@ impl Store {
             get(tx, &id)
         };
         let cancelled = self.database().write(cancel).await?;
-        self.delete_remains().await?;
+        self.remove_remains().await;
         Ok(cancelled)
     }
 }

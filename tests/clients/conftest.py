@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from server import Server
+from server import Server, lighthouse
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +25,15 @@ def async_client(server):
 def connected(request, chat_model):
     """A client of the test's own kind, made by `connect` of its module, on a server with this chat model."""
     server = Server(chat_model=chat_model)
+    yield request.module.connect(server)
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def quoting(request):
+    """A client of the test's own kind on a server with a document, which is quoted by the models that come along."""
+    server = Server(chat_model=None)
+    lighthouse(server.base_url + "/v1")
     yield request.module.connect(server)
     server.close()
 

@@ -15,7 +15,8 @@ SHOWN = "The keeper of the lighthouse is Maren Holt [1]. An invented source is n
 
 
 class Server:
-    """A running server; `base_url` is its address. Ended by `close`."""
+    """A running server; `base_url` is its address. Without a chat model it has those that come with the program. Ended by
+    `close`."""
 
     def __init__(self, *args, chat_model="scripted"):
         self.dir = tempfile.TemporaryDirectory()
@@ -28,10 +29,9 @@ class Server:
             for name, value in os.environ.items()
             if not name.startswith(("INGLENOOK_", "HF_"))
         }
-        command = [
-            PROGRAM, "serve", "--port", "0", "--data-dir", folder / "data", "--log", "warn",
-            "--chat-model", models / f"{chat_model}.gguf", "--embedding-model", models / "tiny-bert", *args,
-        ]
+        command = [PROGRAM, "serve", "--port", "0", "--data-dir", folder / "data", "--log", "warn", *args]
+        if chat_model:
+            command += ["--chat-model", models / f"{chat_model}.gguf", "--embedding-model", models / "tiny-bert"]
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment | {"HOME": str(folder)}, stdout=subprocess.PIPE, text=True
         )

@@ -9,6 +9,7 @@ import pytest
 
 SAID = "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] is not shown."
 QUESTION = [{"role": "user", "content": "How is the weather in Oslo?"}]
+QUOTED = "\u201cThe keeper of the lighthouse is Maren Holt, who came in 1998.\u201d [1]"
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string", "maxLength": 8}, "days": {"type": "integer", "minimum": 0, "maximum": 99}},
@@ -40,6 +41,16 @@ def test_a_message(local):
     total = message.usage.input_tokens + message.usage.cache_read_input_tokens
     counted = local.messages.count_tokens(model="scripted", system="Be brief.", messages=QUESTION)
     assert counted.input_tokens == total
+
+
+def test_documents_answer_in_their_own_words(quoting):
+    asked = [{"role": "user", "content": "Who is the keeper of the lighthouse?"}]
+    message = quoting.messages.create(model="inglenook-quote", max_tokens=100, messages=asked)
+    assert message.content[0].text == QUOTED and message.stop_reason == "end_turn"
+    with quoting.messages.stream(model="inglenook-quote", max_tokens=100, messages=asked) as stream:
+        assert "".join(stream.text_stream) == QUOTED
+    with pytest.raises(anthropic.BadRequestError, match="tools is not served for 'inglenook-quote'"):
+        quoting.messages.create(model="inglenook-quote", max_tokens=100, messages=asked, tools=TOOLS)
 
 
 def test_a_streamed_message_by_the_helper(local):

@@ -9,6 +9,7 @@ import pytest
 
 SAID = "The keeper of the lighthouse is Maren Holt [1]. An invented source [99] is not shown."
 QUESTION = [{"role": "user", "content": "How is the weather in Oslo?"}]
+QUOTED = "\u201cThe keeper of the lighthouse is Maren Holt, who came in 1998.\u201d [1]"
 HEADERS = {"authorization": "Bearer test-key"}
 
 
@@ -47,6 +48,15 @@ def test_generate(local):
     assert answer.response == "The keeper of " and answer.done_reason == "length"
     parts = local.generate("scripted", "Say:", raw=True, stream=True, options=ollama.Options(stop=["Maren"]))
     assert "".join(part.response for part in parts) == "The keeper of the lighthouse is "
+
+
+def test_documents_answer_in_their_own_words(quoting):
+    asked = [{"role": "user", "content": "Who is the keeper of the lighthouse?"}]
+    answer = quoting.chat("inglenook-quote", asked)
+    assert answer.message.content == QUOTED and answer.done_reason == "stop"
+    parts = list(quoting.chat("inglenook-quote:latest", asked, stream=True))
+    assert "".join(part.message.content for part in parts) == QUOTED and parts[-1].done
+    assert quoting.generate("inglenook-quote", asked[0]["content"]).response == QUOTED
 
 
 def test_embeddings(local):

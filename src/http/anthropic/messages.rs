@@ -9,6 +9,7 @@ use crate::engine::Usage;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
+use crate::http::openai::quote;
 use crate::http::sse;
 use crate::rag::reply::ReplyPlan;
 
@@ -54,13 +55,15 @@ pub async fn create(
     let model = request.model.clone();
     let (shows_thoughts, is_streamed) = (request.thinks(), request.stream.unwrap_or(false));
     let request = request.checked(&context)?;
-    let chat = context.chat_model(Some(&model)).await?;
-    let plan = ReplyPlan::new(&chat, request).await?;
-    let usage = Usage {
-        num_prompt_tokens: plan.prompt().len(),
-        ..Usage::default()
+    let mut usage = Usage::default();
+    let reply = if context.is_quote_model(Some(&model)) {
+        quote::reply(&context, &request).await?
+    } else {
+        let chat = context.chat_model(Some(&model)).await?;
+        let plan = ReplyPlan::new(&chat, request).await?;
+        usage.num_prompt_tokens = plan.prompt().len();
+        plan.start_one()?
     };
-    let reply = plan.start_one()?;
     let empty = shape::Reply::empty(&model, &usage);
     if is_streamed {
         return Ok(sse::respond(

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::messages::{self, Message};
@@ -12,6 +12,7 @@ use super::stream::{Answer, Clock, Form};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
+use crate::http::openai::quote;
 use crate::http::openai::tools::{self, OfferedFunction};
 use crate::rag::reply::{ReplyPlan, ReplyRequest};
 
@@ -74,22 +75,23 @@ pub async fn create(
         )
         .await;
     }
-    let chat = super::chat_model(&context, &request.model).await?;
-    clock.is_loaded();
-    let thinks = options::thinks(request.think.as_ref(), &chat, &request.model)?;
-    let plan = ReplyRequest {
+    let mut plan = ReplyRequest {
         messages,
-        extra: options::template_variables(thinks),
+        extra: Map::new(),
         tools,
         shape,
         options,
     };
-    let answer = Answer {
-        model: request.model,
-        form: Form::Chat,
-        hides_thoughts: matches!(request.think, Some(Think::Whether(false))),
-        clock,
-    };
-    let plan = ReplyPlan::new(&chat, plan).await?;
-    answer.respond(plan, request.stream.unwrap_or(true)).await
+    if super::is_quote_model(&context, &request.model) {
+        let reply = quote::reply(&context, &plan).await?;
+        let answer = Answer::new(request.model, Form::Chat, None, clock);
+        return answer.respond(reply, request.stream.unwrap_or(true)).await;
+    }
+    let chat = super::chat_model(&context, &request.model).await?;
+    clock.is_loaded();
+    let thinks = options::thinks(request.think.as_ref(), &chat, &request.model)?;
+    plan.extra = options::template_variables(thinks);
+    let answer = Answer::new(request.model, Form::Chat, request.think, clock);
+    let reply = ReplyPlan::new(&chat, plan).await?.start_one()?;
+    answer.respond(reply, request.stream.unwrap_or(true)).await
 }

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::messages::refuse_images;
@@ -13,6 +13,7 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonBody;
 use crate::http::openai::parameters::refuse;
+use crate::http::openai::quote;
 use crate::rag::conversation::ChatMessage;
 use crate::rag::reply::{ReplyPlan, ReplyRequest};
 use crate::rag::tools::ToolUse;
@@ -88,6 +89,18 @@ pub async fn create(
     if prompt.is_empty() {
         return without_prompt(&context, &request.model, request.keep_alive, Form::Generate).await;
     }
+    if super::is_quote_model(&context, &request.model) {
+        let question = ReplyRequest {
+            messages: vec![ChatMessage::User(prompt)],
+            extra: Map::new(),
+            tools: ToolUse::default(),
+            shape,
+            options,
+        };
+        let reply = quote::reply(&context, &question).await?;
+        let answer = Answer::new(request.model, Form::Generate, None, clock);
+        return answer.respond(reply, request.stream.unwrap_or(true)).await;
+    }
     let chat = super::chat_model(&context, &request.model).await?;
     clock.is_loaded();
     let plan = if request.raw.unwrap_or(false) {
@@ -110,11 +123,7 @@ pub async fn create(
         };
         ReplyPlan::new(&chat, plan).await?
     };
-    let answer = Answer {
-        model: request.model,
-        form: Form::Generate,
-        hides_thoughts: matches!(request.think, Some(Think::Whether(false))),
-        clock,
-    };
-    answer.respond(plan, request.stream.unwrap_or(true)).await
+    let answer = Answer::new(request.model, Form::Generate, request.think, clock);
+    let reply = plan.start_one()?;
+    answer.respond(reply, request.stream.unwrap_or(true)).await
 }

@@ -110,6 +110,11 @@ fn plain<'a>(context: &Context, name: &'a str) -> &'a str {
     }
 }
 
+/// Whether a request names the model that quotes documents.
+fn is_quote_model(context: &Context, name: &str) -> bool {
+    context.is_quote_model(Some(plain(context, name)))
+}
+
 async fn chat_model(context: &Context, name: &str) -> Result<ChatModel, ApiError> {
     let model = context.chat_model(Some(plain(context, name))).await;
     model.map_err(|error| not_found(error, name))

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::options;
+use super::options::{self, Think};
 use super::shape::{ChatPart, End, GeneratePart, MadeCall, ReplyMessage};
 use crate::engine::Usage;
 use crate::http::Context;
@@ -15,7 +15,7 @@ use crate::http::error::ApiError;
 use crate::http::sse::{self, ClientGone, Frame, Frames};
 use crate::rag::conversation::PastCall;
 use crate::rag::generate::EndReason;
-use crate::rag::reply::{Reply, ReplyEvent, ReplyPlan};
+use crate::rag::reply::{Reply, ReplyEvent};
 
 /// Which endpoint answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,13 +89,17 @@ struct Said {
 }
 
 impl Answer {
-    pub async fn respond(
-        self,
-        plan: ReplyPlan,
-        is_streamed: bool,
-    ) -> Result<HttpResponse, ApiError> {
+    pub fn new(model: String, form: Form, think: Option<Think>, clock: Clock) -> Self {
+        Self {
+            model,
+            form,
+            hides_thoughts: matches!(think, Some(Think::Whether(false))),
+            clock,
+        }
+    }
+
+    pub async fn respond(self, reply: Reply, is_streamed: bool) -> Result<HttpResponse, ApiError> {
         let submitted = Instant::now();
-        let reply = plan.start_one()?;
         if is_streamed {
             return Ok(sse::respond_lines(move |frames| {
                 self.stream(reply, submitted, frames)

@@ -1,5 +1,5 @@
-//! Chat completions by the model `inglenook-quote`: the last message is asked of all documents in all vector stores, and
-//! answered in their own words.
+//! Answers by the model `inglenook-quote`: the last message of a conversation is asked of all documents in all vector
+//! stores, and answered in their own words.
 
 use actix_web::HttpResponse;
 use serde_json::{Value, json};
@@ -15,7 +15,8 @@ use crate::http::error::ApiError;
 use crate::http::sse::{self, ClientGone, Frame, Frames};
 use crate::rag::QUOTE_MODEL;
 use crate::rag::answer::{Answer, AnswerEvent};
-use crate::rag::reply::Replied;
+use crate::rag::conversation::ChatMessage;
+use crate::rag::reply::{Replied, Reply, ReplyRequest};
 use crate::store::{new_id, unix_now};
 
 pub async fn create(
@@ -23,22 +24,7 @@ pub async fn create(
     mut request: ChatRequest,
     keeper: Option<Keeper>,
 ) -> Result<HttpResponse, ApiError> {
-    let question = request.take_question()?;
-    let search = FileSearch::everything(context).await?;
-    let workspace = &context.workspace;
-    let retrieved = search
-        .run(workspace, std::slice::from_ref(&question))
-        .await?;
-    let mut answer = Answer::quote(workspace, &question, &retrieved).await?;
-    let mut quoted = Quoted::default();
-    while let Some(event) = answer.next().await {
-        match event? {
-            AnswerEvent::Reply(event) => quoted.reply.add(event),
-            AnswerEvent::Citation(citation) => {
-                quoted.citations.push(json!(file_citation(&citation)));
-            }
-        }
-    }
+    let quoted = Quoted::of(context, question(&request.take_messages()?)?).await?;
     let envelope = Envelope {
         id: new_id("chatcmpl-"),
         created: unix_now(),
@@ -66,13 +52,61 @@ pub async fn create(
     Ok(HttpResponse::Ok().json(completion))
 }
 
+/// What all documents say to a question.
 #[derive(Default)]
 struct Quoted {
     reply: Replied,
     citations: Vec<Value>,
 }
 
+/// The answer as other vendors' clients read it, which know no citations but those in the text.
+pub async fn reply(context: &Context, request: &ReplyRequest) -> Result<Reply, ApiError> {
+    for (param, is_asked) in [
+        ("tools", request.tools.is_wanted()),
+        ("format", request.shape.is_some()),
+    ] {
+        if is_asked {
+            let message = format!(
+                "{param} is not served for '{QUOTE_MODEL}', which has one answer in the documents' own words"
+            );
+            return Err(ApiError::unsupported(param, message));
+        }
+    }
+    let quoted = Quoted::of(context, question(&request.messages)?).await?;
+    Ok(Reply::said(quoted.reply.text, quoted.reply.usage))
+}
+
+/// The question that a conversation ends with.
+fn question(messages: &[ChatMessage]) -> Result<&str, ApiError> {
+    let Some(ChatMessage::User(question)) = messages.last() else {
+        let message = "the last message must be of role 'user'";
+        return Err(ApiError::invalid("messages", message));
+    };
+    if question.trim().is_empty() {
+        let message = "the last message is empty, but must be a question";
+        return Err(ApiError::invalid("messages", message));
+    }
+    Ok(question)
+}
+
 impl Quoted {
+    async fn of(context: &Context, question: &str) -> Result<Self, ApiError> {
+        let search = FileSearch::everything(context).await?;
+        let workspace = &context.workspace;
+        let retrieved = search.run(workspace, &[question.to_owned()]).await?;
+        let mut answer = Answer::quote(workspace, question, &retrieved).await?;
+        let mut quoted = Self::default();
+        while let Some(event) = answer.next().await {
+            match event? {
+                AnswerEvent::Reply(event) => quoted.reply.add(event),
+                AnswerEvent::Citation(citation) => {
+                    quoted.citations.push(json!(file_citation(&citation)));
+                }
+            }
+        }
+        Ok(quoted)
+    }
+
     fn usage(&self) -> CompletionUsage {
         CompletionUsage::new(&self.reply.usage, 0)
     }

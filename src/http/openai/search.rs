@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
@@ -114,7 +115,7 @@ impl RankingOptions {
 pub struct FoundPassage {
     file_id: String,
     filename: String,
-    /// From 0 to 1; 1 is first in every kind of search.
+    /// From 0 to 1: the weighted mean of its similarity and of how much of the query's words it has.
     score: f32,
     #[schema(value_type = BTreeMap<String, AttributeValue>)]
     attributes: Attributes,
@@ -242,7 +243,13 @@ pub async fn search(
     let ranking = request.ranking_options.unwrap_or_default();
     let (threshold, weights) = ranking.checked("ranking_options")?;
     let queries = match request.rewrite_query {
-        Some(true) => rewritten(&context, queries).await,
+        // With whatever it takes to have the model there.
+        Some(true) => {
+            let rewritten = rewritten(&context, queries.clone());
+            timeout(rewrite::MAX_WAIT, rewritten)
+                .await
+                .unwrap_or(queries)
+        }
         _ => queries,
     };
     let retrieved = retrieve(

@@ -94,16 +94,17 @@ fn read_message(message: &Message<'_>) -> Result<PageContent, String> {
         writer.line(&format!("Subject: {subject}"));
     }
     writer.end_block();
-    let is_plain = |id: &&u32| {
-        let part = message.part(**id);
-        part.is_some_and(
-            |part| matches!(&part.body, PartType::Text(words) if !words.trim().is_empty()),
-        )
+    let has_words = |id: &u32| {
+        let part = message.part(*id);
+        part.is_some_and(|part| match &part.body {
+            PartType::Text(words) | PartType::Html(words) => !words.trim().is_empty(),
+            _ => false,
+        })
     };
-    let plain: Vec<&u32> = message.text_body.iter().filter(is_plain).collect();
-    let bodies = match plain.is_empty() {
-        true => message.html_body.iter().collect(),
-        false => plain,
+    // Where a part is there in HTML only, it stands among the text parts too.
+    let bodies = match message.text_body.iter().any(has_words) {
+        true => &message.text_body,
+        false => &message.html_body,
     };
     for id in bodies {
         match message.part(*id).map(|part| &part.body) {

@@ -163,7 +163,7 @@ pub async fn extract(
             filename: filename.to_owned(),
         });
     }
-    let format = format::detect(bytes, filename)?;
+    let format = detect(bytes, filename).await?;
     match format {
         // Without a parser that could be led astray, or with one that is fit for any input.
         Format::Html => {
@@ -187,6 +187,20 @@ pub async fn extract(
         }
         _ => supervise::read(bytes, filename, format, limits).await,
     }
+}
+
+/// Looks through the whole file in the worst case, and so away from the threads that serve when it is large.
+async fn detect(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
+    const SMALL: usize = 64 << 10;
+    if bytes.len() <= SMALL {
+        return format::detect(bytes, filename);
+    }
+    let (bytes, filename) = (bytes.to_vec(), filename.to_owned());
+    let detected = tokio::task::spawn_blocking(move || format::detect(&bytes, &filename)).await;
+    detected.map_err(|error| ExtractError::Worker {
+        program: "format detection".into(),
+        reason: error.to_string(),
+    })?
 }
 
 /// A document that knows no pages.

@@ -28,6 +28,7 @@ pub async fn read(
         let ending = run_child(bytes, limits, deadline, &mut reading).await?;
         let failure = match ending {
             Ending::Done => break,
+            Ending::TooMuch(reason) => return Err(ExtractError::Invalid { format, reason }),
             Ending::Refused(Refusal::Encrypted) => return Err(ExtractError::Encrypted),
             Ending::Refused(Refusal::Invalid(reason)) => {
                 return Err(ExtractError::Invalid { format, reason });
@@ -60,6 +61,11 @@ pub async fn read(
     reading.into_text()
 }
 
+/// Pages, slides, sheets, chapters or members of a document.
+const MAX_PARTS: u32 = 50_000;
+/// Text of a document, with that of all it contains: a small archive may hold the same text many times.
+const MAX_TEXT_BYTES: usize = 256 << 20;
+
 /// What was read so far; a page's place is its number less one.
 struct Reading<'a> {
     format: Format,
@@ -67,6 +73,8 @@ struct Reading<'a> {
     num_pages: u32,
     title: Option<String>,
     pages: Vec<Result<PageContent, String>>,
+    /// Of text, in all pages.
+    num_bytes: usize,
 }
 
 impl<'a> Reading<'a> {
@@ -77,6 +85,7 @@ impl<'a> Reading<'a> {
             num_pages: 0,
             title: None,
             pages: Vec::new(),
+            num_bytes: 0,
         }
     }
 
@@ -172,6 +181,7 @@ fn append(document: &mut ExtractedText, page: Result<PageContent, String>) {
 
 enum Ending {
     Done,
+    TooMuch(String),
     Refused(Refusal),
     Failed(Failure),
 }
@@ -282,6 +292,7 @@ async fn run_child(
     Ok(match heard {
         Heard::Done => Ending::Done,
         Heard::Refused(refusal) => Ending::Refused(refusal),
+        Heard::TooMuch(reason) => Ending::TooMuch(reason),
         Heard::PageTime => Ending::Failed(Failure::PageTime),
         Heard::WallTime => Ending::Failed(Failure::WallTime),
         Heard::End => {
@@ -307,6 +318,8 @@ fn failure_from(status: &str, errors: &str, has_opened: bool) -> Failure {
 enum Heard {
     Done,
     Refused(Refusal),
+    /// More than this process takes.
+    TooMuch(String),
     PageTime,
     WallTime,
     /// The output ended without a last message.
@@ -344,11 +357,24 @@ async fn listen(
             }
         };
         match message {
+            Message::Opened { num_pages, .. } if num_pages > MAX_PARTS => {
+                return Heard::TooMuch(format!(
+                    "it has {num_pages} parts, more than the limit of {MAX_PARTS}"
+                ));
+            }
             Message::Opened { num_pages, title } => {
                 reading.num_pages = num_pages;
                 reading.title = title;
             }
-            Message::Page(page) => reading.pages.push(page.content),
+            Message::Page(page) => {
+                reading.num_bytes += page.content.as_ref().map_or(0, |page| page.text.len());
+                if reading.num_bytes > MAX_TEXT_BYTES {
+                    return Heard::TooMuch(format!(
+                        "it has more text than the limit of {MAX_TEXT_BYTES} bytes"
+                    ));
+                }
+                reading.pages.push(page.content);
+            }
             Message::Refused(refusal) => return Heard::Refused(refusal),
             Message::Done => return Heard::Done,
         }

@@ -94,18 +94,8 @@ impl StreamOptions {
 }
 
 impl ChatRequest {
-    /// Takes the question that the conversation ends with.
-    pub fn take_question(&mut self) -> Result<String, ApiError> {
-        let messages = messages::checked(std::mem::take(&mut self.messages))?;
-        let Some(ChatMessage::User(question)) = messages.last() else {
-            let message = "the last message must be of role 'user'";
-            return Err(ApiError::invalid("messages", message));
-        };
-        if question.trim().is_empty() {
-            let message = "the last message is empty, but must be a question";
-            return Err(ApiError::invalid("messages", message));
-        }
-        Ok(question.clone())
+    pub fn take_messages(&mut self) -> Result<Vec<ChatMessage>, ApiError> {
+        messages::checked(std::mem::take(&mut self.messages))
     }
 
     pub fn is_streamed(&self) -> bool {

@@ -183,9 +183,16 @@ pub async fn delete(
     context: web::Data<Context>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    context.workspace.store.delete_response(&id).await?;
-    context.background.abort(&id);
-    Ok(HttpResponse::Ok().json(Deleted::new(&*id, "response")))
+    let deleted = Deleted::new(&*id, "response");
+    // To its end, also when the client leaves meanwhile.
+    let delete = async move {
+        context.workspace.store.delete_response(&id).await?;
+        context.background.abort(&id);
+        Ok::<_, ApiError>(())
+    };
+    let done = actix_web::rt::spawn(delete).await;
+    done.map_err(|_| ApiError::ended_early())??;
+    Ok(HttpResponse::Ok().json(deleted))
 }
 
 /// Cancels a response in the background
@@ -203,7 +210,10 @@ pub async fn cancel(
     context: web::Data<Context>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::Ok().json(background::cancel(&context, &id).await?))
+    // To its end, also when the client leaves meanwhile.
+    let cancel = async move { background::cancel(&context, &id).await };
+    let cancelled = actix_web::rt::spawn(cancel).await;
+    Ok(HttpResponse::Ok().json(cancelled.map_err(|_| ApiError::ended_early())??))
 }
 
 /// Lists the items that a request brought

@@ -251,8 +251,12 @@ fn decimal(section: &[Token], number: f64) -> String {
             _ => {}
         }
     }
-    if has_gaps(section) {
+    if has_gaps(section, value) {
         return spread(section, value);
+    }
+    // A fraction, such as `# ?/?`.
+    if section.contains(&Token::Literal("/".to_owned())) {
+        return general(number);
     }
     let count = |wanted: fn(&Token) -> bool| section.iter().filter(|token| wanted(token)).count();
     let places = count(|token| matches!(token, Token::Decimal(_)));
@@ -286,8 +290,17 @@ fn decimal(section: &[Token], number: f64) -> String {
     out.trim().to_owned()
 }
 
-/// Whether something stands between the digits, as in a telephone number.
-fn has_gaps(section: &[Token]) -> bool {
+/// Whether something stands between the digits of a mask that a whole number fills, as in a telephone number.
+fn has_gaps(section: &[Token], value: f64) -> bool {
+    let is_other = |token: &Token| {
+        matches!(
+            token,
+            Token::Digit('#' | '?') | Token::Decimal(_) | Token::Percent
+        )
+    };
+    if value < 0.0 || value != value.trunc() || section.iter().any(is_other) {
+        return false;
+    }
     let is_digit = |token: &Token| matches!(token, Token::Digit(_));
     let first = section.iter().position(is_digit).unwrap_or(0);
     let last = section.iter().rposition(is_digit).unwrap_or(0);
@@ -381,7 +394,12 @@ pub fn general(number: f64) -> String {
 
 fn date(section: &[Token], number: f64, from_1904: bool) -> Option<String> {
     const MAX_DAYS: f64 = 2_958_466.0;
-    let number = if from_1904 { number + 1462.0 } else { number };
+    // A time that has gone by has no calendar.
+    let is_of_calendar = |token: &Token| matches!(token, Token::Date('y' | 'm' | 'd', _));
+    let number = match from_1904 && section.iter().any(is_of_calendar) {
+        true => number + 1462.0,
+        false => number,
+    };
     if !(0.0..MAX_DAYS).contains(&number) {
         return None;
     }
@@ -524,6 +542,9 @@ mod tests {
             ("0.00E+00", 12345.0, "1.23E+04"),
             ("000-00", 12345.0, "123-45"),
             ("(000) 000", 12.0, "(000) 012"),
+            ("#\\ ##0", -1234.0, "-1234"),
+            ("#\\ ##0.00", 1234.56, "1234.56"),
+            ("# ?/?", 2.5, "2.5"),
             ("0.0,,\" million\"", 2_500_000.0, "2.5 million"),
             ("_-* #,##0.00_-", 5.0, "5.00"),
             ("@", 5.0, "5"),
@@ -560,6 +581,7 @@ mod tests {
                 "{code}"
             );
         }
+        assert_eq!(NumberFormat::new("[h]:mm").shown(1.5, true), "36:00");
         assert_eq!(
             NumberFormat::built_in(14).shown(43890.0, true),
             "2024-03-01"
