@@ -209,6 +209,27 @@ fn a_conversation_keeps_calls_and_sources() {
 }
 
 #[test]
+fn a_question_that_a_conversation_has_had_before_keeps_its_sources() {
+    let script = Script::once(SCRIPT).with_template(TELLING);
+    let asked = asked("answers-kept-question", script, "");
+    let question = json!({ "type": "message", "role": "user", "content": QUESTION });
+    let conversation = json!({ "items": [question] });
+    let conversation = asked.server.post("/v1/conversations", conversation).ok()["id"].clone();
+    let answered = asked.ask(json!({ "conversation": conversation, "input": null }));
+    assert_eq!(answered["metadata"]["inglenook_outcome"], "answered");
+    let told = asked.told(json!({
+        "conversation": conversation, "input": "TELL me of the keeper of the lighthouse",
+    }));
+    let is_shown = |message: &Value| content(message).contains("<source number=\"1\"");
+    assert!(is_shown(&told[0]), "{told:?}");
+    assert!(!is_shown(told.last().unwrap()), "{told:?}");
+    assert!(
+        content(told.last().unwrap()).contains("[1] above"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn the_model_reads_sources_functions_calls_and_results_in_their_order() {
     let script = Script::once(SCRIPT).with_template(TELLING);
     let asked = asked("answers-telling", script, "");

@@ -486,8 +486,8 @@ fn errors_have_ollamas_shape() {
     assert!(error(&image, 400).contains("images"));
     let wrong_kind = server.post("/api/chat", question("tiny-bert", json!({})));
     assert!(error(&wrong_kind, 400).contains("embedding"));
-    let quote = server.post("/api/chat", question("inglenook-quote", json!({})));
-    assert!(error(&quote, 400).contains("/v1/responses"));
+    let called = question("inglenook-quote", json!({ "tools": weather() }));
+    assert!(error(&server.post("/api/chat", called), 400).contains("tools is not served"));
     let long = json!([{ "role": "user", "content": "word ".repeat(20_000) }]);
     let long = server.post(
         "/api/chat",

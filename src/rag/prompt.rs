@@ -269,7 +269,11 @@ pub fn build(
             });
             num_turns = turns_to_drop(sizes, num_turns, over);
         } else if passages.len() > 1 {
-            passages.pop();
+            // As many as must go in any case: no token is less than a byte.
+            let mut num_bytes = 0;
+            while num_bytes < over && passages.len() > 1 {
+                num_bytes += passages.pop().map_or(0, |it| source_block(&it).len());
+            }
         } else if let Some(cut) = passages
             .first()
             .and_then(|passage| shorter(&passage.chunk.text, over, num_tokens))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, Transaction, params};
+use serde_json::Value;
 
 use super::error::{Result, StoreError};
 use super::items::{self, Item, Place};
@@ -121,6 +122,13 @@ impl Store {
 
 pub(super) fn append(tx: &Transaction, id: &str, items: &[Item]) -> Result<Vec<Item>> {
     items::append(tx, Place::Conversation(row(tx, id)?), true, items)
+}
+
+/// Changes what the model reads of an item; nothing is done where that is gone.
+pub(super) fn read_as(tx: &Transaction, id: &str, item_id: &str, read: &Value) -> Result<()> {
+    let sql = "UPDATE items SET read_as = ? WHERE conversation_row = ? AND id = ?";
+    tx.execute(sql, params![Json(read), row(tx, id)?, item_id])?;
+    Ok(())
 }
 
 fn row(tx: &Transaction, id: &str) -> Result<i64> {

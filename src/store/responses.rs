@@ -32,6 +32,8 @@ pub struct Written {
     pub output: Vec<Item>,
     /// Both are appended to it.
     pub conversation_id: Option<String>,
+    /// What the model reads from now on of an item that the conversation has had before, by its id.
+    pub read_as: Option<(String, Value)>,
     /// Of a response that is streamed from the background.
     pub events: Option<String>,
 }
@@ -189,6 +191,9 @@ fn keep_events(tx: &Transaction, id: &str, events: Option<&str>) -> Result<()> {
 
 fn continue_conversation(tx: &Transaction, written: &Written) -> Result<()> {
     if let Some(id) = &written.conversation_id {
+        if let Some((item_id, read_as)) = &written.read_as {
+            conversations::read_as(tx, id, item_id, read_as)?;
+        }
         conversations::append(tx, id, &written.input)?;
         conversations::append(tx, id, &written.output)?;
     }

@@ -22,6 +22,8 @@ pub struct Conversation {
     sources: BTreeMap<usize, Sources>,
     /// The content of messages with stored files as it is kept, by the number of the message: files by their ids.
     kept: BTreeMap<usize, Value>,
+    /// The last question of a stored conversation: its id there, and what is read of it.
+    pub stored_question: Option<(String, Value)>,
 }
 
 /// Where a stored question has its sources.
@@ -69,13 +71,17 @@ impl Conversation {
     ) -> Result<Self, ApiError> {
         let items = context.workspace.store.conversation_items(id).await?;
         let mut conversation = Self::default();
-        for item in items {
+        let last_question = items.iter().rposition(|item| item.body["role"] == "user");
+        for (at, item) in items.into_iter().enumerate() {
             let read = item.read_as.unwrap_or_else(|| {
                 let mut body = item.body;
                 body.as_object_mut()
                     .map(|fields| fields.shift_remove(SOURCES));
                 body
             });
+            if last_question == Some(at) {
+                conversation.stored_question = Some((item.id, read.clone()));
+            }
             conversation
                 .add_stored(context, read, "conversation", budget)
                 .await?;

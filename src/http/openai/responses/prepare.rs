@@ -61,6 +61,7 @@ pub async fn prepare(context: &Context, mut checked: Checked) -> Result<Run, Api
         echo: checked.echo,
         conversation: checked.conversation,
         input: checked.input,
+        read_as: checked.read_as,
         queries,
         retrieved: found,
         with_results: checked.with_results,
@@ -227,6 +228,9 @@ fn show_sources(checked: &mut Checked, sources: &Sources) {
     if let Some(Item { body, read_as, .. }) = question {
         let read = read_as.get_or_insert_with(|| body.clone());
         read[SOURCES] = json!(sources);
+    } else if let Some((id, mut read)) = checked.conversation.stored_question.take() {
+        read[SOURCES] = json!(sources);
+        checked.read_as = Some((id, read));
     }
 }
 

@@ -103,6 +103,8 @@ pub struct Checked {
     pub conversation: Conversation,
     /// What this request adds to the conversation.
     pub input: Vec<Item>,
+    /// What the model reads from now on of the question, where the conversation has had it before.
+    pub read_as: Option<(String, Value)>,
     pub functions: ToolUse,
     pub shape: Option<Shape>,
     pub options: GenerationOptions,
@@ -306,6 +308,7 @@ impl Checked {
             is_searching,
             conversation,
             input,
+            read_as: None,
             functions,
             shape,
             options,

@@ -31,6 +31,8 @@ pub struct Run {
     pub conversation: Conversation,
     /// What the request added to it.
     pub input: Vec<Item>,
+    /// What the model reads from now on of the question, where the conversation has had it before.
+    pub read_as: Option<(String, Value)>,
     pub queries: Vec<String>,
     pub retrieved: Option<Retrieved>,
     pub with_results: bool,
@@ -251,6 +253,7 @@ impl Run {
             input: std::mem::take(&mut self.input),
             output,
             conversation_id: self.echo.conversation_id.clone(),
+            read_as: self.read_as.take(),
             events,
         };
         if self.echo.is_background {
