@@ -16,7 +16,6 @@ use crate::http::json::JsonParts;
 use crate::http::openai::parameters::{SamplingFields, is_thinking};
 use crate::http::openai::{format, quote, tools};
 use crate::http::sse;
-use crate::rag::QUOTE_MODEL;
 use crate::rag::generate::{ChatModel, GenerateError};
 use crate::rag::reply::{Replied, Reply, ReplyPlan, ReplyRequest};
 use crate::store::{new_id, unix_now};
@@ -83,18 +82,12 @@ pub async fn create(
     )?;
     let keeper = Keeper::new(&context, &mut request, echo)?;
     if context.is_quote_model(request.model.as_deref()) {
-        let unserved = [
+        quote::refuse(&[
             ("n", num_choices > 1),
             ("logprobs", logprobs.is_some()),
             ("tools", tools.is_wanted()),
             ("response_format", shape.is_some()),
-        ];
-        if let Some((param, _)) = unserved.iter().find(|(_, is_asked)| *is_asked) {
-            let message = format!(
-                "{param} is not served for '{QUOTE_MODEL}', which has one answer in the documents' own words"
-            );
-            return Err(ApiError::unsupported(*param, message));
-        }
+        ])?;
         messages::read_files(&context, &mut request.messages).await?;
         return quote::create(&context, request, keeper).await;
     }

@@ -61,19 +61,25 @@ struct Quoted {
 
 /// The answer as other vendors' clients read it, which know no citations but those in the text.
 pub async fn reply(context: &Context, request: &ReplyRequest) -> Result<Reply, ApiError> {
-    for (param, is_asked) in [
+    refuse(&[
         ("tools", request.tools.is_wanted()),
         ("format", request.shape.is_some()),
-    ] {
-        if is_asked {
+    ])?;
+    let quoted = Quoted::of(context, question(&request.messages)?).await?;
+    Ok(Reply::said(quoted.reply.text, quoted.reply.usage))
+}
+
+/// Refuses the first of these parameters that is asked for: only a model that writes can do what they want.
+pub fn refuse(unserved: &[(&str, bool)]) -> Result<(), ApiError> {
+    match unserved.iter().find(|(_, is_asked)| *is_asked) {
+        None => Ok(()),
+        Some((param, _)) => {
             let message = format!(
                 "{param} is not served for '{QUOTE_MODEL}', which has one answer in the documents' own words"
             );
-            return Err(ApiError::unsupported(param, message));
+            Err(ApiError::unsupported(*param, message))
         }
     }
-    let quoted = Quoted::of(context, question(&request.messages)?).await?;
-    Ok(Reply::said(quoted.reply.text, quoted.reply.usage))
 }
 
 /// The question that a conversation ends with.

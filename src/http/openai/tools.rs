@@ -14,7 +14,7 @@ const MAX_NAME_BYTES: usize = 64;
 /// A function that the model may call.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = FunctionDescription)]
-struct Function {
+pub struct Function {
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-zA-Z0-9_.-]+$")]
     name: String,
     description: Option<String>,

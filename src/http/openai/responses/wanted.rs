@@ -5,29 +5,15 @@ use utoipa::ToSchema;
 
 use crate::http::openai::filters::Filter;
 use crate::http::openai::search::RankingOptions;
+use crate::http::openai::tools::Function;
 
 /// A tool that the model may use.
 #[derive(ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(dead_code, reason = "it is the schema of a value")]
 pub enum OfferedTool {
-    Function(OfferedFunction),
+    Function(Function),
     FileSearch(OfferedSearch),
-}
-
-/// A function that the model may call.
-#[derive(ToSchema)]
-#[schema(as = OfferedFunctionTool)]
-#[expect(dead_code, reason = "it is the schema of a value")]
-pub struct OfferedFunction {
-    #[schema(min_length = 1, max_length = 64, pattern = "^[a-zA-Z0-9_.-]+$")]
-    name: String,
-    description: Option<String>,
-    /// A JSON schema of the arguments.
-    #[schema(value_type = Option<Object>)]
-    parameters: Option<Value>,
-    /// Whether arguments are held to the schema.
-    strict: Option<bool>,
 }
 
 /// A search in vector stores, whose passages the answer cites.
