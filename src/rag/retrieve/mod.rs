@@ -1,50 +1,60 @@
 //! Finds the passages that a question is about: by meaning and by words, fused. What the caller may see is decided
 //! inside the search, by its scope.
 
-use std::collections::{HashMap, HashSet};
+mod candidates;
+mod diversity;
+mod explain;
+mod join;
+mod options;
+mod rerank;
+mod shorten;
 
-use crate::embedding::{Embedder, EmbeddingError, InputKind, Priority};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use candidates::{Candidate, candidates};
+use diversity::diverse;
+use explain::ms_since;
+use join::{Group, grouped, joined};
+use shorten::shorten_all;
+
+use crate::embedding::{EmbeddingError, InputKind, Priority};
 use crate::rag::Workspace;
 use crate::rag::duplicates::Shingles;
 use crate::rag::sentence::content_words;
 use crate::store::{ChunkRecord, SearchScope, StoreError};
 
+pub use explain::{Explanation, Joined, Place, Timings};
+pub use options::{Fusion, Ranker, RetrieveOptions, Weights};
+pub use rerank::Reranking;
+
 /// Candidates taken from each kind of search for every passage that is wanted.
 const CANDIDATES_PER_PASSAGE: usize = 8;
+/// Candidates of one search in all.
+const MAX_CANDIDATES: usize = 800;
+/// Passages that a diverse one is chosen from.
+const CANDIDATES_PER_DIVERSE_PASSAGE: usize = 4;
+/// Chunks that are looked at for each passage where neighbours are joined.
+const CHUNKS_PER_JOINED_PASSAGE: usize = 2;
 /// Share of the question's words that makes a passage relevant by its words alone.
 const MIN_WORD_COVERAGE: f32 = 0.6;
-
-/// A token of a question that has more bytes than this is no word.
-const MAX_BYTES_PER_TOKEN: usize = 64;
-
-/// How much each kind of search counts. What counts 0 finds nothing.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Weights {
-    pub meaning: f32,
-    pub words: f32,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self {
-            meaning: 1.0,
-            words: 1.0,
-        }
-    }
-}
 
 /// A passage that was found.
 #[derive(Debug, Clone)]
 pub struct Passage {
     /// From 1, as it is cited.
     pub number: usize,
-    /// From 0 to 1: the weighted mean of what both kinds of search say.
+    /// From 0 to 1: what the cross-encoder says where one has read it, else what both kinds of search say together.
     pub score: f32,
     /// Cosine similarity to the question; `None` in a search that asks for words only.
     pub similarity: Option<f32>,
     /// BM25 of the question's words, as a share of the most that it could be; 0 when none was found.
     pub words: f32,
+    /// Where neighbours were joined, all of them: with the id of the best, and the span and text of all.
     pub chunk: ChunkRecord,
+    /// How it came to its place, where that was asked for.
+    pub explanation: Option<Arc<Explanation>>,
 }
 
 /// What a search gave.
@@ -57,6 +67,9 @@ pub struct Retrieved {
     pub queries: Vec<String>,
     /// The embedding of each query.
     pub query_vectors: Vec<Vec<f32>>,
+    /// What did not go as it should, in sentences.
+    pub notes: Vec<String>,
+    pub timings: Timings,
 }
 
 impl Retrieved {
@@ -82,132 +95,267 @@ pub enum RetrieveError {
     NoEmbedder,
 }
 
-/// The `top_k` passages within `scope` for `queries`, best first.
+/// The passages within `scope` for `queries`, best first.
 pub async fn retrieve(
     workspace: &Workspace,
     queries: &[String],
     scope: &SearchScope,
-    top_k: usize,
-    weights: Weights,
+    options: &RetrieveOptions,
 ) -> Result<Retrieved, RetrieveError> {
+    let begun = Instant::now();
+    let mut timings = Timings::default();
     let embedder = workspace
         .embedder
         .as_ref()
         .ok_or(RetrieveError::NoEmbedder)?;
-    let num_candidates = (top_k * CANDIDATES_PER_PASSAGE).max(50);
     let queries = shorten_all(queries, embedder).await?;
     let embedded = embedder
         .embed(queries.clone(), InputKind::Query, Priority::Interactive)
         .await?;
+    timings.embedding_ms = ms_since(begun);
 
+    let model = workspace.reranking.model(&options.ranker);
+    let num_wanted = num_wanted(options, model.map(|_| workspace.reranking.num_candidates));
+    let num_candidates = (num_wanted * CANDIDATES_PER_PASSAGE).clamp(50, MAX_CANDIDATES);
     let mut found = HashMap::new();
     for (query, vector) in queries.iter().zip(&embedded.vectors) {
-        let candidates = candidates(workspace, query, vector, scope, num_candidates, weights);
+        let candidates = candidates(
+            workspace,
+            query,
+            vector,
+            scope,
+            num_candidates,
+            options,
+            &mut timings,
+        );
         for (id, candidate) in candidates.await? {
             let best: &mut Candidate = found.entry(id).or_default();
-            *best = best.better(candidate, weights);
+            *best = std::mem::take(best).better(candidate, options);
         }
     }
-    let mut ranking: Vec<(i64, Candidate)> = found.into_iter().collect();
-    // Ties go to the older passage.
-    ranking.sort_by(|(a, left), (b, right)| {
-        let (left, right) = (left.score(weights), right.score(weights));
-        right.total_cmp(&left).then(a.cmp(b))
-    });
-    // All of them, since what is said many times is shown once.
-    let ids = ranking.iter().map(|(id, _)| *id).collect();
-    let ranked: HashMap<i64, Candidate> = ranking.into_iter().collect();
-    let chunks = workspace.store.chunks(ids).await?;
-    let distinct = move || distinct(chunks).take(top_k).collect::<Vec<_>>();
-    let distinct = tokio::task::spawn_blocking(distinct).await;
-    let distinct = distinct.map_err(|error| StoreError::Panicked(error.to_string()))?;
-    let passages: Vec<Passage> = distinct
-        .into_iter()
-        .enumerate()
-        .map(|(at, chunk)| {
-            let candidate = ranked[&chunk.id];
-            Passage {
-                number: at + 1,
-                score: candidate.score(weights),
-                similarity: candidate.similarity,
-                words: candidate.words,
-                chunk,
-            }
-        })
-        .collect();
+    let read = Instant::now();
+    let mut ranked = distinct(workspace, ranking(found, options), num_wanted).await?;
+    timings.reading_ms = ms_since(read);
+
+    let mut notes = Vec::new();
+    if let Some(model) = model {
+        let reranked = Instant::now();
+        notes.extend(rerank(workspace, model, &queries, &mut ranked).await.err());
+        timings.reranking_ms = ms_since(reranked);
+    }
+    if options.diversity > 0.0 {
+        let diversified = Instant::now();
+        ranked = diversified_by(workspace, ranked, options).await?;
+        timings.diversity_ms = ms_since(diversified);
+    }
+    let joined = Instant::now();
+    let passages = passages(workspace, ranked, options).await?;
+    timings.joining_ms = ms_since(joined);
+
     let is_relevant = is_relevant(&queries, &passages, workspace.min_similarity);
+    timings.total_ms = ms_since(begun);
     Ok(Retrieved {
         passages,
         is_relevant,
         queries,
         query_vectors: embedded.vectors,
+        notes,
+        timings,
     })
 }
 
-/// The chunks that say something that none before them has said.
-fn distinct(chunks: Vec<ChunkRecord>) -> impl Iterator<Item = ChunkRecord> {
-    let mut shown: Vec<Shingles> = Vec::new();
-    chunks.into_iter().filter(move |chunk| {
-        let shingles = Shingles::of(&chunk.text);
-        let is_new = !shown.iter().any(|other| other.is_near(&shingles));
-        shown.push(shingles);
-        is_new
-    })
+/// Different passages to read the text of: more than are shown where later stages choose among them.
+fn num_wanted(options: &RetrieveOptions, num_reranked: Option<usize>) -> usize {
+    let top_k = options.top_k;
+    let by_reranking = num_reranked.unwrap_or(0);
+    let by_diversity = match options.diversity > 0.0 {
+        true => top_k * CANDIDATES_PER_DIVERSE_PASSAGE,
+        false => 0,
+    };
+    let by_joining = options
+        .neighbors
+        .map_or(0, |_| top_k * CHUNKS_PER_JOINED_PASSAGE);
+    top_k.max(by_reranking).max(by_diversity).max(by_joining)
 }
 
-/// What both kinds of search say of a chunk.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Candidate {
-    similarity: Option<f32>,
-    words: f32,
+/// A chunk on its way to be shown.
+struct Ranked {
+    chunk: ChunkRecord,
+    candidate: Candidate,
+    score: f32,
+    fused_score: f32,
+    fused_rank: usize,
+    rerank_score: Option<f32>,
+    diversity_score: Option<f32>,
+    duplicates: Vec<Place>,
 }
 
-impl Candidate {
-    /// Both are shares of the most that there can be, so that their mean says how well a passage fits, whatever else was
-    /// found: a convex combination finds more than reciprocal ranks, which forget by how much one is better (Bruch, Gai
-    /// and Ingber, 2023; `tests/retrieval.rs` measures it).
-    fn score(&self, weights: Weights) -> f32 {
-        let meaning = self.similarity.unwrap_or(0.0).max(0.0);
-        let total = (weights.meaning + weights.words).max(f32::MIN_POSITIVE);
-        (weights.meaning * meaning + weights.words * self.words) / total
-    }
-
-    fn better(self, other: Self, weights: Weights) -> Self {
-        match self.score(weights) >= other.score(weights) {
-            true => self,
-            false => other,
-        }
-    }
+/// What was found, best first.
+fn ranking(
+    found: HashMap<i64, Candidate>,
+    options: &RetrieveOptions,
+) -> Vec<(i64, f32, Candidate)> {
+    let mut ranking: Vec<(i64, f32, Candidate)> = found
+        .into_iter()
+        .map(|(id, candidate)| (id, candidate.score(options), candidate))
+        .collect();
+    // Ties go to the older passage.
+    ranking.sort_by(|(a, left, _), (b, right, _)| right.total_cmp(left).then(a.cmp(b)));
+    ranking
 }
 
-/// What either search finds for one query, each with what both say of it.
-async fn candidates(
+/// The first `limit` of the ranking that say something that none before them has said.
+async fn distinct(
     workspace: &Workspace,
-    query: &str,
-    vector: &[f32],
-    scope: &SearchScope,
+    ranking: Vec<(i64, f32, Candidate)>,
     limit: usize,
-    weights: Weights,
-) -> Result<HashMap<i64, Candidate>, RetrieveError> {
-    let store = &workspace.store;
-    let mut found: HashMap<i64, Candidate> = HashMap::new();
-    if weights.words > 0.0 {
-        for hit in store.keyword_search(query, scope.clone(), limit).await? {
-            found.entry(hit.chunk_id).or_default().words = hit.score;
+) -> Result<Vec<Ranked>, RetrieveError> {
+    // All of them, since what is said many times is shown once.
+    let ids = ranking.iter().map(|(id, ..)| *id).collect();
+    let chunks = workspace.store.chunks(ids).await?;
+    let mut places: HashMap<i64, (usize, f32, Candidate)> = ranking
+        .into_iter()
+        .zip(1..)
+        .map(|((id, score, candidate), rank)| (id, (rank, score, candidate)))
+        .collect();
+    let choose = move || {
+        let mut shown: Vec<(Shingles, usize)> = Vec::new();
+        let mut ranked: Vec<Ranked> = Vec::new();
+        for chunk in chunks {
+            let shingles = Shingles::of(&chunk.text);
+            let known = shown.iter().find(|(other, _)| other.is_near(&shingles));
+            if let Some((_, place)) = known {
+                let place = *place;
+                ranked[place].duplicates.push(Place::of(&chunk));
+                shown.push((shingles, place));
+                continue;
+            }
+            if ranked.len() == limit {
+                break;
+            }
+            let Some((fused_rank, fused_score, candidate)) = places.remove(&chunk.id) else {
+                continue;
+            };
+            shown.push((shingles, ranked.len()));
+            ranked.push(Ranked {
+                chunk,
+                candidate,
+                score: fused_score,
+                fused_score,
+                fused_rank,
+                rerank_score: None,
+                diversity_score: None,
+                duplicates: Vec::new(),
+            });
+        }
+        ranked
+    };
+    let ranked = tokio::task::spawn_blocking(choose).await;
+    Ok(ranked.map_err(|error| StoreError::Panicked(error.to_string()))?)
+}
+
+/// Orders what was found by what the cross-encoder says of it. On an error, which says why, the order stays.
+async fn rerank(
+    workspace: &Workspace,
+    model: &str,
+    queries: &[String],
+    ranked: &mut [Ranked],
+) -> Result<(), String> {
+    if ranked.is_empty() {
+        return Ok(());
+    }
+    let chunks: Vec<&ChunkRecord> = ranked.iter().map(|it| &it.chunk).collect();
+    let relevances = rerank::relevances(workspace, model, queries, &chunks)
+        .await
+        .inspect_err(|note| tracing::warn!("{note}"))?;
+    for (ranked, relevance) in ranked.iter_mut().zip(relevances) {
+        ranked.rerank_score = Some(relevance);
+        ranked.score = relevance;
+    }
+    ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
+    Ok(())
+}
+
+async fn diversified_by(
+    workspace: &Workspace,
+    ranked: Vec<Ranked>,
+    options: &RetrieveOptions,
+) -> Result<Vec<Ranked>, RetrieveError> {
+    let ids = ranked.iter().map(|it| it.chunk.id).collect();
+    let mut vectors = workspace.store.chunk_vectors(ids).await?;
+    let vectors: Vec<_> = ranked
+        .iter()
+        .map(|it| vectors.remove(&it.chunk.id))
+        .collect();
+    let relevances: Vec<f32> = ranked.iter().map(|it| it.score).collect();
+    let mut left: Vec<Option<Ranked>> = ranked.into_iter().map(Some).collect();
+    let chosen = diverse(&relevances, &vectors, options.diversity, left.len());
+    let in_order = chosen.into_iter().filter_map(|(at, worth)| {
+        let mut ranked = left[at].take()?;
+        ranked.diversity_score = Some(worth);
+        Some(ranked)
+    });
+    Ok(in_order.collect())
+}
+
+/// The passages as they are shown, numbered.
+async fn passages(
+    workspace: &Workspace,
+    ranked: Vec<Ranked>,
+    options: &RetrieveOptions,
+) -> Result<Vec<Passage>, RetrieveError> {
+    let chunks: Vec<ChunkRecord> = ranked.iter().map(|it| it.chunk.clone()).collect();
+    let groups = match options.neighbors {
+        Some(neighbors) => grouped(&chunks, neighbors as u32, options.top_k),
+        None => (0..chunks.len().min(options.top_k))
+            .map(|at| Group {
+                members: vec![at],
+                ordinals: chunks[at].ordinal..chunks[at].ordinal + 1,
+            })
+            .collect(),
+    };
+    let mut passages = Vec::new();
+    for (group, number) in groups.into_iter().zip(1..) {
+        let best = &ranked[group.members[0]];
+        let (chunk, parts) = joined(&workspace.store, &best.chunk, group.ordinals).await?;
+        let explanation = options.explains.then(|| {
+            let others = parts.iter().filter(|part| part.id != best.chunk.id);
+            let joined = others.map(|part| Joined {
+                span: part.span.clone(),
+                fused_rank: group
+                    .members
+                    .iter()
+                    .find(|at| ranked[**at].chunk.id == part.id)
+                    .map(|at| ranked[*at].fused_rank),
+            });
+            Arc::new(best.explanation(joined.collect()))
+        });
+        passages.push(Passage {
+            number,
+            score: best.score,
+            similarity: best.candidate.similarity,
+            words: best.candidate.words,
+            chunk,
+            explanation,
+        });
+    }
+    Ok(passages)
+}
+
+impl Ranked {
+    fn explanation(&self, joined: Vec<Joined>) -> Explanation {
+        Explanation {
+            similarity_rank: self.candidate.similarity_rank,
+            words_rank: self.candidate.words_rank,
+            matched_words: self.candidate.matched.clone(),
+            fused_score: self.fused_score,
+            fused_rank: self.fused_rank,
+            rerank_score: self.rerank_score,
+            diversity_score: self.diversity_score,
+            duplicates: self.duplicates.clone(),
+            joined,
         }
     }
-    if weights.meaning > 0.0 {
-        let vector = vector.to_vec();
-        let near = store.vector_search(vector.clone(), scope.clone(), limit);
-        let near = near.await?;
-        let is_near: HashSet<i64> = near.iter().map(|hit| hit.chunk_id).collect();
-        let others = found.keys().filter(|id| !is_near.contains(id)).copied();
-        let others = store.similarities(vector, others.collect()).await?;
-        for hit in near.into_iter().chain(others) {
-            found.entry(hit.chunk_id).or_default().similarity = Some(hit.score);
-        }
-    }
-    Ok(found)
 }
 
 /// A question bears on the documents when one passage is close in meaning, or has most of its words.
@@ -229,74 +377,4 @@ fn is_relevant(queries: &[String], passages: &[Passage], min_similarity: f32) ->
                     >= MIN_WORD_COVERAGE * wanted.len() as f32
             })
     })
-}
-
-/// Counts tokens, and so works away from the threads that serve.
-async fn shorten_all(
-    queries: &[String],
-    embedder: &Embedder,
-) -> Result<Vec<String>, RetrieveError> {
-    let (queries, embedder) = (queries.to_vec(), embedder.clone());
-    let work = move || {
-        queries
-            .iter()
-            .map(|query| shortened(query, &embedder))
-            .collect()
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| EmbeddingError::Stopped.into())
-}
-
-/// A question longer than the embedder's window is searched by its end, where the question itself usually stands. Only
-/// the search sees the shorter text; the prompt keeps the whole.
-fn shortened(query: &str, embedder: &Embedder) -> String {
-    let limit = embedder.max_query_tokens();
-    // Whatever stands farther from the end has no place among that many tokens.
-    let mut start = query.len().saturating_sub(limit * MAX_BYTES_PER_TOKEN);
-    while !query.is_char_boundary(start) {
-        start += 1;
-    }
-    let query = &query[start..];
-    if embedder.count_tokens(query) <= limit {
-        return query.to_string();
-    }
-    let starts: Vec<usize> = query.char_indices().map(|(at, _)| at).collect();
-    let fits = |start: usize| embedder.count_tokens(&query[start..]) <= limit;
-    // The first character from which on everything fits.
-    let first = starts.partition_point(|start| !fits(*start));
-    let rest = starts.get(first).map_or("", |start| &query[*start..]);
-    // Not from the middle of a word, where there are words.
-    match rest
-        .find(char::is_whitespace)
-        .filter(|at| *at * 2 < rest.len())
-    {
-        Some(blank) => rest[blank..].trim_start().to_string(),
-        None => rest.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate(similarity: Option<f32>, words: f32) -> Candidate {
-        Candidate { similarity, words }
-    }
-
-    #[test]
-    fn a_score_is_the_weighted_mean_of_what_both_searches_say() {
-        let both = candidate(Some(0.8), 0.4);
-        assert!((both.score(Weights::default()) - 0.6).abs() < 1e-6);
-        let [meaning, words] =
-            [[3.0, 0.0], [0.0, 2.0]].map(|[meaning, words]| Weights { meaning, words });
-        assert!((both.score(meaning) - 0.8).abs() < 1e-6);
-        assert!((both.score(words) - 0.4).abs() < 1e-6);
-    }
-
-    #[test]
-    fn what_points_away_counts_as_nothing() {
-        let away = candidate(Some(-0.5), 0.5);
-        assert!((away.score(Weights::default()) - 0.25).abs() < 1e-6);
-    }
 }
