@@ -21,7 +21,7 @@ const COLLECTIONS: &[Collection] = &[
             "Nach dem Sturm lagen viele Bäume auf der Straße, und die Feuerwehr musste sägen.",
         ],
         &[
-            ("Wartung der Dichtung", 0),
+            ("Wartung einer Dichtung", 0),
             ("ein Haus mieten", 1),
             ("Buch und Zeitschrift verleihen", 2),
             ("Baum strassen", 3),
@@ -67,7 +67,7 @@ const COLLECTIONS: &[Collection] = &[
         ],
         &[
             ("насос и клапан", 0),
-            ("выдача журнала", 1),
+            ("библиотеки и книги", 1),
             ("упавшее дерево в поселке", 2),
             ("рыбак у маяка", 3),
         ],
