@@ -18,7 +18,7 @@ const MAX_WORDS: usize = 128;
 /// From so many chunks on, words that most of them have are not looked for: they tell nothing apart.
 const MANY_CHUNKS: i64 = 1_000;
 /// Places of words that one search reads: the rarest words first, and of each word first the chunks that have it most.
-const MAX_READ: i64 = 300_000;
+const MAX_READ: i64 = 150_000;
 /// BM25's k1 and b.
 const K1: f64 = 1.2;
 const B: f64 = 0.75;
