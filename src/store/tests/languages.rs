@@ -34,12 +34,14 @@ const COLLECTIONS: &[Collection] = &[
             "Les pêcheurs vendaient leurs poissons chaque matin sur le quai du port.",
             "L'école du village accueille les élèves des hameaux voisins depuis la rentrée.",
             "Les vendanges commenceront plus tôt cette année à cause de la chaleur.",
+            "Les chevaux du moulin tiraient les charrettes jusqu'au marché de la ville voisine.",
         ],
         &[
             ("rénovation lampe électrique", 0),
             ("un pêcheur vend du poisson", 1),
             ("ecole eleve", 2),
             ("vendange commence", 3),
+            ("cheval", 4),
         ],
     ),
     (
@@ -53,7 +55,7 @@ const COLLECTIONS: &[Collection] = &[
         &[
             ("canción archivada", 0),
             ("reparaciones mecánico", 1),
-            ("nadando un niño", 2),
+            ("nadando", 2),
             ("plantar un olivo", 3),
         ],
     ),
