@@ -18,7 +18,7 @@ const MAX_WORDS: usize = 128;
 /// From so many chunks on, words that most of them have are not looked for: they tell nothing apart.
 const MANY_CHUNKS: i64 = 1_000;
 /// Places of words that one search reads: the rarest words first, and of each word first the chunks that have it most.
-const MAX_READ: i64 = 300_000;
+const MAX_READ: i64 = 150_000;
 /// BM25's k1 and b.
 const K1: f64 = 1.2;
 const B: f64 = 0.75;
@@ -54,7 +54,7 @@ impl Store {
         let search = move |tx: &Transaction| {
             let scope = Searched::read(tx, &allowed)?;
             let words = wanted(&text, &scope.languages, MAX_WORDS);
-            search(tx, &counts, &words, &scope.documents, limit)
+            search(tx, &counts, &words, &scope, limit)
         };
         self.database().search(search).await
     }
@@ -126,25 +126,35 @@ struct Searched {
     documents: Vec<i64>,
     /// Of these documents, each once.
     languages: Vec<Language>,
+    num_chunks: i64,
 }
 
 impl Searched {
     fn read(tx: &Transaction, allowed: &AllowedDocuments) -> Result<Self> {
         let sql = format!(
-            "SELECT id, language FROM documents WHERE id IN ({}) ORDER BY id",
+            "SELECT id, language, num_chunks FROM documents WHERE id IN ({}) ORDER BY id",
             allowed.sql
         );
         let mut statement = tx.prepare_cached(&sql)?;
-        let mut documents = Vec::new();
+        let (mut documents, mut num_chunks) = (Vec::new(), 0);
         let rows = statement.query_map(params_from_iter(&allowed.params), |row| {
             documents.push(row.get(0)?);
+            num_chunks += row.get::<_, i64>(2)?;
             row.get(1)
         })?;
         let languages = languages(rows)?;
         Ok(Self {
             documents,
             languages,
+            num_chunks,
         })
+    }
+}
+
+impl Searched {
+    /// Places of a word that are read at most: those outside of the scope are leapt over.
+    fn most_read(&self) -> i64 {
+        self.num_chunks + self.documents.len() as i64 * word_index::MAX_PASSED as i64
     }
 }
 
@@ -173,8 +183,14 @@ fn languages(
 /// A word of a query, with the queries that find it.
 struct CountedWord {
     num_with: i64,
-    /// Each with the frequency of the word in what it finds, and how much that is.
-    sources: Vec<(String, f64, i64)>,
+    sources: Vec<Source>,
+}
+
+/// The chunks that have a word in one form, and equally often.
+struct Source {
+    matching: String,
+    frequency: f64,
+    num_chunks: i64,
 }
 
 fn counted(
@@ -188,13 +204,17 @@ fn counted(
         for term in &word.terms {
             for (letter, frequency) in FREQUENCIES {
                 let matching = word_index::matching(letter, term);
-                let num = counts.of(tx, &matching, totals.num_chunks)?;
-                if num > 0 {
-                    sources.push((matching, frequency, num));
+                let num_chunks = counts.of(tx, &matching, totals.num_chunks)?;
+                if num_chunks > 0 {
+                    sources.push(Source {
+                        matching,
+                        frequency,
+                        num_chunks,
+                    });
                 }
             }
         }
-        let num_with: i64 = sources.iter().map(|(_, _, num)| num).sum();
+        let num_with: i64 = sources.iter().map(|source| source.num_chunks).sum();
         Ok(CountedWord {
             // A chunk may have a word in two forms.
             num_with: num_with.min(totals.num_chunks),
@@ -224,7 +244,7 @@ fn search(
     tx: &Transaction,
     counts: &WordCounts,
     words: &[Wanted],
-    documents: &[i64],
+    scope: &Searched,
     limit: usize,
 ) -> Result<Vec<WordHit>> {
     let totals = word_index::totals(tx)?;
@@ -243,26 +263,27 @@ fn search(
             sources.extend(ranked);
         }
     }
-    let most = |(_, idf, (_, frequency, _)): &(usize, f64, &(String, f64, i64))| {
-        idf * frequency / (frequency + K1)
-    };
+    let most =
+        |(_, idf, source): &(usize, f64, &Source)| idf * source.frequency / (source.frequency + K1);
     sources.sort_by(|a, b| most(b).total_cmp(&most(a)));
 
     let mut found: HashMap<i64, Found, BuildHasherDefault<RowHasher>> = HashMap::default();
     let mut num_left = MAX_READ;
-    for (at, idf, (matching, frequency, num)) in sources {
+    for (at, idf, source) in sources {
+        let num_to_read = source.num_chunks.min(scope.most_read());
         // In part it would favour the documents that came first.
-        if *num > num_left && !found.is_empty() {
+        if num_to_read > num_left && !found.is_empty() {
             continue;
         }
         let bit = 1 << at;
-        num_left -= word_index::scan(tx, matching, documents, |row| {
+        num_left -= word_index::scan(tx, &source.matching, &scope.documents, |row| {
             let chunk = found.entry(row).or_default();
             // In another form, which it has as often or more often.
             if chunk.words & bit == 0 {
                 let length =
                     length_of_class(Place::of(row).length_class as f64) / totals.typical_length;
                 let damping = K1 * (1.0 - B + B * length);
+                let frequency = source.frequency;
                 chunk.score += idf * frequency * MAX_SATURATION / (frequency + damping);
                 chunk.words |= bit;
             }

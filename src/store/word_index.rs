@@ -148,7 +148,7 @@ pub(super) fn num_matching(tx: &Transaction, matching: &str) -> Result<i64> {
 }
 
 /// Rows outside of the scope that are passed over before it is cheaper to look for the next document inside.
-const MAX_PASSED: usize = 200;
+pub(super) const MAX_PASSED: usize = 200;
 
 /// Calls `visit` with each row of `documents`, which are in order, that is found. Returns how many rows were read.
 pub(super) fn scan(

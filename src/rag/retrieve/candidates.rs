@@ -53,17 +53,29 @@ fn reciprocal(rank: Option<usize>) -> f32 {
     })
 }
 
+/// Where and how both searches look.
+pub(super) struct Search<'a> {
+    pub workspace: &'a Workspace,
+    pub scope: &'a SearchScope,
+    pub options: &'a RetrieveOptions,
+    /// Chunks that either search finds at most.
+    pub limit: usize,
+}
+
 /// What either search finds for one query, each with what both say of it.
 pub(super) async fn candidates(
-    workspace: &Workspace,
+    search: &Search<'_>,
     query: &str,
     vector: &[f32],
-    scope: &SearchScope,
-    limit: usize,
-    options: &RetrieveOptions,
     timings: &mut Timings,
 ) -> Result<HashMap<i64, Candidate>, RetrieveError> {
-    let store = &workspace.store;
+    let Search {
+        scope,
+        options,
+        limit,
+        ..
+    } = *search;
+    let store = &search.workspace.store;
     let mut found: HashMap<i64, Candidate> = HashMap::new();
     let begun = Instant::now();
     if options.weights.words > 0.0 {

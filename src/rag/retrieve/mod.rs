@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use candidates::{Candidate, candidates};
+use candidates::{Candidate, Search, candidates};
 use diversity::diverse;
 use explain::ms_since;
 use join::{Group, grouped, joined};
@@ -116,19 +116,15 @@ pub async fn retrieve(
 
     let model = workspace.reranking.model(&options.ranker);
     let num_wanted = num_wanted(options, model.map(|_| workspace.reranking.num_candidates));
-    let num_candidates = (num_wanted * CANDIDATES_PER_PASSAGE).clamp(50, MAX_CANDIDATES);
+    let search = Search {
+        workspace,
+        scope,
+        options,
+        limit: (num_wanted * CANDIDATES_PER_PASSAGE).clamp(50, MAX_CANDIDATES),
+    };
     let mut found = HashMap::new();
     for (query, vector) in queries.iter().zip(&embedded.vectors) {
-        let candidates = candidates(
-            workspace,
-            query,
-            vector,
-            scope,
-            num_candidates,
-            options,
-            &mut timings,
-        );
-        for (id, candidate) in candidates.await? {
+        for (id, candidate) in candidates(&search, query, vector, &mut timings).await? {
             let best: &mut Candidate = found.entry(id).or_default();
             *best = std::mem::take(best).better(candidate, options);
         }

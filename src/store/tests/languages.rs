@@ -21,7 +21,7 @@ const COLLECTIONS: &[Collection] = &[
             "Nach dem Sturm lagen viele Bäume auf der Straße, und die Feuerwehr musste sägen.",
         ],
         &[
-            ("Wartung der Dichtung", 0),
+            ("Wartung einer Dichtung", 0),
             ("ein Haus mieten", 1),
             ("Buch und Zeitschrift verleihen", 2),
             ("Baum strassen", 3),
@@ -34,12 +34,14 @@ const COLLECTIONS: &[Collection] = &[
             "Les pêcheurs vendaient leurs poissons chaque matin sur le quai du port.",
             "L'école du village accueille les élèves des hameaux voisins depuis la rentrée.",
             "Les vendanges commenceront plus tôt cette année à cause de la chaleur.",
+            "Les chevaux du moulin tiraient les charrettes jusqu'au marché de la ville voisine.",
         ],
         &[
             ("rénovation lampe électrique", 0),
             ("un pêcheur vend du poisson", 1),
             ("ecole eleve", 2),
             ("vendange commence", 3),
+            ("cheval", 4),
         ],
     ),
     (
@@ -53,7 +55,7 @@ const COLLECTIONS: &[Collection] = &[
         &[
             ("canción archivada", 0),
             ("reparaciones mecánico", 1),
-            ("nadando un niño", 2),
+            ("nadando", 2),
             ("plantar un olivo", 3),
         ],
     ),
@@ -67,7 +69,7 @@ const COLLECTIONS: &[Collection] = &[
         ],
         &[
             ("насос и клапан", 0),
-            ("выдача журнала", 1),
+            ("библиотеки и книги", 1),
             ("упавшее дерево в поселке", 2),
             ("рыбак у маяка", 3),
         ],

@@ -5,8 +5,23 @@ use whatlang::{Detector, Lang};
 
 /// Bytes of a text that are read from its beginning, its middle and its end to tell its language.
 const SAMPLE_BYTES: usize = 2_000;
+/// So few letters of a script that many languages use say nothing of the language.
+const MIN_LATIN_LETTERS: usize = 20;
 /// A text whose language is less sure than this is read as English, as names, numbers and code are.
-const MIN_CONFIDENCE: f64 = 0.5;
+const MIN_CONFIDENCE: f64 = 0.3;
+
+/// Languages that are read as English is, or nearly so, and are more often mistaken for than written.
+const RARE: [Lang; 9] = [
+    Lang::Epo,
+    Lang::Jav,
+    Lang::Aka,
+    Lang::Zul,
+    Lang::Sna,
+    Lang::Tuk,
+    Lang::Uzb,
+    Lang::Lat,
+    Lang::Tgl,
+];
 
 /// The language of a text, as words are read in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +32,23 @@ impl Language {
 
     /// What `text` is mostly written in; English where that cannot be told.
     pub fn of(text: &str) -> Self {
-        let detected = Detector::new().detect(&sample(text));
-        let sure = detected.filter(|info| info.confidence() >= MIN_CONFIDENCE);
-        Self(sure.map_or(Lang::Eng, |info| info.lang()))
+        let letters = || text.chars().filter(|c| c.is_alphabetic());
+        let is_short = letters().nth(MIN_LATIN_LETTERS).is_none();
+        if is_short && letters().all(|c| Script::of(c) == Script::Latin) {
+            return Self::ENGLISH;
+        }
+        let detector = Detector::with_denylist(RARE.to_vec());
+        let pieces = pieces(text);
+        let mut votes: Vec<(Lang, f64)> = Vec::new();
+        for info in pieces.iter().filter_map(|piece| detector.detect(piece)) {
+            match votes.iter_mut().find(|(lang, _)| *lang == info.lang()) {
+                Some((_, votes)) => *votes += info.confidence(),
+                None => votes.push((info.lang(), info.confidence())),
+            }
+        }
+        let best = votes.into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
+        let sure = best.filter(|(_, votes)| *votes >= MIN_CONFIDENCE * pieces.len() as f64);
+        Self(sure.map_or(Lang::Eng, |(lang, _)| lang))
     }
 
     /// By its code of ISO 639-3. An unknown one is English.
@@ -158,9 +187,9 @@ fn foreign(script: Script) -> Option<Algorithm> {
 }
 
 /// Pieces of `text` that stand for the whole: a book may begin with a page in another language.
-fn sample(text: &str) -> String {
+fn pieces(text: &str) -> Vec<&str> {
     if text.len() <= 3 * SAMPLE_BYTES {
-        return text.to_owned();
+        return vec![text];
     }
     let at = |mut byte: usize| {
         while !text.is_char_boundary(byte) {
@@ -174,7 +203,7 @@ fn sample(text: &str) -> String {
         text.len() / 2 - SAMPLE_BYTES / 2,
         text.len() - SAMPLE_BYTES,
     ];
-    starts.map(piece).join("\n")
+    starts.map(piece).to_vec()
 }
 
 #[cfg(test)]
