@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::rag::extract::{ExtractedText, PageSpan};
-use crate::store::{Store, StoreError};
+use crate::rag::extract::{ExtractedText, PageOutcome, PageSpan};
+use crate::store::{Document, Store, StoreError};
 
 /// A span of a document and its surroundings.
 #[derive(Debug, Clone)]
@@ -44,6 +44,82 @@ pub async fn passage(
         page_last,
         text,
     })
+}
+
+/// A page of a document, and what became of it.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub number: u32,
+    pub outcome: PageOutcome,
+    pub num_characters: usize,
+    /// Passages that have text of it.
+    pub num_passages: usize,
+}
+
+/// Some of a document's pages.
+#[derive(Debug, Clone, Default)]
+pub struct Pages {
+    pub pages: Vec<Page>,
+    /// Of the document, where it is known.
+    pub num_pages: usize,
+    pub has_more: bool,
+}
+
+/// The pages of a document that come after number `after`. While it has not been read, and after that failed, only those
+/// are known that its warnings tell of.
+pub async fn pages(
+    store: &Store,
+    vector_store_id: &str,
+    file_id: &str,
+    after: u32,
+    limit: usize,
+) -> Result<Pages, StoreError> {
+    let document = store.document(vector_store_id, file_id).await?;
+    let Some(stored) = store.extraction(file_id).await? else {
+        return Ok(warned(&document, after, limit));
+    };
+    let passages = store.pages_of_chunks(vector_store_id, file_id).await?;
+    let counted = tokio::task::spawn_blocking(move || {
+        let text = crate::rag::ingest::decode(stored)?;
+        let wanted = text.pages.iter().filter(|page| page.number > after);
+        let pages = wanted.clone().take(limit).map(|page| Page {
+            number: page.number,
+            outcome: page.outcome.clone(),
+            num_characters: text.text[page.span.clone()].chars().count(),
+            num_passages: passages
+                .iter()
+                .filter(|(first, last)| (*first..=*last).contains(&page.number))
+                .count(),
+        });
+        Some(Pages {
+            pages: pages.collect(),
+            num_pages: text.pages.len(),
+            has_more: wanted.count() > limit,
+        })
+    });
+    let counted = counted.await;
+    let counted = counted.map_err(|error| StoreError::Panicked(error.to_string()))?;
+    Ok(counted.unwrap_or_else(|| warned(&document, after, limit)))
+}
+
+/// What the warnings of a document tell of its pages.
+fn warned(document: &Document, after: u32, limit: usize) -> Pages {
+    let warnings = &document.page_warnings;
+    let wanted = warnings.iter().filter(|warning| warning.page > after);
+    let pages = wanted.clone().take(limit).map(|warning| Page {
+        number: warning.page,
+        outcome: match warning.is_empty {
+            true => PageOutcome::Empty,
+            false => PageOutcome::Failed(warning.error.clone()),
+        },
+        num_characters: 0,
+        num_passages: 0,
+    });
+    Pages {
+        pages: pages.collect(),
+        num_pages: document.progress.pages_total as usize,
+        has_more: wanted.count() > limit,
+    }
 }
 
 /// The first and last page of bytes `span` of the text of `file_id`.

@@ -73,6 +73,24 @@ impl Store {
         self.chunks(visible).await
     }
 
+    /// The first and last page of each chunk of a document, finished or not.
+    pub async fn pages_of_chunks(
+        &self,
+        vector_store_id: &str,
+        file_id: &str,
+    ) -> Result<Vec<(u32, u32)>> {
+        let (vector_store_id, file_id) = (vector_store_id.to_owned(), file_id.to_owned());
+        let read = move |tx: &Transaction| {
+            let document_id = document_id(tx, &vector_store_id, &file_id)?;
+            let sql =
+                "SELECT page_first, page_last FROM chunks WHERE document_id = ? ORDER BY ordinal";
+            let mut statement = tx.prepare_cached(sql)?;
+            let found = statement.query_map([document_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        };
+        self.database().read(read).await
+    }
+
     /// The chunks of a completed document whose ordinals lie in `ordinals`, in order.
     pub async fn neighbours(
         &self,

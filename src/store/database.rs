@@ -21,13 +21,14 @@ const QUEUE_CAPACITY: usize = 64;
 const NUM_READERS: usize = 3;
 const FILE_NAME: &str = "inglenook.db";
 
-const MIGRATIONS: [&str; 6] = [
+pub(super) const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_batches_uploads_expiry.sql"),
     include_str!("migrations/0003_conversations.sql"),
     include_str!("migrations/0004_files_in_pieces.sql"),
     include_str!("migrations/0005_response_events.sql"),
     include_str!("migrations/0006_words_by_language.sql"),
+    include_str!("migrations/0007_ingestion.sql"),
 ];
 
 pub(super) struct Database {
@@ -77,7 +78,26 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(&Transaction) -> Result<T> + Send + 'static,
     {
+        self.write_with("FULL", work).await
+    }
+
+    /// As `write`, but without waiting for the disk: what was written survives the end of the process, and the power only
+    /// once a later `write` has returned. Nothing becomes inconsistent: what a power failure takes is the latest of all.
+    pub(super) async fn write_lazily<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction) -> Result<T> + Send + 'static,
+    {
+        self.write_with("NORMAL", work).await
+    }
+
+    async fn write_with<T, F>(&self, synchronous: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction) -> Result<T> + Send + 'static,
+    {
         let answer = self.writer.run(move |connection| {
+            connection.pragma_update(None, "synchronous", synchronous)?;
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::{Result, StoreError};
-use super::files::file_row;
+use super::files::{self, file_row};
 use super::filter::AttributeValue;
 use super::json::Json;
 use super::listing::{ListOptions, Page};
@@ -53,6 +53,27 @@ pub struct NewDocument {
     pub file_id: String,
     pub attributes: Attributes,
     pub chunking: Chunking,
+    pub if_exists: IfExists,
+}
+
+/// What becomes of a file when the vector store has another one of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfExists {
+    /// Both are kept.
+    #[default]
+    Keep,
+    /// Nothing is done if one of that name has the same content.
+    Skip,
+    /// The others go in the moment when this one is completed. Nothing is done if the newest has the same content.
+    Replace,
+}
+
+/// What came of putting a file into a vector store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attached {
+    /// The one that was there, when nothing was done.
+    pub document: Document,
+    pub is_unchanged: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,20 +82,39 @@ pub struct Progress {
     pub pages_total: u32,
     pub chunks_done: u32,
     pub chunks_total: u32,
+    /// An estimate; `None` while there is nothing to make it from.
+    pub seconds_left: Option<u32>,
 }
 
-/// A page whose text could not be read, in a document whose other pages could.
+/// What an unfinished document waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Queued,
+    Reading,
+    Embedding,
+}
+
+/// A page without text, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageWarning {
     pub page: u32,
     pub error: String,
+    /// Whether it was read, and there is none.
+    #[serde(default)]
+    pub is_empty: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
+    /// Never used again.
+    pub id: i64,
     pub vector_store_id: String,
     pub file_id: String,
+    pub filename: String,
     pub status: DocumentStatus,
+    /// `None` once it is finished.
+    pub stage: Option<Stage>,
     pub last_error: Option<DocumentError>,
     pub attributes: Attributes,
     pub chunking: Chunking,
@@ -91,7 +131,8 @@ pub struct Document {
 const SELECT: &str = "
     SELECT v.id, f.id, d.status, d.error_code, d.error_message, d.attributes, d.max_chunk_tokens, d.chunk_overlap_tokens,
            d.created_at, d.usage_bytes, d.num_chunks, d.embedder_hash, d.pages_read, d.pages_total, d.chunks_done,
-           d.chunks_total, d.page_warnings
+           d.chunks_total, d.page_warnings, d.seconds_left, d.id, f.filename,
+           (SELECT state = 'queued' FROM jobs WHERE document_id = d.id)
     FROM documents d JOIN vector_stores v ON v.row = d.vector_store_row
          JOIN live_files f ON f.row = d.file_row";
 
@@ -105,19 +146,49 @@ impl Store {
         attributes: Attributes,
         chunking: Chunking,
     ) -> Result<Document> {
-        let vector_store_id = vector_store_id.to_owned();
         let new = NewDocument {
             file_id: file_id.to_owned(),
             attributes,
             chunking,
+            if_exists: IfExists::Keep,
         };
+        Ok(self.attach_new(vector_store_id, new).await?.document)
+    }
+
+    /// As [`attach`](Self::attach), minding what else is there.
+    pub async fn attach_new(&self, vector_store_id: &str, new: NewDocument) -> Result<Attached> {
+        let vector_store_id = vector_store_id.to_owned();
         let write = move |tx: &Transaction| {
-            let id = attach(tx, &vector_store_id, new)?;
-            get(tx, id)
+            let (id, is_unchanged) = match attach(tx, &vector_store_id, new)? {
+                Place::Queued(id) => (id, false),
+                Place::AsItWas(id) => (id, true),
+            };
+            let document = get(tx, id)?;
+            Ok(Attached {
+                document,
+                is_unchanged,
+            })
         };
-        let document = self.database().write(write).await?;
+        let attached = self.database().write(write).await?;
         self.notify_jobs_changed();
-        Ok(document)
+        Ok(attached)
+    }
+
+    /// The newest document of a vector store that has this name and is not failed or cancelled, if it has this content.
+    pub async fn same_document(
+        &self,
+        vector_store_id: &str,
+        filename: &str,
+        sha256: &str,
+    ) -> Result<Option<Document>> {
+        let vector_store_id = vector_store_id.to_owned();
+        let (filename, sha256) = (filename.to_owned(), sha256.to_owned());
+        let read = move |tx: &Transaction| {
+            let named = named(tx, vector_store_row(tx, &vector_store_id)?, &filename)?;
+            let same = named.first().filter(|it| it.sha256 == sha256);
+            same.map(|it| get(tx, it.id)).transpose()
+        };
+        self.database().read(read).await
     }
 
     /// Takes a file out of a vector store, with the chunks it has there. The file stays.
@@ -128,7 +199,10 @@ impl Store {
             tx.execute("DELETE FROM documents WHERE id = ?", [id])?;
             Ok(())
         };
-        self.database().write(delete).await
+        self.database().write(delete).await?;
+        // Whoever works on it is to stop.
+        self.notify_jobs_changed();
+        Ok(())
     }
 
     pub async fn document(&self, vector_store_id: &str, file_id: &str) -> Result<Document> {
@@ -245,12 +319,26 @@ pub(super) fn list_documents(
     Ok(window.page(found.collect::<rusqlite::Result<_>>()?))
 }
 
-/// The document that stands for a file in a vector store, queued if need be.
-pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) -> Result<i64> {
+/// The document that stands for a file in a vector store.
+pub(super) enum Place {
+    Queued(i64),
+    AsItWas(i64),
+}
+
+impl Place {
+    pub(super) fn id(self) -> i64 {
+        match self {
+            Self::Queued(id) | Self::AsItWas(id) => id,
+        }
+    }
+}
+
+pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) -> Result<Place> {
     let NewDocument {
         file_id,
         attributes,
         chunking,
+        if_exists,
     } = new;
     if chunking.max_tokens == 0 || chunking.overlap_tokens >= chunking.max_tokens {
         let why = format!(
@@ -267,20 +355,34 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
         )?
         .query_row([vector_store, file], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
+    if let Some((id, DocumentStatus::InProgress | DocumentStatus::Completed)) = existing {
+        return Ok(Place::AsItWas(id));
+    }
+    if let Some(id) = same_content(tx, vector_store, &file_id, if_exists)? {
+        return Ok(Place::AsItWas(id));
+    }
+    let replaces_older = if_exists == IfExists::Replace;
     let id = match existing {
-        Some((id, DocumentStatus::InProgress | DocumentStatus::Completed)) => return Ok(id),
-        Some((id, DocumentStatus::Failed | DocumentStatus::Cancelled)) => {
+        Some((id, _)) => {
             tx.prepare_cached(
-                "UPDATE documents SET attributes = ?, max_chunk_tokens = ?, chunk_overlap_tokens = ? WHERE id = ?",
+                "UPDATE documents SET attributes = ?, max_chunk_tokens = ?, chunk_overlap_tokens = ?, replaces_older = ?
+                 WHERE id = ?",
             )?
-            .execute(params![Json(attributes), chunking.max_tokens, chunking.overlap_tokens, id])?;
+            .execute(params![
+                Json(attributes),
+                chunking.max_tokens,
+                chunking.overlap_tokens,
+                replaces_older,
+                id
+            ])?;
             id
         }
         None => {
             tx.prepare_cached(
                 "INSERT INTO documents
-                     (vector_store_row, file_row, status, attributes, max_chunk_tokens, chunk_overlap_tokens, created_at)
-                 VALUES (?, ?, 'in_progress', ?, ?, ?, ?)",
+                     (vector_store_row, file_row, status, attributes, max_chunk_tokens, chunk_overlap_tokens, created_at,
+                      replaces_older)
+                 VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?)",
             )?
             .execute(params![
                 vector_store,
@@ -288,19 +390,90 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
                 Json(attributes),
                 chunking.max_tokens,
                 chunking.overlap_tokens,
-                unix_now()
+                unix_now(),
+                replaces_older
             ])?;
             tx.last_insert_rowid()
         }
     };
     jobs::enqueue(tx, id)?;
     touch(tx, vector_store)?;
-    Ok(id)
+    Ok(Place::Queued(id))
+}
+
+/// A document of a vector store that is there or about to be, under the name that was asked for.
+struct Named {
+    id: i64,
+    sha256: String,
+}
+
+/// The newest first.
+fn named(tx: &Transaction, vector_store: i64, filename: &str) -> Result<Vec<Named>> {
+    let sql = "SELECT d.id, f.sha256 FROM live_files f JOIN documents d ON d.file_row = f.row
+               WHERE f.filename = ? AND d.vector_store_row = ? AND d.status IN ('in_progress', 'completed')
+               ORDER BY d.id DESC";
+    let mut statement = tx.prepare_cached(sql)?;
+    let found = statement.query_map(params![filename, vector_store], |row| {
+        Ok(Named {
+            id: row.get(0)?,
+            sha256: row.get(1)?,
+        })
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The document that makes attaching a file needless.
+fn same_content(
+    tx: &Transaction,
+    vector_store: i64,
+    file_id: &str,
+    if_exists: IfExists,
+) -> Result<Option<i64>> {
+    if if_exists == IfExists::Keep {
+        return Ok(None);
+    }
+    let file = files::get(tx, file_id)?;
+    let named = named(tx, vector_store, &file.filename)?;
+    // Behind a newer one of other content, the same is no longer what is to be there.
+    let considered = match if_exists {
+        IfExists::Replace => &named[..named.len().min(1)],
+        IfExists::Keep | IfExists::Skip => &named[..],
+    };
+    let same = considered.iter().find(|it| it.sha256 == file.sha256);
+    Ok(same.map(|it| it.id))
+}
+
+/// Takes away what a document replaces, in the transaction that completes it: documents of the same name in its vector
+/// store that are older, and their files where these are in no other one.
+pub(super) fn remove_replaced(tx: &Transaction, document_id: i64) -> Result<()> {
+    let sql = "SELECT o.id, o.file_row
+               FROM documents d JOIN files f ON f.row = d.file_row
+                    JOIN files g ON g.filename = f.filename JOIN documents o ON o.file_row = g.row
+               WHERE d.id = ? AND d.replaces_older AND o.vector_store_row = d.vector_store_row AND o.id < d.id";
+    let mut statement = tx.prepare_cached(sql)?;
+    let replaced = statement.query_map([document_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (id, file_row) in replaced.collect::<rusqlite::Result<Vec<(i64, i64)>>>()? {
+        tx.prepare_cached("DELETE FROM documents WHERE id = ?")?
+            .execute([id])?;
+        let mut others = tx.prepare_cached("SELECT 1 FROM documents WHERE file_row = ?")?;
+        if !others.exists([file_row])? {
+            files::hide(tx, file_row)?;
+        }
+    }
+    Ok(())
 }
 
 fn get(tx: &Transaction, id: i64) -> Result<Document> {
     let sql = format!("{SELECT} WHERE d.id = ?");
     Ok(tx.prepare_cached(&sql)?.query_row([id], from_row)?)
+}
+
+/// Those of `ids` that are there, in their order of attachment.
+pub(super) fn get_all(tx: &Transaction, ids: &[i64]) -> Result<Vec<Document>> {
+    let sql = format!("{SELECT} WHERE d.id IN (SELECT value FROM json_each(?)) ORDER BY d.id");
+    let mut statement = tx.prepare_cached(&sql)?;
+    let found = statement.query_map([Json(ids)], from_row)?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
 fn from_row(row: &Row) -> rusqlite::Result<Document> {
@@ -311,10 +484,31 @@ fn from_row(row: &Row) -> rusqlite::Result<Document> {
         }),
         None => None,
     };
+    let mut progress = Progress {
+        pages_read: row.get(12)?,
+        pages_total: row.get(13)?,
+        chunks_done: row.get(14)?,
+        chunks_total: row.get(15)?,
+        seconds_left: row.get(17)?,
+    };
+    let stage = row
+        .get::<_, Option<bool>>(20)?
+        .map(|is_queued| match is_queued {
+            true => Stage::Queued,
+            false if progress.chunks_total == 0 => Stage::Reading,
+            false => Stage::Embedding,
+        });
+    if stage == Some(Stage::Queued) {
+        // What an interrupted worker has left is no longer true.
+        progress.seconds_left = None;
+    }
     Ok(Document {
+        id: row.get(18)?,
         vector_store_id: row.get(0)?,
         file_id: row.get(1)?,
+        filename: row.get(19)?,
         status: row.get(2)?,
+        stage,
         last_error,
         attributes: row.get::<_, Json<_>>(5)?.0,
         chunking: Chunking {
@@ -325,12 +519,7 @@ fn from_row(row: &Row) -> rusqlite::Result<Document> {
         usage_bytes: row.get::<_, i64>(9)? as u64,
         num_chunks: row.get(10)?,
         embedder_hash: row.get(11)?,
-        progress: Progress {
-            pages_read: row.get(12)?,
-            pages_total: row.get(13)?,
-            chunks_done: row.get(14)?,
-            chunks_total: row.get(15)?,
-        },
+        progress,
         page_warnings: row.get::<_, Json<_>>(16)?.0,
     })
 }

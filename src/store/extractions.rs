@@ -21,7 +21,7 @@ impl Store {
     pub async fn save_extraction(&self, file_id: &str, extraction: Extraction) -> Result<()> {
         let file_id = file_id.to_owned();
         self.database()
-            .write(move |tx| save(tx, &file_id, &extraction))
+            .write_lazily(move |tx| save(tx, &file_id, &extraction))
             .await?;
         self.notify_jobs_changed();
         Ok(())
@@ -30,20 +30,7 @@ impl Store {
     /// `None` when the file's text was not extracted yet.
     pub async fn extraction(&self, file_id: &str) -> Result<Option<Extraction>> {
         let file_id = file_id.to_owned();
-        let read = move |tx: &Transaction| {
-            let found = tx.prepare_cached("SELECT extractor_version, title, text, layout FROM extractions WHERE file_row = ?")?.query_row(
-                [file_row(tx, &file_id)?],
-                |row| {
-                    Ok(Extraction {
-                        extractor_version: row.get(0)?,
-                        title: row.get(1)?,
-                        text: row.get(2)?,
-                        layout: row.get(3)?,
-                    })
-                },
-            );
-            Ok(found.optional()?)
-        };
+        let read = move |tx: &Transaction| Extraction::of_file(tx, file_row(tx, &file_id)?);
         self.database().read(read).await
     }
 
@@ -53,6 +40,22 @@ impl Store {
         self.database()
             .read(move |tx| text_span(tx, &file_id, start, end))
             .await
+    }
+}
+
+impl Extraction {
+    pub(super) fn of_file(tx: &Transaction, file_row: i64) -> Result<Option<Self>> {
+        let sql =
+            "SELECT extractor_version, title, text, layout FROM extractions WHERE file_row = ?";
+        let found = tx.prepare_cached(sql)?.query_row([file_row], |row| {
+            Ok(Self {
+                extractor_version: row.get(0)?,
+                title: row.get(1)?,
+                text: row.get(2)?,
+                layout: row.get(3)?,
+            })
+        });
+        Ok(found.optional()?)
     }
 }
 

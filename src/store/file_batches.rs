@@ -46,7 +46,7 @@ impl Store {
                 "INSERT OR IGNORE INTO file_batch_documents (batch_row, document_id) VALUES (?, ?)";
             let mut statement = tx.prepare_cached(sql)?;
             for file in files {
-                let document = attach(tx, &vector_store_id, file)?;
+                let document = attach(tx, &vector_store_id, file)?.id();
                 statement.execute([batch, document])?;
             }
             get(tx, batch)
@@ -86,7 +86,10 @@ impl Store {
             }
             get(tx, batch)
         };
-        self.database().write(cancel).await
+        let batch = self.database().write(cancel).await?;
+        // Whoever works on them is to stop.
+        self.notify_jobs_changed();
+        Ok(batch)
     }
 
     /// The documents of a batch, as `list_documents` gives those of a vector store.

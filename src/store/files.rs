@@ -99,6 +99,8 @@ impl Store {
         let id = id.to_owned();
         let delete = move |tx: &Transaction| hide(tx, file_row(tx, &id)?);
         self.database().write(delete).await?;
+        // Whoever reads it is to stop.
+        self.notify_jobs_changed();
         self.remove_remains().await;
         Ok(())
     }

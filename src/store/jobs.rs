@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::documents::{Chunking, DocumentErrorCode, DocumentStatus, PageWarning, Progress};
+use super::documents::{Chunking, DocumentErrorCode, DocumentStatus, PageWarning, remove_replaced};
 use super::error::{Result, StoreError};
 use super::json::Json;
 use super::vector_index::vector_to_bytes;
@@ -74,7 +74,7 @@ impl Store {
         self.database().read(read).await
     }
 
-    /// Takes the oldest queued job. A job that was started too often without storing anything has most likely ended
+    /// Takes the oldest queued job, but none of a content that is worked on: it is copied when that is done. A job that was started too often without storing anything has most likely ended
     /// the process each time: its document is marked as failed instead.
     pub async fn claim_next_job(&self) -> Result<Option<Job>> {
         let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')";
@@ -87,7 +87,7 @@ impl Store {
         }
         let embedder = self.parts.embedder.clone();
         self.database()
-            .write(move |tx| claim_next(tx, &embedder))
+            .write_lazily(move |tx| claim_next(tx, &embedder))
             .await
     }
 
@@ -107,22 +107,20 @@ impl Store {
         Ok(())
     }
 
-    pub async fn job_progress(&self, job: &Job, progress: Progress) -> Result<()> {
-        let job = job.clone();
-        let write = move |tx: &Transaction| {
-            let Progress {
-                pages_read,
-                pages_total,
-                chunks_done,
-                chunks_total,
-            } = progress;
-            tx.prepare_cached(
-                "UPDATE documents SET pages_read = ?, pages_total = ?, chunks_done = ?, chunks_total = ? WHERE id = ?",
-            )?
-            .execute(params![pages_read, pages_total, chunks_done, chunks_total, owned_document(tx, &job)?])?;
-            Ok(())
+    /// Those of `jobs` that are no longer their worker's, by their ids: whatever is done for them is in vain.
+    pub async fn lost_jobs(&self, jobs: Vec<Job>) -> Result<Vec<i64>> {
+        let read = move |tx: &Transaction| {
+            let mut lost = Vec::new();
+            for job in &jobs {
+                match owned_document(tx, job) {
+                    Ok(_) => {}
+                    Err(StoreError::Gone { .. }) => lost.push(job.id),
+                    Err(other) => return Err(other),
+                }
+            }
+            Ok(lost)
         };
-        self.database().write(write).await
+        self.database().read(read).await
     }
 
     /// How many chunks an earlier attempt left; the next one to append has this ordinal.
@@ -133,12 +131,13 @@ impl Store {
             .await
     }
 
-    /// Stores the next chunks, all or none. They cannot be found before the job is completed.
+    /// Stores the next chunks, all or none. They cannot be found before the job is completed, and a power failure before
+    /// that may take the latest of them.
     pub async fn append_chunks(&self, job: &Job, chunks: Vec<NewChunk>) -> Result<()> {
         let job = job.clone();
         let dimensions = self.embedder().dimensions;
         self.database()
-            .write(move |tx| append(tx, &job, &chunks, dimensions))
+            .write_lazily(move |tx| append(tx, &job, &chunks, dimensions))
             .await
     }
 
@@ -153,23 +152,32 @@ impl Store {
         self.database()
             .write(move |tx| complete(tx, &job, total, &page_warnings))
             .await?;
+        // It may have replaced one that is worked on.
+        self.notify_jobs_changed();
         if self.has_vector_index() {
             self.refresh_vector_index();
         }
         Ok(())
     }
 
-    /// Marks the document as failed and deletes what was stored of it.
-    pub async fn fail_job(&self, job: &Job, code: DocumentErrorCode, message: &str) -> Result<()> {
+    /// Marks the document as failed and deletes what was stored of it. `pages` tells what was found on which page.
+    pub async fn fail_job(
+        &self,
+        job: &Job,
+        code: DocumentErrorCode,
+        message: &str,
+        pages: Vec<PageWarning>,
+    ) -> Result<()> {
         let (job, message) = (job.clone(), message.to_owned());
         let fail = move |tx: &Transaction| {
             let document_id = owned_document(tx, &job)?;
-            end_without_result(
-                tx,
-                document_id,
-                DocumentStatus::Failed,
-                Some((code, &message)),
-            )
+            let error = Some((code, message.as_str()));
+            end_without_result(tx, document_id, DocumentStatus::Failed, error)?;
+            tx.prepare_cached(
+                "UPDATE documents SET page_warnings = ?1, pages_total = max(pages_total, ?2) WHERE id = ?3",
+            )?
+            .execute(params![Json(&pages), pages.len() as i64, document_id])?;
+            Ok(())
         };
         self.database().write(fail).await
     }
@@ -179,7 +187,7 @@ impl Store {
 pub(super) fn enqueue(tx: &Transaction, document_id: i64) -> Result<()> {
     tx.prepare_cached(
         "UPDATE documents SET status = 'in_progress', error_code = NULL, error_message = NULL, page_warnings = '[]',
-             pages_read = 0, pages_total = 0, chunks_done = 0, chunks_total = 0
+             pages_read = 0, pages_total = 0, chunks_done = 0, chunks_total = 0, seconds_left = NULL
          WHERE id = ?",
     )?
     .execute([document_id])?;
@@ -208,7 +216,7 @@ pub(super) fn end_without_result(
     clear_chunks(tx, document_id)?;
     tx.execute("DELETE FROM jobs WHERE document_id = ?", [document_id])?;
     tx.execute(
-        "UPDATE documents SET status = ?, error_code = ?, error_message = ? WHERE id = ?",
+        "UPDATE documents SET status = ?, error_code = ?, error_message = ?, seconds_left = NULL WHERE id = ?",
         params![
             status,
             error.map(|(code, _)| code),
@@ -224,7 +232,10 @@ fn claim_next(tx: &Transaction, embedder: &EmbedderId) -> Result<Option<Job>> {
         SELECT j.id, j.document_id, j.attempt, j.claim, v.id, f.id, d.max_chunk_tokens, d.chunk_overlap_tokens
         FROM jobs j JOIN documents d ON d.id = j.document_id JOIN vector_stores v ON v.row = d.vector_store_row
              JOIN live_files f ON f.row = d.file_row
-        WHERE j.state = 'queued' ORDER BY j.id LIMIT 1";
+        WHERE j.state = 'queued' AND NOT EXISTS (
+            SELECT 1 FROM jobs r JOIN documents o ON o.id = r.document_id JOIN files g ON g.row = o.file_row
+            WHERE r.state = 'running' AND g.sha256 = f.sha256)
+        ORDER BY j.id LIMIT 1";
     loop {
         let found = tx.prepare_cached(oldest)?.query_row([], |row| {
             let job = Job {
@@ -272,7 +283,7 @@ fn claim_next(tx: &Transaction, embedder: &EmbedderId) -> Result<Option<Job>> {
 }
 
 /// The document of a job that is still this worker's.
-fn owned_document(tx: &Transaction, job: &Job) -> Result<i64> {
+pub(super) fn owned_document(tx: &Transaction, job: &Job) -> Result<i64> {
     let sql = "SELECT document_id FROM jobs WHERE id = ? AND claim = ? AND state = 'running'";
     let id = tx
         .prepare_cached(sql)?
@@ -284,7 +295,7 @@ fn owned_document(tx: &Transaction, job: &Job) -> Result<i64> {
     })
 }
 
-fn num_chunks(tx: &Transaction, document_id: i64) -> Result<u32> {
+pub(super) fn num_chunks(tx: &Transaction, document_id: i64) -> Result<u32> {
     let sql = "SELECT num_chunks FROM documents WHERE id = ?";
     Ok(tx
         .prepare_cached(sql)?
@@ -360,10 +371,13 @@ fn complete(tx: &Transaction, job: &Job, total: u32, page_warnings: &[PageWarnin
         return Err(StoreError::invalid("completion", why));
     }
     tx.execute(
-        "UPDATE documents SET status = 'completed', chunks_done = ?1, chunks_total = ?1, page_warnings = ?2 WHERE id = ?3",
+        "UPDATE documents SET status = 'completed', chunks_done = ?1, chunks_total = ?1, page_warnings = ?2,
+                              seconds_left = NULL
+         WHERE id = ?3",
         params![total, Json(page_warnings), document_id],
     )?;
     tx.execute("DELETE FROM jobs WHERE id = ?", [job.id])?;
+    remove_replaced(tx, document_id)?;
     let sql = "SELECT vector_store_row FROM documents WHERE id = ?";
     touch(tx, tx.query_row(sql, [document_id], |row| row.get(0))?)
 }

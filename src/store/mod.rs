@@ -5,6 +5,7 @@
 mod chat_completions;
 mod chunks;
 mod conversations;
+mod copies;
 mod database;
 mod documents;
 mod error;
@@ -20,6 +21,7 @@ mod json;
 mod keyword_search;
 mod listing;
 mod processes;
+mod progress;
 mod responses;
 mod scope;
 mod shared_index;
@@ -42,10 +44,11 @@ use tokio::sync::Notify;
 pub use chat_completions::StoredCompletion;
 pub use chunks::ChunkRecord;
 pub use conversations::StoredConversation;
+pub use copies::Twin;
 pub use database::create_private_dir;
 pub use documents::{
-    Attributes, Chunking, Document, DocumentError, DocumentErrorCode, DocumentStatus, NewDocument,
-    PageWarning, Progress,
+    Attached, Attributes, Chunking, Document, DocumentError, DocumentErrorCode, DocumentStatus,
+    IfExists, NewDocument, PageWarning, Progress, Stage,
 };
 pub use error::{Result, StoreError};
 pub use extractions::Extraction;
@@ -56,6 +59,7 @@ pub use items::Item;
 pub use jobs::{Job, NewChunk};
 pub use keyword_search::{WordFrequencies, WordHit};
 pub use listing::{ListOptions, Order, Page};
+pub use progress::{LastLook, Look};
 pub use responses::{StoredResponse, Written};
 pub use scope::SearchScope;
 pub use uploads::{NewUpload, Upload, UploadPart, UploadStatus};

@@ -215,7 +215,10 @@ impl Store {
             0 => Err(StoreError::not_found("vector store", &id)),
             _ => Ok(()),
         };
-        self.database().write(delete).await
+        self.database().write(delete).await?;
+        // Whoever works on its documents is to stop.
+        self.notify_jobs_changed();
+        Ok(())
     }
 }
 

@@ -1,8 +1,10 @@
-//! What the browser app needs beyond the OpenAI-compatible API: the server's status, its loaded models and a
-//! document's passages.
+//! What the browser app needs beyond the OpenAI-compatible API: the server's status, its loaded models, a document's
+//! passages and pages, and how far ingestion is.
 
 mod loaded_models;
+mod pages;
 mod passage;
+mod progress;
 mod status;
 
 use utoipa::OpenApi;
@@ -11,7 +13,14 @@ use crate::http::routes::Routes;
 
 /// What of it stands in the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(status::get, loaded_models::list, loaded_models::unload, passage::get))]
+#[openapi(paths(
+    status::get,
+    loaded_models::list,
+    loaded_models::unload,
+    passage::get,
+    progress::follow,
+    pages::list
+))]
 pub struct Document;
 
 pub fn routes(routes: &mut Routes) {
@@ -19,5 +28,7 @@ pub fn routes(routes: &mut Routes) {
         .get("/status", status::get)
         .get("/models/loaded", loaded_models::list)
         .delete("/models/loaded/{name:.*}", loaded_models::unload)
-        .get("/files/{id}/passage", passage::get);
+        .get("/files/{id}/passage", passage::get)
+        .get("/vector_stores/{id}/progress", progress::follow)
+        .get("/vector_stores/{id}/files/{file}/pages", pages::list);
 }

@@ -12,14 +12,17 @@ use crate::http::openai::attributes;
 use crate::http::openai::chunking::{ChunkingChoice, ChunkingStrategy};
 use crate::http::openai::page::{self, Page, PageQuery};
 use crate::http::openai::vector_store_file::VectorStoreFile;
-use crate::http::openai::vector_store_files::{AttachRequest, StatusQuery, new_document, polled};
+use crate::http::openai::vector_store_files::{
+    AttachRequest, IfExistsChoice, StatusQuery, new_document, polled,
+};
 use crate::http::openai::vector_stores::FileCounts;
 use crate::store::{self, NewDocument};
 
 /// Files in one batch.
 const MAX_FILES: usize = 2000;
 
-/// Either `file_ids` or `files`. `attributes` and `chunking_strategy` belong to `file_ids`; `files` bring their own.
+/// Either `file_ids` or `files`. `attributes`, `chunking_strategy` and `if_exists` belong to `file_ids`; `files` bring their
+/// own.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = CreateFileBatch)]
 pub struct CreateRequest {
@@ -31,6 +34,8 @@ pub struct CreateRequest {
     attributes: Option<Map<String, Value>>,
     #[schema(value_type = Option<ChunkingChoice>)]
     chunking_strategy: Option<ChunkingStrategy>,
+    #[schema(value_type = Option<IfExistsChoice>, inline)]
+    if_exists: Option<String>,
 }
 
 /// Files that were attached together.
@@ -126,6 +131,7 @@ fn files(context: &Context, request: CreateRequest) -> Result<Vec<NewDocument>, 
                 file_id,
                 attributes: request.attributes.clone(),
                 chunking_strategy: request.chunking_strategy.clone(),
+                if_exists: request.if_exists.clone(),
             };
             ("file_ids", file_ids.into_iter().map(attach).collect())
         }

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use crate::http::openai::chunking::{ChunkingChoice, ChunkingStrategy};
 use crate::http::openai::page::Listed;
 use crate::store::{
-    AttributeValue, Attributes, Document, DocumentError, DocumentErrorCode, DocumentStatus,
-    PageWarning, Progress,
+    Attached, AttributeValue, Attributes, Document, DocumentError, DocumentErrorCode,
+    DocumentStatus, PageWarning, Stage,
 };
 
 /// A file of a vector store.
@@ -31,10 +31,16 @@ pub struct VectorStoreFile {
     chunking_strategy: ChunkingStrategy,
     #[schema(value_type = BTreeMap<String, AttributeValue>)]
     attributes: Attributes,
+    filename: String,
     num_chunks: u32,
     progress: ReadingProgress,
-    /// Pages that could not be read, in a file whose other pages could.
+    /// Pages without text, and why.
     warnings: Vec<Warning>,
+    /// In the answer to attaching it: whether nothing was done, because it, or one of the same name and content, was there
+    /// already. It is that one which is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    is_unchanged: Option<bool>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,10 +53,16 @@ struct LastError {
 /// How far a file has been read. Totals are 0 while they are not known.
 #[derive(Debug, Serialize, ToSchema)]
 struct ReadingProgress {
+    /// What an unfinished file waits for; null for others.
+    #[schema(required, inline)]
+    stage: Option<Stage>,
     pages_read: u32,
     pages_total: u32,
     chunks_done: u32,
     chunks_total: u32,
+    /// An estimate by what was measured; null while there is none.
+    #[schema(required)]
+    seconds_left: Option<u32>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,6 +74,7 @@ struct Warning {
 
 impl From<Document> for VectorStoreFile {
     fn from(document: Document) -> Self {
+        let progress = ReadingProgress::of(&document);
         Self {
             id: document.file_id,
             object: "vector_store.file",
@@ -72,13 +85,24 @@ impl From<Document> for VectorStoreFile {
             last_error: document.last_error.map(LastError::from),
             chunking_strategy: document.chunking.into(),
             attributes: document.attributes,
+            filename: document.filename,
             num_chunks: document.num_chunks,
-            progress: document.progress.into(),
+            progress,
             warnings: document
                 .page_warnings
                 .into_iter()
                 .map(Warning::from)
                 .collect(),
+            is_unchanged: None,
+        }
+    }
+}
+
+impl From<Attached> for VectorStoreFile {
+    fn from(attached: Attached) -> Self {
+        Self {
+            is_unchanged: Some(attached.is_unchanged),
+            ..Self::from(attached.document)
         }
     }
 }
@@ -92,13 +116,16 @@ impl From<DocumentError> for LastError {
     }
 }
 
-impl From<Progress> for ReadingProgress {
-    fn from(progress: Progress) -> Self {
+impl ReadingProgress {
+    fn of(document: &Document) -> Self {
+        let progress = document.progress;
         Self {
+            stage: document.stage,
             pages_read: progress.pages_read,
             pages_total: progress.pages_total,
             chunks_done: progress.chunks_done,
             chunks_total: progress.chunks_total,
+            seconds_left: progress.seconds_left,
         }
     }
 }

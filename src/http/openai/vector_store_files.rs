@@ -14,7 +14,7 @@ use crate::http::openai::found::TextContent;
 use crate::http::openai::page::{self, Deleted, Page, PageQuery};
 use crate::http::openai::vector_store_file::VectorStoreFile;
 use crate::rag::ingest::allowed_chunking;
-use crate::store::{DocumentStatus, NewDocument};
+use crate::store::{DocumentStatus, IfExists, NewDocument};
 
 /// Milliseconds after which a client that polls should ask again.
 const POLL_AFTER_MS: &str = "100";
@@ -27,6 +27,19 @@ pub struct AttachRequest {
     pub attributes: Option<Map<String, Value>>,
     #[schema(value_type = Option<ChunkingChoice>)]
     pub chunking_strategy: Option<ChunkingStrategy>,
+    #[schema(value_type = Option<IfExistsChoice>, inline)]
+    pub if_exists: Option<String>,
+}
+
+/// What becomes of the file when the vector store has others of its name. `keep`, the default: nothing. `skip`: it is not
+/// attached when one of them has the same content. `replace`: they go once it is completed, and their files with them where
+/// these are attached nowhere else; it is not attached when the newest of them has the same content.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum IfExistsChoice {
+    Keep,
+    Skip,
+    Replace,
 }
 
 /// Attaches a file
@@ -46,16 +59,9 @@ pub async fn attach(
     store_id: web::Path<String>,
     body: JsonBody<AttachRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let NewDocument {
-        file_id,
-        attributes,
-        chunking,
-    } = new_document(&context, body.0)?;
-    let store = &context.workspace.store;
-    let document = store
-        .attach(&store_id, &file_id, attributes, chunking)
-        .await?;
-    Ok(HttpResponse::Ok().json(VectorStoreFile::from(document)))
+    let new = new_document(&context, body.0)?;
+    let attached = context.workspace.store.attach_new(&store_id, new).await?;
+    Ok(HttpResponse::Ok().json(VectorStoreFile::from(attached)))
 }
 
 /// A checked request. The sizes are those that the embedder allows, and are shown so.
@@ -67,7 +73,20 @@ pub fn new_document(context: &Context, request: AttachRequest) -> Result<NewDocu
         file_id: request.file_id,
         attributes,
         chunking: allowed_chunking(chunking, embedder),
+        if_exists: if_exists(request.if_exists.as_deref())?,
     })
+}
+
+fn if_exists(choice: Option<&str>) -> Result<IfExists, ApiError> {
+    match choice {
+        None | Some("keep") => Ok(IfExists::Keep),
+        Some("skip") => Ok(IfExists::Skip),
+        Some("replace") => Ok(IfExists::Replace),
+        Some(other) => {
+            let message = format!("if_exists is '{other}', but must be keep, skip or replace");
+            Err(ApiError::invalid("if_exists", message))
+        }
+    }
 }
 
 /// The answer to a client that may be waiting for the end of something: while that is not reached, the header that the

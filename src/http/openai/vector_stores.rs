@@ -155,6 +155,7 @@ pub async fn create(
             file_id,
             attributes: None,
             chunking_strategy: request.chunking_strategy.clone(),
+            if_exists: None,
         };
         new_document(&context, attach)
     };

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 pub use format::{Format, SUPPORTED};
 
@@ -144,6 +145,17 @@ impl ExtractError {
     }
 }
 
+/// How far the reading of a file is. What counts as a page here is read in one go; the text may have more pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PagesRead {
+    /// Of those that were read, in order.
+    pub outcomes: Vec<PageOutcome>,
+    /// 0 while it is not known.
+    pub num_pages: u32,
+    /// Of text, so far.
+    pub num_bytes: usize,
+}
+
 /// Reads a file. What it is, is decided by its content first and its name second.
 ///
 /// Needs a tokio runtime with I/O and time. Dropping the future ends the child process that reads the file.
@@ -151,6 +163,16 @@ pub async fn extract(
     bytes: &[u8],
     filename: &str,
     limits: &ExtractLimits,
+) -> Result<ExtractedText, ExtractError> {
+    extract_watched(bytes, filename, limits, &watch::Sender::default()).await
+}
+
+/// As [`extract`], telling each page as it is read.
+pub async fn extract_watched(
+    bytes: &[u8],
+    filename: &str,
+    limits: &ExtractLimits,
+    pages: &watch::Sender<PagesRead>,
 ) -> Result<ExtractedText, ExtractError> {
     if bytes.len() > limits.max_bytes {
         return Err(ExtractError::TooLarge {
@@ -185,8 +207,13 @@ pub async fn extract(
             })
             .await
         }
-        _ => supervise::read(bytes, filename, format, limits).await,
+        _ => supervise::read(bytes, filename, format, limits, pages).await,
     }
+}
+
+/// What a file is, or why it cannot be read. Looks through the whole file in the worst case.
+pub fn format_of(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
+    format::detect(bytes, filename)
 }
 
 /// Looks through the whole file in the worst case, and so away from the threads that serve when it is large.

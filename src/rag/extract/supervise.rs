@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::protocol::{self, Message, PageContent, Refusal, Request};
-use super::{ExtractError, ExtractLimits, ExtractedText, Format, PageOutcome, PageSpan, pdf};
+use super::{
+    ExtractError, ExtractLimits, ExtractedText, Format, PageOutcome, PageSpan, PagesRead, pdf,
+};
 
 /// How often a child is started again after a page ended it. Every start opens the document anew.
 const MAX_RESTARTS: usize = 5;
@@ -20,9 +23,10 @@ pub async fn read(
     filename: &str,
     format: Format,
     limits: &ExtractLimits,
+    told: &watch::Sender<PagesRead>,
 ) -> Result<ExtractedText, ExtractError> {
     let deadline = Instant::now() + limits.wall_time;
-    let mut reading = Reading::new(format, filename);
+    let mut reading = Reading::new(format, filename, told);
     let mut num_restarts = 0;
     loop {
         let ending = run_child(bytes, limits, deadline, &mut reading).await?;
@@ -52,19 +56,28 @@ pub async fn read(
             reading.fail_rest(&reason);
             break;
         }
-        reading.pages.push(Err(failure.reason(limits)));
+        reading.add(Err(failure.reason(limits)));
         if reading.is_complete() {
             break;
         }
         num_restarts += 1;
     }
-    reading.into_text()
+    let pages = reading.into_pages();
+    let put_together = tokio::task::spawn_blocking(move || pages.into_text()).await;
+    put_together.unwrap_or_else(|error| {
+        Err(ExtractError::Crashed {
+            format,
+            reason: error.to_string(),
+        })
+    })
 }
 
 /// Pages, slides, sheets, chapters or members of a document.
 const MAX_PARTS: u32 = 50_000;
 /// Text of a document, with that of all it contains: a small archive may hold the same text many times.
-const MAX_TEXT_BYTES: usize = 256 << 20;
+const MAX_DOCUMENT_BYTES: usize = 256 << 20;
+/// Messages of at most this length are understood where they are heard; longer ones away from the threads that serve.
+const SHORT_MESSAGE: usize = 64 << 10;
 
 /// What was read so far; a page's place is its number less one.
 struct Reading<'a> {
@@ -75,10 +88,11 @@ struct Reading<'a> {
     pages: Vec<Result<PageContent, String>>,
     /// Of text, in all pages.
     num_bytes: usize,
+    told: &'a watch::Sender<PagesRead>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(format: Format, filename: &'a str) -> Self {
+    fn new(format: Format, filename: &'a str, told: &'a watch::Sender<PagesRead>) -> Self {
         Self {
             format,
             filename,
@@ -86,7 +100,24 @@ impl<'a> Reading<'a> {
             title: None,
             pages: Vec::new(),
             num_bytes: 0,
+            told,
         }
+    }
+
+    fn open(&mut self, num_pages: u32, title: Option<String>) {
+        self.num_pages = num_pages;
+        self.title = title;
+        self.told.send_modify(|told| told.num_pages = num_pages);
+    }
+
+    fn add(&mut self, page: Result<PageContent, String>) {
+        let num_bytes = page.as_ref().map_or(0, |page| page.text.len());
+        self.num_bytes += num_bytes;
+        self.told.send_modify(|told| {
+            told.outcomes.push(outcome(&page));
+            told.num_bytes += num_bytes;
+        });
+        self.pages.push(page);
     }
 
     fn is_complete(&self) -> bool {
@@ -94,10 +125,28 @@ impl<'a> Reading<'a> {
     }
 
     fn fail_rest(&mut self, reason: &str) {
-        self.pages
-            .resize(self.num_pages as usize, Err(reason.to_owned()));
+        while !self.is_complete() {
+            self.add(Err(reason.to_owned()));
+        }
     }
 
+    fn into_pages(self) -> Pages {
+        Pages {
+            format: self.format,
+            title: self.title,
+            pages: self.pages,
+        }
+    }
+}
+
+/// All pages of a document, to be put together.
+struct Pages {
+    format: Format,
+    title: Option<String>,
+    pages: Vec<Result<PageContent, String>>,
+}
+
+impl Pages {
     fn into_text(self) -> Result<ExtractedText, ExtractError> {
         if let Some(reason) = self.why_no_text() {
             return Err(ExtractError::NoText {
@@ -146,13 +195,17 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Adds what was read in one go behind what the document has already.
-fn append(document: &mut ExtractedText, page: Result<PageContent, String>) {
-    let outcome = match &page {
+fn outcome(page: &Result<PageContent, String>) -> PageOutcome {
+    match page {
         Ok(content) if content.text.is_empty() => PageOutcome::Empty,
         Ok(_) => PageOutcome::Read,
         Err(reason) => PageOutcome::Failed(reason.clone()),
-    };
+    }
+}
+
+/// Adds what was read in one go behind what the document has already.
+fn append(document: &mut ExtractedText, page: Result<PageContent, String>) {
+    let outcome = outcome(&page);
     let content = page.unwrap_or_default();
     let text = &mut document.text;
     if !content.text.is_empty() && !text.is_empty() {
@@ -334,7 +387,7 @@ async fn listen(
     deadline: Instant,
     reading: &mut Reading<'_>,
 ) -> Heard {
-    // A page's text is limited (`writer::MAX_TEXT_BYTES`, and the glyphs of a PDF's page), and twice as long when every
+    // A page's text is limited (`writer::MAX_PAGE_BYTES`, and the glyphs of a PDF's page), and twice as long when every
     // character of it is escaped; noise is cut off.
     const MAX_LINE: u64 = 256 << 20;
     let mut stdout = BufReader::new(stdout);
@@ -352,7 +405,7 @@ async fn listen(
                 Ok(Err(_)) | Ok(Ok(0)) => return Heard::End,
                 Ok(Ok(_)) => {}
             }
-            if let Some(message) = protocol::parse_message(line.trim_ascii_end(), mark) {
+            if let Some(message) = understood(&mut line, mark).await {
                 break message;
             }
         };
@@ -362,23 +415,29 @@ async fn listen(
                     "it has {num_pages} parts, more than the limit of {MAX_PARTS}"
                 ));
             }
-            Message::Opened { num_pages, title } => {
-                reading.num_pages = num_pages;
-                reading.title = title;
-            }
+            Message::Opened { num_pages, title } => reading.open(num_pages, title),
             Message::Page(page) => {
-                reading.num_bytes += page.content.as_ref().map_or(0, |page| page.text.len());
-                if reading.num_bytes > MAX_TEXT_BYTES {
+                reading.add(page.content);
+                if reading.num_bytes > MAX_DOCUMENT_BYTES {
                     return Heard::TooMuch(format!(
-                        "it has more text than the limit of {MAX_TEXT_BYTES} bytes"
+                        "it has more text than the limit of {MAX_DOCUMENT_BYTES} bytes"
                     ));
                 }
-                reading.pages.push(page.content);
             }
             Message::Refused(refusal) => return Heard::Refused(refusal),
             Message::Done => return Heard::Done,
         }
     }
+}
+
+/// The message on a line, if it is one.
+async fn understood(line: &mut Vec<u8>, mark: &str) -> Option<Message> {
+    if line.len() <= SHORT_MESSAGE {
+        return protocol::parse_message(line.trim_ascii_end(), mark);
+    }
+    let (line, mark) = (std::mem::take(line), mark.to_owned());
+    let parse = move || protocol::parse_message(line.trim_ascii_end(), &mark);
+    tokio::task::spawn_blocking(parse).await.ok().flatten()
 }
 
 /// The end of what the child wrote as errors.

@@ -6,7 +6,7 @@ use super::protocol::PageContent;
 use super::text;
 
 /// The longest text of what is read in one go.
-pub const MAX_TEXT_BYTES: usize = 128 << 20;
+pub const MAX_PAGE_BYTES: usize = 128 << 20;
 
 /// Stands in a text for the beginning of a new page.
 pub const PAGE_MARK: char = '\u{c}';
@@ -68,7 +68,7 @@ impl Writer {
         if words.is_empty() {
             return;
         }
-        if self.text.len() + words.len() > MAX_TEXT_BYTES {
+        if self.text.len() + words.len() > MAX_PAGE_BYTES {
             self.is_full = true;
             return;
         }
@@ -92,7 +92,7 @@ impl Writer {
     pub fn finish(self) -> Result<PageContent, String> {
         if self.is_full {
             return Err(format!(
-                "it has more than {MAX_TEXT_BYTES} bytes of text; split it"
+                "it has more than {MAX_PAGE_BYTES} bytes of text; split it"
             ));
         }
         Ok(PageContent {
@@ -121,7 +121,7 @@ impl Writer {
             if words.trim().is_empty() {
                 continue;
             }
-            if self.text.len() + words.len() > MAX_TEXT_BYTES {
+            if self.text.len() + words.len() > MAX_PAGE_BYTES {
                 self.is_full = true;
                 return None;
             }
@@ -192,7 +192,7 @@ mod tests {
     fn a_text_that_is_too_long_is_an_error() {
         let mut writer = Writer::default();
         let megabyte = "x".repeat(1 << 20);
-        for _ in 0..=MAX_TEXT_BYTES >> 20 {
+        for _ in 0..=MAX_PAGE_BYTES >> 20 {
             writer.line(&megabyte);
         }
         assert!(writer.is_full());

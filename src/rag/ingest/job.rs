@@ -1,23 +1,37 @@
-//! One job: a document's text, its passages, their vectors, batch by batch.
+//! One job: a document's text, its passages, their vectors, batch by batch. What is known of another file with the same
+//! content is copied.
 
 use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
 
 use super::allowed_chunking;
+use super::board::Place;
 use super::text::{encode, known_text};
 use super::worker::Worker;
 use crate::embedding::{EmbeddingError, InputKind, Priority};
 use crate::rag::chunk::{Chunk, ChunkOptions, chunk};
-use crate::rag::extract::{ExtractError, ExtractedText, PageOutcome, PageSpan, extract};
-use crate::store::{Job, NewChunk, PageWarning, Progress, StoreError};
+use crate::rag::extract::{ExtractError, ExtractedText, PageOutcome, PagesRead, extract_watched};
+use crate::store::{DocumentErrorCode, Job, NewChunk, PageWarning, Progress, StoreError};
 
-/// Passages embedded and stored at a time: what a kill can cost at most.
+/// Passages embedded and stored at a time: what a kill can cost at most is those that are on their way.
 const BATCH: usize = 16;
+/// Batches of a document on their way to the embedder, so that it need not wait while one is stored.
+const BATCHES_AHEAD: usize = 3;
+/// Passages copied in one write.
+const COPIED_AT_ONCE: u32 = 256;
 
 /// Why a job did not complete.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum IngestError {
-    #[error(transparent)]
-    Extract(#[from] ExtractError),
+    #[error("{error}")]
+    Extract {
+        error: ExtractError,
+        /// What was found until then.
+        pages: Vec<PageWarning>,
+    },
     #[error(transparent)]
     Embedding(#[from] EmbeddingError),
     #[error(transparent)]
@@ -25,81 +39,207 @@ pub(super) enum IngestError {
     #[error("the chunker failed: {0}")]
     Chunker(String),
     #[error("no text was found in the document")]
-    NoText,
+    NoText { pages: Vec<PageWarning> },
+}
+
+impl IngestError {
+    pub fn code(&self) -> DocumentErrorCode {
+        match self {
+            Self::Extract { error, .. } => match error.code() {
+                "unsupported_file" => DocumentErrorCode::UnsupportedFile,
+                "invalid_file" => DocumentErrorCode::InvalidFile,
+                _ => DocumentErrorCode::ServerError,
+            },
+            Self::NoText { .. } => DocumentErrorCode::InvalidFile,
+            Self::Embedding(_) | Self::Store(_) | Self::Chunker(_) => {
+                DocumentErrorCode::ServerError
+            }
+        }
+    }
+
+    /// What is known of the document's pages.
+    pub fn into_pages(self) -> Vec<PageWarning> {
+        match self {
+            Self::Extract { pages, .. } | Self::NoText { pages } => pages,
+            Self::Embedding(_) | Self::Store(_) | Self::Chunker(_) => Vec::new(),
+        }
+    }
 }
 
 impl Worker {
-    pub(super) async fn ingest(&self, job: &Job) -> Result<(), IngestError> {
-        let document = self.text_of(job).await?;
-        let warnings = page_warnings(&document);
-        let document = Arc::new(document);
-        let chunks = self.chunks_of(&document, job).await?;
-        if chunks.is_empty() {
-            return Err(IngestError::NoText);
-        }
-        let pages = document.pages.len() as u32;
-        let mut progress = Progress {
-            pages_read: pages,
-            pages_total: pages,
-            chunks_done: self.store.num_stored_chunks(job).await?,
-            chunks_total: chunks.len() as u32,
+    pub(super) async fn ingest(&self, job: &Job, place: &Place) -> Result<(), IngestError> {
+        let document = self.text_of(job, place).await?;
+        let warnings = page_warnings(document.pages.iter().map(|page| &page.outcome));
+        let _room = self.room_for(&document.text).await;
+        let num_pages = document.pages.len() as u32;
+        let num_chunks = match self.copy_of_twin(job, num_pages).await? {
+            Some(num_chunks) => num_chunks,
+            None => self.compute(job, document, place).await?,
         };
-        while (progress.chunks_done as usize) < chunks.len() {
-            self.store.job_progress(job, progress).await?;
-            let first = progress.chunks_done as usize;
-            let batch = &chunks[first..(first + BATCH).min(chunks.len())];
-            let texts = batch
-                .iter()
-                .map(|chunk| document.text[chunk.span.clone()].to_string())
-                .collect();
-            let embedded = self
-                .embedder
-                .embed(texts, InputKind::Passage, Priority::Background)
-                .await?;
-            let new =
-                batch
-                    .iter()
-                    .zip(embedded.vectors)
-                    .enumerate()
-                    .map(|(at, (chunk, vector))| NewChunk {
-                        ordinal: (first + at) as u32,
-                        span: chunk.span.clone(),
-                        page_first: chunk.page_first,
-                        page_last: chunk.page_last,
-                        heading_path: chunk.heading_path.clone(),
-                        text: document.text[chunk.span.clone()].to_string(),
-                        num_tokens: chunk.num_tokens as u32,
-                        vector,
-                    });
-            let new: Vec<NewChunk> = new.collect();
-            progress.chunks_done += new.len() as u32;
-            self.store.append_chunks(job, new).await?;
-        }
-        self.store.job_progress(job, progress).await?;
-        self.store
-            .complete_job(job, chunks.len() as u32, warnings)
-            .await?;
+        self.store.complete_job(job, num_chunks, warnings).await?;
         Ok(())
     }
 
-    /// The document's text, read anew only when it has not been before.
-    async fn text_of(&self, job: &Job) -> Result<ExtractedText, IngestError> {
+    /// Cuts and embeds what is not stored yet, and says how many passages there are.
+    async fn compute(
+        &self,
+        job: &Job,
+        document: ExtractedText,
+        place: &Place,
+    ) -> Result<u32, IngestError> {
+        let document = Arc::new(document);
+        let chunks = self.chunks_of(&document, job).await?;
+        if chunks.is_empty() {
+            let pages = page_warnings(document.pages.iter().map(|page| &page.outcome));
+            return Err(IngestError::NoText { pages });
+        }
+        let num_stored = self.store.num_stored_chunks(job).await?;
+        let num_chunks = chunks.len() as u32;
+        self.begin_chunks(job, document.pages.len() as u32, num_chunks)
+            .await?;
+        place.send_modify(|it| {
+            it.embedding_since = Some((Instant::now(), num_stored));
+            it.chunks_done = num_stored;
+            it.chunks_total = num_chunks;
+        });
+        let batches = (num_stored as usize..chunks.len())
+            .step_by(BATCH)
+            .map(|first| self.embedded(&document, &chunks, first));
+        let mut batches = stream::iter(batches).buffered(BATCHES_AHEAD);
+        while let Some(batch) = batches.next().await {
+            let batch = batch?;
+            let num_new = batch.len() as u32;
+            let num_bytes: usize = batch.iter().map(|chunk| chunk.text.len()).sum();
+            self.store.append_chunks(job, batch).await?;
+            place.send_modify(|it| {
+                it.chunks_done += num_new;
+                it.bytes_embedded += num_bytes;
+            });
+        }
+        Ok(num_chunks)
+    }
+
+    /// A batch of passages, from number `first` on, with their vectors.
+    async fn embedded(
+        &self,
+        document: &ExtractedText,
+        chunks: &[Chunk],
+        first: usize,
+    ) -> Result<Vec<NewChunk>, IngestError> {
+        let batch = &chunks[first..(first + BATCH).min(chunks.len())];
+        let texts = batch
+            .iter()
+            .map(|chunk| document.text[chunk.span.clone()].to_string());
+        let embedded = self
+            .embedder
+            .embed(texts.collect(), InputKind::Passage, Priority::Background)
+            .await?;
+        let new = batch.iter().zip(embedded.vectors).zip(first as u32..);
+        let new = new.map(|((chunk, vector), ordinal)| NewChunk {
+            ordinal,
+            span: chunk.span.clone(),
+            page_first: chunk.page_first,
+            page_last: chunk.page_last,
+            heading_path: chunk.heading_path.clone(),
+            text: document.text[chunk.span.clone()].to_string(),
+            num_tokens: chunk.num_tokens as u32,
+            vector,
+        });
+        Ok(new.collect())
+    }
+
+    /// The passages of a document of the same content, copied; `None` where there is none.
+    async fn copy_of_twin(&self, job: &Job, num_pages: u32) -> Result<Option<u32>, IngestError> {
+        let Some(twin) = self.store.twin(job).await? else {
+            return Ok(None);
+        };
+        self.begin_chunks(job, num_pages, twin.num_chunks).await?;
+        let mut num_stored = self.store.num_stored_chunks(job).await?;
+        while num_stored < twin.num_chunks {
+            let num_before = num_stored;
+            num_stored = self.store.copy_chunks(job, twin, COPIED_AT_ONCE).await?;
+            if num_stored == num_before {
+                // It was deleted meanwhile. Nothing says that its passages are those that would follow.
+                self.store.discard_chunks(job).await?;
+                return Ok(None);
+            }
+        }
+        Ok((num_stored == twin.num_chunks).then_some(num_stored))
+    }
+
+    /// Keeps how much there is to do, at once: short documents are done before the board looks.
+    async fn begin_chunks(
+        &self,
+        job: &Job,
+        num_pages: u32,
+        num_chunks: u32,
+    ) -> Result<(), StoreError> {
+        let progress = Progress {
+            pages_read: num_pages,
+            pages_total: num_pages,
+            chunks_total: num_chunks,
+            ..Progress::default()
+        };
+        self.store
+            .note_progress(vec![(job.clone(), progress)])
+            .await
+    }
+
+    /// The document's text, read anew only when it, or its equal, has not been before.
+    async fn text_of(&self, job: &Job, place: &Place) -> Result<ExtractedText, IngestError> {
         if let Some(document) = known_text(&self.store, &job.file_id).await? {
             return Ok(document);
         }
+        let _permit = self.readers.acquire().await.expect("it is never closed");
+        if let Some(document) = super::text::text_of_same_content(&self.store, &job.file_id).await?
+        {
+            return Ok(document);
+        }
+        let document = self.read(job, place).await?;
+        let encoded = tokio::task::spawn_blocking(move || (encode(&document), document)).await;
+        let (extraction, document) =
+            encoded.map_err(|error| StoreError::Panicked(error.to_string()))?;
+        self.store.save_extraction(&job.file_id, extraction).await?;
+        Ok(document)
+    }
+
+    async fn read(&self, job: &Job, place: &Place) -> Result<ExtractedText, IngestError> {
         let file = self.store.file(&job.file_id).await?;
         let content = self.store.file_content(&job.file_id).await?;
-        let document = extract(&content, &file.filename, &self.limits).await?;
-        if !document
-            .pages
-            .iter()
-            .any(|page| page.outcome == PageOutcome::Read)
-        {
-            return Err(IngestError::NoText);
+        place.send_modify(|it| it.reading_since = Some(Instant::now()));
+        let (pages, mut told) = watch::channel(PagesRead::default());
+        let read = {
+            let mut read = std::pin::pin!(extract_watched(
+                &content,
+                &file.filename,
+                &self.limits,
+                &pages
+            ));
+            loop {
+                tokio::select! {
+                    read = &mut read => break read,
+                    Ok(()) = told.changed() => {
+                        let pages = told.borrow_and_update();
+                        place.send_modify(|it| {
+                            it.pages_read = pages.outcomes.len() as u32;
+                            it.pages_total = pages.num_pages;
+                            it.bytes_read = pages.num_bytes;
+                        });
+                    }
+                }
+            }
+        };
+        let document = read.map_err(|error| IngestError::Extract {
+            error,
+            pages: page_warnings(pages.borrow().outcomes.iter()),
+        })?;
+        let outcomes = document.pages.iter().map(|page| &page.outcome);
+        let has_text =
+            |it: &PageOutcome| !matches!(it, PageOutcome::Empty | PageOutcome::Failed(_));
+        if !outcomes.clone().any(has_text) {
+            let pages = page_warnings(outcomes);
+            return Err(IngestError::NoText { pages });
         }
-        self.store
-            .save_extraction(&job.file_id, encode(&document))
-            .await?;
         Ok(document)
     }
 
@@ -125,18 +265,21 @@ impl Worker {
             .map_err(|error| IngestError::Chunker(error.to_string()))
     }
 }
-/// Pages that a reader should know about.
-fn page_warnings(document: &ExtractedText) -> Vec<PageWarning> {
-    let warning = |page: &PageSpan| match &page.outcome {
+
+/// Pages that a reader should know about, of all in their order.
+fn page_warnings<'a>(outcomes: impl Iterator<Item = &'a PageOutcome>) -> Vec<PageWarning> {
+    let warning = |(page, outcome): (u32, &PageOutcome)| match outcome {
         PageOutcome::Failed(reason) => Some(PageWarning {
-            page: page.number,
+            page,
             error: reason.clone(),
+            is_empty: false,
         }),
         PageOutcome::Empty => Some(PageWarning {
-            page: page.number,
+            page,
             error: "no text on this page".into(),
+            is_empty: true,
         }),
         PageOutcome::Read => None,
     };
-    document.pages.iter().filter_map(warning).collect()
+    (1..).zip(outcomes).filter_map(warning).collect()
 }

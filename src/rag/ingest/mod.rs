@@ -1,6 +1,9 @@
 //! Makes attached files searchable, as durable jobs: extract, chunk, embed, store. Killed at any moment, a job goes on
 //! where its last stored batch ended.
 
+mod board;
+mod estimate;
+mod follow;
 mod job;
 mod text;
 mod worker;
@@ -18,6 +21,7 @@ use crate::rag::extract::ExtractLimits;
 use crate::store::{Chunking, Store, WorkerLock, try_worker_lock};
 use worker::Worker;
 
+pub use follow::{Change, Follower};
 pub use text::{decode, kept_text, known_text};
 
 /// How often the queue is looked at for jobs that another process added.
@@ -39,11 +43,7 @@ impl Ingestion {
         data_dir: PathBuf,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let worker = Arc::new(Worker {
-            store,
-            embedder,
-            limits,
-        });
+        let worker = Arc::new(Worker::new(store, embedder, limits));
         let task = tokio::spawn(async move {
             let Some(_lock) = wait_for_lock(&data_dir, stopped.clone()).await else {
                 return;

@@ -26,13 +26,38 @@ pub async fn known_text(store: &Store, file_id: &str) -> Result<Option<Extracted
     decoded.map_err(|error| StoreError::Panicked(error.to_string()))
 }
 
+/// The text that another file with the same bytes has, which becomes the text of this one. Where a page could not be read
+/// then, another attempt may do better.
+pub(super) async fn text_of_same_content(
+    store: &Store,
+    file_id: &str,
+) -> Result<Option<ExtractedText>, StoreError> {
+    let same = store
+        .extraction_of_same_content(file_id, EXTRACTOR_VERSION)
+        .await?;
+    let Some(extraction) = same else {
+        return Ok(None);
+    };
+    let copy = extraction.clone();
+    let decoded = tokio::task::spawn_blocking(move || decode(extraction)).await;
+    let document = decoded.map_err(|error| StoreError::Panicked(error.to_string()))?;
+    let document = document.filter(|it| !it.pages.iter().any(is_failed));
+    if document.is_some() {
+        store.save_extraction(file_id, copy).await?;
+    }
+    Ok(document)
+}
+
+fn is_failed(page: &PageSpan) -> bool {
+    matches!(page.outcome, PageOutcome::Failed(_))
+}
+
 /// The text of what was read of a file, which is kept for whoever reads it next, unless a page of it could not be read.
 pub async fn kept_text(
     store: &Store,
     file_id: &str,
     document: ExtractedText,
 ) -> Result<String, StoreError> {
-    let is_failed = |page: &PageSpan| matches!(page.outcome, PageOutcome::Failed(_));
     if document.pages.iter().any(is_failed) {
         return Ok(document.text);
     }

@@ -34,7 +34,12 @@ async fn attaching_a_failed_document_queues_it_anew() {
     attach(&store, &vector_store, &file).await;
     let job = store.claim_next_job().await.unwrap().unwrap();
     store
-        .fail_job(&job, DocumentErrorCode::UnsupportedFile, "no reader for it")
+        .fail_job(
+            &job,
+            DocumentErrorCode::UnsupportedFile,
+            "no reader for it",
+            Vec::new(),
+        )
         .await
         .unwrap();
     let failed = store.document(&vector_store, &file).await.unwrap();

@@ -43,6 +43,7 @@ async fn chunks_are_found_only_after_completion() {
     let warnings = vec![PageWarning {
         page: 3,
         error: "no text".to_owned(),
+        is_empty: true,
     }];
     store.complete_job(&job, 1, warnings.clone()).await.unwrap();
     assert_eq!(
@@ -168,14 +169,16 @@ async fn a_job_whose_document_went_away_changes_nothing() {
             store
                 .append_chunks(&job, vec![chunk(1, "b", X.to_vec())])
                 .await,
-            store.job_progress(&job, Progress::default()).await,
             store.num_stored_chunks(&job).await.map(drop),
             store.complete_job(&job, 1, Vec::new()).await,
             store
-                .fail_job(&job, DocumentErrorCode::ServerError, "x")
+                .fail_job(&job, DocumentErrorCode::ServerError, "x", Vec::new())
                 .await,
             store.release_job(&job).await,
         ];
+        let progress = vec![(job.clone(), Progress::default())];
+        store.note_progress(progress).await.expect(way);
+        assert_eq!(store.lost_jobs(vec![job.clone()]).await.unwrap(), [job.id]);
         for result in results {
             assert!(
                 matches!(result, Err(StoreError::Gone { .. })),
@@ -200,8 +203,12 @@ async fn failing_deletes_what_was_stored() {
         pages_total: 9,
         chunks_done: 0,
         chunks_total: 4,
+        seconds_left: Some(7),
     };
-    store.job_progress(&job, progress).await.unwrap();
+    store
+        .note_progress(vec![(job.clone(), progress)])
+        .await
+        .unwrap();
     assert_eq!(
         store.document(&vector_store, &file).await.unwrap().progress,
         progress
@@ -211,7 +218,12 @@ async fn failing_deletes_what_was_stored() {
         .await
         .unwrap();
     store
-        .fail_job(&job, DocumentErrorCode::InvalidFile, "cut short")
+        .fail_job(
+            &job,
+            DocumentErrorCode::InvalidFile,
+            "cut short",
+            Vec::new(),
+        )
         .await
         .unwrap();
     let document = store.document(&vector_store, &file).await.unwrap();

@@ -1,6 +1,7 @@
 //! The store as its users see it: real files in temporary folders.
 
 mod conversations;
+mod copies;
 mod documents;
 mod durability;
 mod files;
@@ -81,6 +82,7 @@ pub(super) async fn cancel(store: &Store, vector_store: &str, file: &str) -> Fil
         file_id: file.to_owned(),
         attributes: Attributes::new(),
         chunking: CHUNKING,
+        if_exists: IfExists::Keep,
     };
     let batch = store
         .create_file_batch(vector_store, vec![new])

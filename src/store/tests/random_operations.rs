@@ -163,7 +163,7 @@ impl Run {
         store.append_chunks(&job, vec![new]).await.unwrap();
         if self.rng.random_bool(0.5) {
             store
-                .fail_job(&job, DocumentErrorCode::InvalidFile, "no")
+                .fail_job(&job, DocumentErrorCode::InvalidFile, "no", Vec::new())
                 .await
                 .unwrap();
         } else {

@@ -1,0 +1,150 @@
+//! Finds the files that are meant by what was typed: files, folders with all that is in them, patterns. Hidden files and
+//! folders inside of these, and links that lead in a circle, are left out.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use walkdir::{DirEntry, WalkDir};
+
+/// A file to add.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub path: PathBuf,
+    /// What it is called among the documents: its name, with the folders from the one that was typed.
+    pub name: String,
+    /// Whether it was typed itself, and not only a folder that it is in.
+    pub is_named: bool,
+}
+
+/// All files that `typed` stands for, each once, or why some could not be found.
+pub fn find(typed: &[String]) -> Vec<Result<Found, (String, anyhow::Error)>> {
+    let mut found = Vec::new();
+    for typed in typed {
+        match of_one(typed) {
+            Ok(files) => found.extend(files),
+            Err(error) => found.push(Err((typed.clone(), error))),
+        }
+    }
+    let mut seen = HashSet::new();
+    found.retain(|it| match it {
+        Ok(file) => seen.insert(std::fs::canonicalize(&file.path).unwrap_or(file.path.clone())),
+        Err(_) => true,
+    });
+    found
+}
+
+type Files = Vec<Result<Found, (String, anyhow::Error)>>;
+
+fn of_one(typed: &str) -> anyhow::Result<Files> {
+    let path = Path::new(typed);
+    if path.exists() || !typed.contains(['*', '?', '[']) {
+        return of_path(path);
+    }
+    let options = glob::MatchOptions {
+        require_literal_leading_dot: true,
+        ..glob::MatchOptions::default()
+    };
+    let mut files = Vec::new();
+    for path in glob::glob_with(typed, options).context("is no valid pattern")? {
+        let path = path?;
+        // What is in a folder that matches does so too where it is meant to.
+        if path.is_file() {
+            files.extend(of_path(&path)?);
+        }
+    }
+    anyhow::ensure!(!files.is_empty(), "no file matches");
+    Ok(files)
+}
+
+fn of_path(path: &Path) -> anyhow::Result<Files> {
+    let metadata = std::fs::metadata(path).context("cannot be read")?;
+    if !metadata.is_dir() {
+        anyhow::ensure!(metadata.is_file(), "is not a file");
+        return Ok(vec![Ok(Found {
+            path: path.to_owned(),
+            name: file_name(path),
+            is_named: true,
+        })]);
+    }
+    // Of `.` and `..`, too, the name is wanted.
+    let full = std::fs::canonicalize(path).context("cannot be read")?;
+    let root = file_name(&full);
+    let mut files = Vec::new();
+    let is_shown = |entry: &DirEntry| entry.depth() == 0 || !is_hidden(entry);
+    let walk = WalkDir::new(path).follow_links(true).sort_by_file_name();
+    for entry in walk.into_iter().filter_entry(is_shown) {
+        match entry {
+            Ok(entry) if entry.file_type().is_file() => {
+                let inner = entry.path().strip_prefix(path).unwrap_or(entry.path());
+                let name = Path::new(&root).join(inner);
+                files.push(Ok(Found {
+                    path: entry.path().to_owned(),
+                    name: name.to_string_lossy().into_owned(),
+                    is_named: false,
+                }));
+            }
+            Ok(_) => {}
+            Err(error) if error.loop_ancestor().is_some() => {}
+            Err(error) => {
+                let path = error.path().unwrap_or(path).display().to_string();
+                files.push(Err((path, error.into())));
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(b".")
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(typed: &[String]) -> Vec<String> {
+        let found = find(typed).into_iter();
+        found.map(|it| it.expect("found").name).collect()
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn folders_are_walked_without_hidden_files_and_circles() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("docs");
+        for (path, text) in [
+            ("b.txt", "b"),
+            ("a/deep/c.md", "c"),
+            (".hidden.txt", "no"),
+            (".git/config", "no"),
+        ] {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().expect("inside")).expect("made");
+            std::fs::write(path, text).expect("written");
+        }
+        std::os::unix::fs::symlink(&root, root.join("a/again")).expect("linked");
+        std::os::unix::fs::symlink(root.join("b.txt"), root.join("z.txt")).expect("linked");
+        let typed = |name: &str| root.join(name).to_string_lossy().into_owned();
+        assert_eq!(names(&[typed("")]), ["docs/a/deep/c.md", "docs/b.txt"]);
+        assert_eq!(names(&[typed("**/*.md")]), ["c.md"]);
+        assert_eq!(
+            names(&[typed("*.txt")]),
+            ["b.txt"],
+            "the link is the same file"
+        );
+        // Who types it means it.
+        assert_eq!(names(&[typed(".hidden.txt")]), [".hidden.txt"]);
+        let missing = find(&[typed("x/*.pdf"), typed("none.pdf")]);
+        let why: Vec<String> = missing
+            .into_iter()
+            .map(|it| it.expect_err("missing").1.to_string())
+            .collect();
+        assert_eq!(why, ["no file matches", "cannot be read"]);
+    }
+}
