@@ -127,7 +127,7 @@ async fn keywords_are_found_by_stem_without_accents_and_rare_words_count_more() 
         .await
         .unwrap();
     assert!(hits.len() == 2 && hits[0].score > hits[1].score, "{hits:?}");
-    assert_eq!(texts_of(&store, &hits).await[0], texts[0]);
+    assert_eq!(texts_of_words(&store, &hits).await[0], texts[0]);
 }
 
 #[tokio::test]
@@ -312,4 +312,40 @@ async fn what_has_expired_is_not_found() {
     assert_eq!(store.delete_expired().await.unwrap(), 0);
     assert_eq!(found().await, (1, 0));
     store.file(&files[3]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_out_of_scope_is_leapt_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let (one, two) = (
+        create_vector_store(&store, "1").await,
+        create_vector_store(&store, "2").await,
+    );
+    // More than are passed over one by one, between documents that are searched.
+    let many: Vec<_> = (0..500).map(|_| ("a pump", X)).collect();
+    let mut expected = Vec::new();
+    for text in ["first pump", "second pump", "third pump"] {
+        ingest(&store, &one, &[(text, X)]).await;
+        ingest(&store, &two, &many).await;
+        expected.push(text);
+    }
+    let mut found = keyword_texts(&store, "pump", within(&one)).await;
+    found.sort();
+    assert_eq!(found, expected);
+    let found = keyword_texts(&store, "second pump", within(&one)).await;
+    assert_eq!(found[0], "second pump");
+}
+
+#[tokio::test]
+async fn a_hit_tells_the_words_that_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let vector_store = create_vector_store(&store, "a").await;
+    let chunks = [("the keepers met at noon", X), ("a keeper left", Y)];
+    ingest(&store, &vector_store, &chunks).await;
+    let hits = store.keyword_search("Keeper noon boat", within(&vector_store), 9);
+    let hits = hits.await.unwrap();
+    assert_eq!(hits[0].words, ["Keeper", "noon"]);
+    assert_eq!(hits[1].words, ["Keeper"]);
 }
