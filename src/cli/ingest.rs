@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::app::App;
 use crate::config::Settings;
-use crate::rag::ingest::default_chunking;
-use crate::store::{Attributes, Content, Document, DocumentStatus, NewFile, Store};
+use crate::rag::ingest::allowed_chunking;
+use crate::store::{Attributes, Chunking, Content, Document, DocumentStatus, NewFile, Store};
 
 /// How often progress is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -27,11 +27,15 @@ pub struct IngestArgs {
 pub async fn run(settings: Settings, args: IngestArgs) -> anyhow::Result<ExitCode> {
     let app = App::open_documents(settings).await?;
     let store = app.workspace().store.clone();
-    let collection = store.default_vector_store().await?.id;
+    let default = store.default_vector_store().await?;
+    let chunking = default.chunking.unwrap_or(app.workspace().chunking);
+    let embedder = app.workspace().embedder.as_ref();
+    let chunking = allowed_chunking(chunking, embedder.expect("documents were opened with one"));
+    let collection = default.id;
     let mut num_failed = 0;
     let mut queued = Vec::new();
     for path in &args.files {
-        match add(&store, &collection, path).await {
+        match add(&store, &collection, path, chunking).await {
             Ok(file_id) => queued.push((path, file_id)),
             Err(error) => {
                 num_failed += 1;
@@ -68,7 +72,12 @@ pub async fn run(settings: Settings, args: IngestArgs) -> anyhow::Result<ExitCod
     })
 }
 
-async fn add(store: &Store, collection: &str, path: &Path) -> anyhow::Result<String> {
+async fn add(
+    store: &Store,
+    collection: &str,
+    path: &Path,
+    chunking: Chunking,
+) -> anyhow::Result<String> {
     let size = std::fs::metadata(path).context("cannot be read")?.len();
     anyhow::ensure!(path.is_file(), "is not a file");
     anyhow::ensure!(size > 0, "is empty");
@@ -90,7 +99,7 @@ async fn add(store: &Store, collection: &str, path: &Path) -> anyhow::Result<Str
         .create_file(new, Content::Path(path.to_path_buf()))
         .await?;
     store
-        .attach(collection, &file.id, Attributes::new(), default_chunking())
+        .attach(collection, &file.id, Attributes::new(), chunking)
         .await?;
     Ok(file.id)
 }
