@@ -7,6 +7,7 @@ mod chunks;
 mod conversations;
 mod database;
 mod documents;
+mod embedders;
 mod error;
 mod expiry;
 mod extractions;
@@ -20,6 +21,7 @@ mod json;
 mod keyword_search;
 mod listing;
 mod processes;
+mod reindex;
 mod responses;
 mod scope;
 mod shared_index;
@@ -47,6 +49,7 @@ pub use documents::{
     Attributes, Chunking, Document, DocumentError, DocumentErrorCode, DocumentStatus, NewDocument,
     PageWarning, Progress,
 };
+pub use embedders::OtherEmbedder;
 pub use error::{Result, StoreError};
 pub use extractions::Extraction;
 pub use file_batches::FileBatch;
@@ -56,6 +59,7 @@ pub use items::Item;
 pub use jobs::{Job, NewChunk};
 pub use keyword_search::{WordFrequencies, WordHit};
 pub use listing::{ListOptions, Order, Page};
+pub use reindex::{Reindex, ReindexFailure, ReindexProgress, ReindexScope};
 pub use responses::{StoredResponse, Written};
 pub use scope::SearchScope;
 pub use uploads::{NewUpload, Upload, UploadPart, UploadStatus};
@@ -82,11 +86,11 @@ pub struct Store {
 }
 
 struct Parts {
-    database: Database,
+    database: Arc<Database>,
     embedder: Arc<EmbedderId>,
     index: Arc<SharedIndex>,
-    jobs_changed: Notify,
-    process: ProcessMark,
+    jobs_changed: Arc<Notify>,
+    process: Arc<ProcessMark>,
     word_counts: Arc<WordCounts>,
 }
 
@@ -97,13 +101,13 @@ impl Store {
         let opened = tokio::task::spawn_blocking(move || {
             let database = Database::open(&dir)?;
             let embedder = Arc::new(embedder);
-            let index = Arc::new(SharedIndex::new(&dir, Arc::clone(&embedder)));
+            let index = SharedIndex::new(index_file::path(&dir), Arc::clone(&embedder));
             let parts = Parts {
-                database,
+                database: Arc::new(database),
                 embedder,
-                index,
-                jobs_changed: Notify::new(),
-                process: ProcessMark::new(&dir),
+                index: Arc::new(index),
+                jobs_changed: Arc::default(),
+                process: Arc::new(ProcessMark::new(&dir)),
                 word_counts: Arc::default(),
             };
             Ok(Self {
@@ -117,6 +121,22 @@ impl Store {
 
     pub fn embedder(&self) -> &EmbedderId {
         &self.parts.embedder
+    }
+
+    /// The same data, of which searches find what another embedder made the vectors of.
+    pub fn of_embedder(&self, embedder: EmbedderId) -> Self {
+        let (parts, embedder) = (&self.parts, Arc::new(embedder));
+        let path = index_file::path_of_other(parts.database.dir(), &embedder);
+        Self {
+            parts: Arc::new(Parts {
+                database: Arc::clone(&parts.database),
+                index: Arc::new(SharedIndex::new(path, Arc::clone(&embedder))),
+                embedder,
+                jobs_changed: Arc::clone(&parts.jobs_changed),
+                process: Arc::clone(&parts.process),
+                word_counts: Arc::clone(&parts.word_counts),
+            }),
+        }
     }
 
     /// Saves what makes the next start fast. Nothing is lost without it.

@@ -1,8 +1,10 @@
 //! What the browser app needs beyond the OpenAI-compatible API: the server's status, its loaded models and a
-//! document's passages.
+//! document's passages, how texts are cut, and cutting and embedding documents anew.
 
+mod chunks;
 mod loaded_models;
 mod passage;
+mod reindex;
 mod status;
 
 use utoipa::OpenApi;
@@ -11,7 +13,16 @@ use crate::http::routes::Routes;
 
 /// What of it stands in the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(status::get, loaded_models::list, loaded_models::unload, passage::get))]
+#[openapi(paths(
+    status::get,
+    loaded_models::list,
+    loaded_models::unload,
+    passage::get,
+    chunks::preview,
+    reindex::start,
+    reindex::get,
+    reindex::cancel
+))]
 pub struct Document;
 
 pub fn routes(routes: &mut Routes) {
@@ -19,5 +30,9 @@ pub fn routes(routes: &mut Routes) {
         .get("/status", status::get)
         .get("/models/loaded", loaded_models::list)
         .delete("/models/loaded/{name:.*}", loaded_models::unload)
-        .get("/files/{id}/passage", passage::get);
+        .get("/files/{id}/passage", passage::get)
+        .post("/chunks/preview", chunks::preview)
+        .post("/reindex", reindex::start)
+        .get("/reindex", reindex::get)
+        .delete("/reindex", reindex::cancel);
 }
