@@ -1,5 +1,6 @@
 //! Joins the parts: chooses the device, loads models, opens the store, starts ingestion, and ends all of it in order.
 
+mod earlier;
 mod kv_cache;
 mod library;
 mod model_details;
@@ -24,6 +25,7 @@ use crate::hub::{ChosenModel, ModelCache, ModelKind, ResolvedModel};
 use crate::llm::gguf::GgufFile;
 use crate::llm::{Decoder, LanguageModel};
 use crate::rag::attached::FileReader;
+use crate::rag::earlier::EarlierModels;
 use crate::rag::expiry::Expiry;
 use crate::rag::extract::ExtractLimits;
 use crate::rag::generate::ChatModel;
@@ -31,8 +33,9 @@ use crate::rag::ingest::Ingestion;
 use crate::rag::models::{ModelLibrary, ModelStatus, Models, ModelsOptions};
 use crate::rag::retrieve::Reranking;
 use crate::rag::{Workspace, default_min_similarity, quote};
-use crate::store::{EmbedderId, Store, create_private_dir, unix_now};
+use crate::store::{Chunking, EmbedderId, Store, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
+use earlier::{earlier_models, loadable_name};
 use library::{Library, size_on_disk};
 use model_details::DetailsCache;
 
@@ -48,6 +51,8 @@ pub struct App {
     /// Where the default models come from, by name.
     sources: Vec<(String, String)>,
     notices: Vec<String>,
+    /// What was to be said at start of documents that another model embedded; that changes.
+    stale_notices: Vec<String>,
     /// Default models that came with the program.
     demonstrations: Vec<(ModelKind, String)>,
 }
@@ -118,6 +123,7 @@ impl App {
         let mut notices = Vec::new();
         create_private_dir(&settings.data_dir)?;
         let embedding = cache.choose(settings.embedding_model.as_deref(), ModelKind::Embedding)?;
+        let embedder_source = embedding.as_ref().map(loadable_name);
         if embedding.is_none() {
             notices.push(NO_EMBEDDING_MODEL.to_string());
         }
@@ -185,14 +191,12 @@ impl App {
         }
         notices.extend(demonstration_notice(&demonstrations));
         let store = Store::open(&settings.data_dir, embedder_id(embedder.as_ref())).await?;
-        if embedder.is_some() {
-            let stale = store.documents_of_other_embedders().await?;
-            if stale > 0 {
-                notices.push(format!(
-                    "{stale} documents were embedded by another model and are not searched; embed them anew with: \
-                     inglenook reembed"
-                ));
-            }
+        let mut earlier = EarlierModels::default();
+        let mut stale_notices = Vec::new();
+        if let Some(name) = embedder_source {
+            store.remember_embedder(&name).await?;
+            earlier = EarlierModels::new(earlier_models(&store, &settings, &device).await?);
+            stale_notices = earlier.notices(&store).await?;
         }
         let ingestion = match (&embedder, parts.ingestion) {
             (Some(embedder), true) => Some(Ingestion::start(
@@ -218,6 +222,11 @@ impl App {
                 .min_quote_confidence
                 .unwrap_or(quote::DEFAULT_MIN_CONFIDENCE),
             top_k: settings.top_k,
+            chunking: Chunking {
+                max_tokens: settings.chunk_tokens,
+                overlap_tokens: settings.chunk_overlap,
+            },
+            earlier,
             reranking: Reranking {
                 model: settings.rerank_model.clone(),
                 num_candidates: settings.rerank_candidates,
@@ -231,8 +240,20 @@ impl App {
             ingestion,
             sources,
             notices,
+            stale_notices,
             demonstrations,
         })
+    }
+
+    /// The model that embeds documents, by itself.
+    pub fn load_documents_embedder(settings: &Settings) -> anyhow::Result<Embedder> {
+        let device = ComputeDevice::select(settings.device.parse()?)?;
+        let cache = ModelCache::new(settings.model_cache.clone());
+        let chosen = cache.choose(settings.embedding_model.as_deref(), ModelKind::Embedding)?;
+        let found = chosen
+            .context(NO_EMBEDDING_MODEL)?
+            .ready(&settings.data_dir)?;
+        load_embedder(&found, &device)
     }
 
     pub fn workspace(&self) -> &Workspace {
@@ -285,7 +306,7 @@ impl App {
                 "  note: the browser app is missing, because this was built without Node"
             )?;
         }
-        for notice in &self.notices {
+        for notice in self.notices.iter().chain(&self.stale_notices) {
             writeln!(out, "  note: {notice}")?;
         }
         writeln!(out, "Open http://{address}")
@@ -355,6 +376,9 @@ impl App {
             ingestion.stop().await;
         }
         self.workspace.models.close().await;
+        if let Err(error) = self.workspace.earlier.flush().await {
+            tracing::warn!(%error, "the vector index of an earlier model could not be saved");
+        }
         if let Err(error) = self.workspace.store.flush().await {
             tracing::warn!(%error, "the vector index could not be saved; it is rebuilt at the next start");
         }

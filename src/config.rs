@@ -96,6 +96,10 @@ pub struct Settings {
     pub rerank_timeout: u64,
     /// Cosine similarity below which nothing counts as relevant; without it a value that fits the embedding model.
     pub min_similarity: Option<f32>,
+    /// Tokens of a passage, as the embedding model counts them, where neither a file nor its collection says otherwise.
+    pub chunk_tokens: u32,
+    /// Tokens at the end of a passage that the next one may repeat.
+    pub chunk_overlap: u32,
     /// Confidence from 0 to 1 below which quoting says that nothing was found; models/bundled/README.md has its curve.
     pub min_quote_confidence: Option<f32>,
     /// Origins that browsers may call from, besides localhost.
@@ -138,6 +142,8 @@ impl Default for Settings {
             sse_keep_alive: 10,
             shutdown_grace: 20,
             top_k: 6,
+            chunk_tokens: 256,
+            chunk_overlap: 64,
             rerank_model: None,
             rerank_candidates: 30,
             rerank_timeout: 20,
@@ -243,6 +249,14 @@ impl Settings {
         }
         if !(1..=50).contains(&self.top_k) {
             return out_of_range("top_k", self.top_k.to_string(), "between 1 and 50");
+        }
+        if !(32..=4096).contains(&self.chunk_tokens) {
+            let must = "between 32 and 4096";
+            return out_of_range("chunk_tokens", self.chunk_tokens.to_string(), must);
+        }
+        if self.chunk_overlap > self.chunk_tokens / 2 {
+            let must = "at most half of chunk_tokens";
+            return out_of_range("chunk_overlap", self.chunk_overlap.to_string(), must);
         }
         if !(1..=200).contains(&self.rerank_candidates) {
             let value = self.rerank_candidates.to_string();
@@ -369,5 +383,11 @@ mod tests {
     fn a_value_out_of_range_is_refused_with_its_range() {
         let error = load(json!({ "top_k": 0 })).unwrap_err().to_string();
         assert_eq!(error, "top_k is 0, but must be between 1 and 50");
+        let error = load(json!({ "chunk_tokens": 100, "chunk_overlap": 51 }));
+        let error = error.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "chunk_overlap is 51, but must be at most half of chunk_tokens"
+        );
     }
 }

@@ -9,10 +9,15 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use inglenook::embedding::{Embedder, EmbedderOptions, InputKind, Priority};
 use inglenook::rag::extract::ExtractLimits;
-use inglenook::rag::ingest::{Ingestion, allowed_chunking, default_chunking};
-use inglenook::store::{Attributes, Content, EmbedderId, NewFile, Store};
+use inglenook::rag::ingest::{Ingestion, allowed_chunking};
+use inglenook::store::{Attributes, Chunking, Content, EmbedderId, NewFile, Store};
 use inglenook::test_data;
 use serde_json::Value;
+
+const CHUNKING: Chunking = Chunking {
+    max_tokens: 256,
+    overlap_tokens: 64,
+};
 
 /// Short documents, many of which are a single passage.
 fn abstracts(dir: &Path) -> Vec<(String, Vec<u8>)> {
@@ -112,7 +117,7 @@ async fn ingest(
             .create_file(new, Content::Bytes(content))
             .await
             .unwrap();
-        let chunking = allowed_chunking(default_chunking(), embedder);
+        let chunking = allowed_chunking(CHUNKING, embedder);
         store
             .attach(&collection, &file.id, Attributes::new(), chunking)
             .await

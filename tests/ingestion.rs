@@ -13,11 +13,16 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, Setup, TestServer, models, program};
 use inglenook::embedding::{Embedder, EmbedderOptions};
 use inglenook::rag::extract::ExtractLimits;
-use inglenook::rag::ingest::{Ingestion, default_chunking};
+use inglenook::rag::ingest::Ingestion;
 use inglenook::store::{
-    Attributes, Content, Document, DocumentStatus, EmbedderId, NewFile, Stage, Store,
+    Attributes, Chunking, Content, Document, DocumentStatus, EmbedderId, NewFile, Stage, Store,
 };
 use serde_json::{Value, json};
+
+const CHUNKING: Chunking = Chunking {
+    max_tokens: 256,
+    overlap_tokens: 64,
+};
 
 /// A reader of six pages that says its process and waits for a word at each page.
 fn reader(folder: &Path) -> PathBuf {
@@ -93,12 +98,7 @@ impl Workplace {
         let content = Content::Bytes(content.to_vec());
         let file = self.store.create_file(new, content).await.unwrap().id;
         self.store
-            .attach(
-                &self.collection,
-                &file,
-                Attributes::new(),
-                default_chunking(),
-            )
+            .attach(&self.collection, &file, Attributes::new(), CHUNKING)
             .await
             .unwrap();
         file

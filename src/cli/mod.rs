@@ -2,6 +2,7 @@
 
 mod ask;
 mod bench;
+mod chunks;
 mod ingest;
 mod loaded_models;
 mod models;
@@ -38,8 +39,10 @@ enum Command {
     Ask(ask::AskArgs),
     /// Find passages in the documents, with their scores
     Search(search::SearchArgs),
-    /// Embed documents anew whose vectors another embedding model made
+    /// Cut and embed documents anew that another embedding model or an earlier version made
     Reembed,
+    /// Show how a document would be cut into passages, without adding it
+    Chunks(chunks::ChunksArgs),
     /// List models, download one, or see which are loaded
     Models(models::ModelsArgs),
     /// Measure how fast a chat model reads and writes on this machine
@@ -98,6 +101,14 @@ struct Flags {
     #[arg(long, global = true, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<String>,
+    /// Tokens of a passage, at most, where neither a file nor its collection says otherwise [default: 256]
+    #[arg(long, global = true, value_name = "TOKENS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk_tokens: Option<u32>,
+    /// Tokens that a passage may repeat of the one before [default: 64]
+    #[arg(long, global = true, value_name = "TOKENS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk_overlap: Option<u32>,
     /// auto, cpu, cuda or cuda:N [default: auto]
     #[arg(long, global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,6 +153,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ask(args) => block_on(ask::run(settings, args)),
         Command::Search(args) => block_on(search::run(settings, args)),
         Command::Reembed => block_on(reembed::run(settings)),
+        Command::Chunks(args) => block_on(chunks::run(settings, args)),
         Command::Bench(args) => block_on(bench::run(settings, args)),
         Command::Models(args) => models::run(&settings, &args),
         Command::ExtractWorker => unreachable!("handled before the settings are read"),

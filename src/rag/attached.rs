@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::rag::extract::{ExtractError, ExtractLimits, extract};
+use crate::rag::extract::{ExtractError, ExtractLimits, ExtractedText, extract};
 use crate::rag::ingest;
 use crate::rag::marks::{name_in_mark, without_marks};
 use crate::store::{Store, StoreError};
@@ -85,6 +85,30 @@ impl FileReader {
         let document = extract(&content, &file.filename, &self.limits).await?;
         let text = ingest::kept_text(store, file_id, document).await?;
         checked_block(file.filename, text).await
+    }
+
+    /// The text of what was sent, and what is known of its structure.
+    pub async fn document(
+        &self,
+        bytes: &[u8],
+        filename: &str,
+    ) -> Result<ExtractedText, AttachError> {
+        let _permit = self.permit().await?;
+        Ok(extract(bytes, filename, &self.limits).await?)
+    }
+
+    /// The text of a stored file as ingestion reads it, and what is known of its structure.
+    pub async fn stored_document(
+        &self,
+        store: &Store,
+        file_id: &str,
+    ) -> Result<ExtractedText, AttachError> {
+        let file = store.file(file_id).await?;
+        if let Some(document) = ingest::known_text(store, file_id).await? {
+            return Ok(document);
+        }
+        let content = store.file_content(file_id).await?;
+        self.document(&content, &file.filename).await
     }
 
     /// As [`stored_block`](Self::stored_block), for a message that was kept earlier: of a file that is gone since, the

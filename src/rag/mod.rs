@@ -9,6 +9,7 @@ pub mod constrain;
 pub mod conversation;
 pub mod document;
 mod duplicates;
+pub mod earlier;
 pub mod expiry;
 pub mod extract;
 pub mod generate;
@@ -27,7 +28,8 @@ pub mod tools;
 pub mod turns;
 
 use crate::embedding::{Embedder, Pooling};
-use crate::store::Store;
+use crate::store::{Chunking, Store};
+use earlier::EarlierModels;
 use generate::ChatModel;
 use models::{LoadError, Models};
 use retrieve::Reranking;
@@ -47,6 +49,10 @@ pub struct Workspace {
     pub min_quote_confidence: f32,
     /// Passages given to the chat model for one question, unless a request says otherwise.
     pub top_k: usize,
+    /// How documents are cut where neither they nor their collection say otherwise.
+    pub chunking: Chunking,
+    /// The models whose vectors are searched beside those of the embedder.
+    pub earlier: EarlierModels,
     /// Who reads passages again before they are shown.
     pub reranking: Reranking,
 }

@@ -7,9 +7,11 @@ use rusqlite::{Row, Transaction, params};
 
 use super::Store;
 use super::documents::{Attributes, document_id};
-use super::error::Result;
+use super::error::{Result, StoreError};
+use super::jobs::NewChunk;
 use super::json::Json;
 use super::scope::SearchScope;
+use super::vector_index::{has_direction, vector_to_bytes};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChunkRecord {
@@ -59,7 +61,7 @@ impl Store {
         ids: Vec<i64>,
         scope: &SearchScope,
     ) -> Result<Vec<ChunkRecord>> {
-        let allowed = scope.allowed_documents(&self.embedder().hash)?;
+        let allowed = scope.visible_documents()?;
         let visible = move |tx: &Transaction| {
             let documents = allowed.ids(tx)?;
             let sql = "SELECT id FROM chunks WHERE id IN (SELECT value FROM json_each(?))
@@ -111,6 +113,78 @@ impl Store {
         };
         self.database().read(read).await
     }
+}
+
+/// Where chunks are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Where searches look, once the document is completed.
+    Searched,
+    /// Where no search looks.
+    Pending,
+}
+
+/// Writes the next chunks of a document, of which `first` are there. Gives the bytes of their text and vectors.
+pub(super) fn insert_chunks(
+    tx: &Transaction,
+    place: Place,
+    document_id: i64,
+    first: u32,
+    chunks: &[NewChunk],
+    dimensions: usize,
+) -> Result<i64> {
+    let table = match place {
+        Place::Searched => "chunks",
+        Place::Pending => "pending_chunks",
+    };
+    let mut usage_bytes = 0;
+    let mut statement = tx.prepare_cached(&format!(
+        "INSERT INTO {table} (document_id, ordinal, span_start, span_end, page_first, page_last, num_tokens, heading_path,
+                             text, vector)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ))?;
+    for (chunk, expected) in chunks.iter().zip(first..) {
+        check(chunk, expected, dimensions)?;
+        let vector = vector_to_bytes(&chunk.vector);
+        usage_bytes += (chunk.text.len() + vector.len()) as i64;
+        statement.execute(params![
+            document_id,
+            chunk.ordinal,
+            chunk.span.start as i64,
+            chunk.span.end as i64,
+            chunk.page_first,
+            chunk.page_last,
+            chunk.num_tokens,
+            Json(&chunk.heading_path),
+            chunk.text,
+            vector
+        ])?;
+    }
+    Ok(usage_bytes)
+}
+
+fn check(chunk: &NewChunk, expected_ordinal: u32, dimensions: usize) -> Result<()> {
+    let why = if chunk.ordinal != expected_ordinal {
+        format!(
+            "it has ordinal {} where {expected_ordinal} is next",
+            chunk.ordinal
+        )
+    } else if chunk.vector.len() != dimensions {
+        format!(
+            "its vector has {} dimensions where the embedder has {dimensions}",
+            chunk.vector.len()
+        )
+    } else if !has_direction(&chunk.vector) {
+        "its vector has no direction (all zeros, or values that are not finite)".to_owned()
+    } else if chunk.span.start > chunk.span.end {
+        format!(
+            "its span {}..{} ends before it begins",
+            chunk.span.start, chunk.span.end
+        )
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::invalid("chunk", why))
 }
 
 fn from_row(row: &Row) -> rusqlite::Result<ChunkRecord> {

@@ -55,6 +55,7 @@ impl Store {
                        WHERE d.id = ? AND o.id <> d.id AND f.sha256 <> '' AND o.status = 'completed'
                              AND o.embedder_hash = d.embedder_hash AND o.max_chunk_tokens = d.max_chunk_tokens
                              AND o.chunk_overlap_tokens = d.chunk_overlap_tokens
+                             AND o.chunker_version = d.chunker_version
                              AND x.extractor_version = e.extractor_version AND x.title IS e.title
                              AND x.layout = e.layout AND x.text = e.text
                        LIMIT 1";

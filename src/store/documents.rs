@@ -253,29 +253,6 @@ impl Store {
         };
         self.database().read(read).await
     }
-
-    /// Queues the documents of other embedders anew, and says how many.
-    pub async fn requeue_documents_of_other_embedders(&self) -> Result<u64> {
-        let mut num_queued = 0;
-        // One transaction a document: deleting all chunks of a large collection at once would hold up every writer.
-        loop {
-            let hash = self.embedder().hash.clone();
-            let requeue_one = move |tx: &Transaction| {
-                let sql = "SELECT id FROM documents WHERE status = 'completed' AND embedder_hash IS NOT ? LIMIT 1";
-                let Some(id) = tx.query_row(sql, [hash], |row| row.get(0)).optional()? else {
-                    return Ok(false);
-                };
-                jobs::clear_chunks(tx, id)?;
-                jobs::enqueue(tx, id)?;
-                Ok(true)
-            };
-            if !self.database().write(requeue_one).await? {
-                return Ok(num_queued);
-            }
-            num_queued += 1;
-            self.notify_jobs_changed();
-        }
-    }
 }
 
 pub(super) fn document_id(tx: &Transaction, vector_store_id: &str, file_id: &str) -> Result<i64> {

@@ -35,6 +35,13 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("vectors.usearch")
 }
 
+/// That of an embedder whose documents are being embedded anew by another.
+pub(super) fn path_of_other(dir: &Path, embedder: &EmbedderId) -> PathBuf {
+    let letters = embedder.hash.chars().filter(char::is_ascii_alphanumeric);
+    let short: String = letters.take(16).collect();
+    dir.join(format!("vectors-{short}.usearch"))
+}
+
 /// Writes the index beside its place, makes it durable and moves it there.
 pub(super) fn save(index: &VectorIndex, path: &Path, embedder: &EmbedderId) -> Result<()> {
     let failed =

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::chunks::{Place, insert_chunks};
 use super::documents::{Chunking, DocumentErrorCode, DocumentStatus, PageWarning, remove_replaced};
 use super::error::{Result, StoreError};
 use super::json::Json;
-use super::vector_index::vector_to_bytes;
 use super::vector_stores::touch;
 use super::{EmbedderId, Store};
 
@@ -123,12 +123,20 @@ impl Store {
         self.database().read(read).await
     }
 
-    /// How many chunks an earlier attempt left; the next one to append has this ordinal.
-    pub async fn num_stored_chunks(&self, job: &Job) -> Result<u32> {
+    /// Notes which version of the chunker cuts the document, and says how many chunks an earlier attempt left that can be
+    /// continued: what another version cut is forgotten.
+    pub async fn begin_cutting(&self, job: &Job, chunker_version: u32) -> Result<u32> {
         let job = job.clone();
-        self.database()
-            .read(move |tx| num_chunks(tx, owned_document(tx, &job)?))
-            .await
+        let begin = move |tx: &Transaction| {
+            let id = owned_document(tx, &job)?;
+            let sql =
+                "UPDATE documents SET chunker_version = ?1 WHERE id = ?2 AND chunker_version <> ?1";
+            if tx.execute(sql, params![chunker_version, id])? > 0 {
+                clear_chunks(tx, id)?;
+            }
+            num_chunks(tx, id)
+        };
+        self.database().write(begin).await
     }
 
     /// Stores the next chunks, all or none. They cannot be found before the job is completed, and a power failure before
@@ -305,29 +313,7 @@ pub(super) fn num_chunks(tx: &Transaction, document_id: i64) -> Result<u32> {
 fn append(tx: &Transaction, job: &Job, chunks: &[NewChunk], dimensions: usize) -> Result<()> {
     let document_id = owned_document(tx, job)?;
     let first = num_chunks(tx, document_id)?;
-    let mut usage_bytes = 0;
-    let mut statement = tx.prepare_cached(
-        "INSERT INTO chunks (document_id, ordinal, span_start, span_end, page_first, page_last, num_tokens, heading_path,
-                             text, vector)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    for (chunk, expected) in chunks.iter().zip(first..) {
-        check(chunk, expected, dimensions)?;
-        let vector = vector_to_bytes(&chunk.vector);
-        usage_bytes += (chunk.text.len() + vector.len()) as i64;
-        statement.execute(params![
-            document_id,
-            chunk.ordinal,
-            chunk.span.start as i64,
-            chunk.span.end as i64,
-            chunk.page_first,
-            chunk.page_last,
-            chunk.num_tokens,
-            Json(&chunk.heading_path),
-            chunk.text,
-            vector
-        ])?;
-    }
+    let usage_bytes = insert_chunks(tx, Place::Searched, document_id, first, chunks, dimensions)?;
     tx.prepare_cached(
         "UPDATE documents SET num_chunks = num_chunks + ?1, chunks_done = num_chunks + ?1, usage_bytes = usage_bytes + ?2
          WHERE id = ?3",
@@ -337,30 +323,6 @@ fn append(tx: &Transaction, job: &Job, chunks: &[NewChunk], dimensions: usize) -
     tx.prepare_cached("UPDATE jobs SET attempt = 0 WHERE id = ?")?
         .execute([job.id])?;
     Ok(())
-}
-
-fn check(chunk: &NewChunk, expected_ordinal: u32, dimensions: usize) -> Result<()> {
-    let why = if chunk.ordinal != expected_ordinal {
-        format!(
-            "it has ordinal {} where {expected_ordinal} is next",
-            chunk.ordinal
-        )
-    } else if chunk.vector.len() != dimensions {
-        format!(
-            "its vector has {} dimensions where the embedder has {dimensions}",
-            chunk.vector.len()
-        )
-    } else if !super::vector_index::has_direction(&chunk.vector) {
-        "its vector has no direction (all zeros, or values that are not finite)".to_owned()
-    } else if chunk.span.start > chunk.span.end {
-        format!(
-            "its span {}..{} ends before it begins",
-            chunk.span.start, chunk.span.end
-        )
-    } else {
-        return Ok(());
-    };
-    Err(StoreError::invalid("chunk", why))
 }
 
 fn complete(tx: &Transaction, job: &Job, total: u32, page_warnings: &[PageWarning]) -> Result<()> {

@@ -8,6 +8,7 @@ mod conversations;
 mod copies;
 mod database;
 mod documents;
+mod embedders;
 mod error;
 mod expiry;
 mod extractions;
@@ -22,6 +23,7 @@ mod keyword_search;
 mod listing;
 mod processes;
 mod progress;
+mod reindex;
 mod responses;
 mod scope;
 mod shared_index;
@@ -50,6 +52,7 @@ pub use documents::{
     Attached, Attributes, Chunking, Document, DocumentError, DocumentErrorCode, DocumentStatus,
     IfExists, NewDocument, PageWarning, Progress, Stage,
 };
+pub use embedders::OtherEmbedder;
 pub use error::{Result, StoreError};
 pub use extractions::Extraction;
 pub use file_batches::FileBatch;
@@ -60,6 +63,7 @@ pub use jobs::{Job, NewChunk};
 pub use keyword_search::{WordFrequencies, WordHit};
 pub use listing::{ListOptions, Order, Page};
 pub use progress::{LastLook, Look};
+pub use reindex::{Reindex, ReindexFailure, ReindexProgress, ReindexScope};
 pub use responses::{StoredResponse, Written};
 pub use scope::SearchScope;
 pub use uploads::{NewUpload, Upload, UploadPart, UploadStatus};
@@ -86,11 +90,11 @@ pub struct Store {
 }
 
 struct Parts {
-    database: Database,
+    database: Arc<Database>,
     embedder: Arc<EmbedderId>,
     index: Arc<SharedIndex>,
-    jobs_changed: Notify,
-    process: ProcessMark,
+    jobs_changed: Arc<Notify>,
+    process: Arc<ProcessMark>,
     word_counts: Arc<WordCounts>,
 }
 
@@ -101,13 +105,13 @@ impl Store {
         let opened = tokio::task::spawn_blocking(move || {
             let database = Database::open(&dir)?;
             let embedder = Arc::new(embedder);
-            let index = Arc::new(SharedIndex::new(&dir, Arc::clone(&embedder)));
+            let index = SharedIndex::new(index_file::path(&dir), Arc::clone(&embedder));
             let parts = Parts {
-                database,
+                database: Arc::new(database),
                 embedder,
-                index,
-                jobs_changed: Notify::new(),
-                process: ProcessMark::new(&dir),
+                index: Arc::new(index),
+                jobs_changed: Arc::default(),
+                process: Arc::new(ProcessMark::new(&dir)),
                 word_counts: Arc::default(),
             };
             Ok(Self {
@@ -121,6 +125,22 @@ impl Store {
 
     pub fn embedder(&self) -> &EmbedderId {
         &self.parts.embedder
+    }
+
+    /// The same data, of which searches find what another embedder made the vectors of.
+    pub fn of_embedder(&self, embedder: EmbedderId) -> Self {
+        let (parts, embedder) = (&self.parts, Arc::new(embedder));
+        let path = index_file::path_of_other(parts.database.dir(), &embedder);
+        Self {
+            parts: Arc::new(Parts {
+                database: Arc::clone(&parts.database),
+                index: Arc::new(SharedIndex::new(path, Arc::clone(&embedder))),
+                embedder,
+                jobs_changed: Arc::clone(&parts.jobs_changed),
+                process: Arc::clone(&parts.process),
+                word_counts: Arc::clone(&parts.word_counts),
+            }),
+        }
     }
 
     /// Saves what makes the next start fast. Nothing is lost without it.

@@ -25,17 +25,22 @@ impl SearchScope {
     /// Only completed documents whose vectors the current embedder made are ever allowed, and only while neither their
     /// file nor their vector store has expired.
     pub(super) fn allowed_documents(&self, embedder_hash: &str) -> Result<AllowedDocuments> {
-        let mut sql =
-            "SELECT d.id FROM documents d WHERE d.status = 'completed' AND d.embedder_hash = ?
+        let mut allowed = self.visible_documents()?;
+        allowed.sql += " AND d.embedder_hash = ?";
+        allowed.params.push(Value::Text(embedder_hash.to_owned()));
+        Ok(allowed)
+    }
+
+    /// Completed documents, whichever embedder made their vectors, while neither their file nor their vector store has
+    /// expired.
+    pub(super) fn visible_documents(&self) -> Result<AllowedDocuments> {
+        let mut sql = "SELECT d.id FROM documents d WHERE d.status = 'completed'
              AND d.vector_store_row IN
                  (SELECT row FROM vector_stores WHERE id IN (SELECT value FROM json_each(?))
                   AND (expires_at IS NULL OR expires_at > unixepoch()))
              AND d.file_row NOT IN (SELECT row FROM files WHERE expires_at <= unixepoch())"
-                .to_owned();
-        let mut params = vec![
-            Value::Text(embedder_hash.to_owned()),
-            json_list(&self.vector_store_ids),
-        ];
+            .to_owned();
+        let mut params = vec![json_list(&self.vector_store_ids)];
         if let Some(file_ids) = &self.file_ids {
             sql += " AND d.file_row IN (SELECT row FROM files WHERE id IN (SELECT value FROM json_each(?)))";
             params.push(json_list(file_ids));

@@ -3,7 +3,7 @@
 //! straight from SQLite. What cannot be followed is rebuilt, without a model.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -46,6 +46,19 @@ impl Store {
         self.database().maintain(move |_| index.save()).await
     }
 
+    /// Deletes the file of an index that has nothing to find any more.
+    pub async fn delete_vector_index_file(&self) -> Result<()> {
+        let index = Arc::clone(&self.parts.index);
+        let delete = move |_: &Transaction| match std::fs::remove_file(&index.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let what = format!("delete {}", index.path.display());
+                Err(StoreError::io(what, error))
+            }
+            _ => Ok(()),
+        };
+        self.database().maintain(delete).await
+    }
+
     /// Brings the index up to date, and its file when that is far behind, without waiting for either.
     pub(super) fn refresh_vector_index(&self) {
         if self
@@ -77,12 +90,12 @@ pub(super) struct Found {
 }
 
 impl SharedIndex {
-    pub(super) fn new(dir: &Path, embedder: Arc<EmbedderId>) -> Self {
+    pub(super) fn new(path: PathBuf, embedder: Arc<EmbedderId>) -> Self {
         Self {
             slot: RwLock::new(None),
             saved_seq: AtomicI64::new(0),
             is_refresh_queued: AtomicBool::new(false),
-            path: index_file::path(dir),
+            path,
             embedder,
         }
     }

@@ -76,10 +76,12 @@ impl Store {
 impl Store {
     /// The vectors of those of `ids` that are still there.
     pub async fn chunk_vectors(&self, ids: Vec<i64>) -> Result<HashMap<i64, Vec<f32>>> {
+        let embedder = Arc::clone(&self.parts.embedder);
         let read = move |tx: &Transaction| {
-            let sql = "SELECT id, vector FROM chunks WHERE id IN (SELECT value FROM json_each(?))";
+            let sql = "SELECT c.id, c.vector FROM chunks c JOIN documents d ON d.id = c.document_id
+                       WHERE c.id IN (SELECT value FROM json_each(?)) AND d.embedder_hash = ?";
             let mut statement = tx.prepare_cached(sql)?;
-            let mut rows = statement.query([Json(ids)])?;
+            let mut rows = statement.query(params![Json(ids), embedder.hash])?;
             let mut vectors = HashMap::new();
             while let Some(row) = rows.next()? {
                 let bytes = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params, params_from_iter};
 
-use super::documents::{NewDocument, attach};
+use super::documents::{Chunking, NewDocument, attach};
 use super::error::{Result, StoreError};
 use super::json::Json;
 use super::listing::{ListOptions, Page};
@@ -20,6 +20,8 @@ pub struct NewVectorStore {
     pub description: Option<String>,
     pub metadata: BTreeMap<String, String>,
     pub expires_after_days: Option<u32>,
+    /// How its documents are cut; `None` as the server's settings say.
+    pub chunking: Option<Chunking>,
     /// Files that it begins with.
     pub files: Vec<NewDocument>,
 }
@@ -31,6 +33,8 @@ pub struct VectorStoreUpdate {
     pub description: Option<Option<String>>,
     pub metadata: Option<BTreeMap<String, String>>,
     pub expires_after_days: Option<Option<u32>>,
+    /// Of documents that are added from now on.
+    pub chunking: Option<Option<Chunking>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub struct VectorStore {
     pub expires_at: Option<i64>,
     /// What it held is gone or about to be, and it takes and finds nothing more.
     pub is_expired: bool,
+    /// How its documents are cut; `None` as the server's settings say.
+    pub chunking: Option<Chunking>,
     pub file_counts: FileCounts,
     /// Text and vectors of its chunks.
     pub usage_bytes: u64,
@@ -81,7 +87,7 @@ const SELECT: &str = "
            v.expires_at, coalesce(v.expires_at <= unixepoch(), false),
            count(*) FILTER (WHERE d.status = 'in_progress'), count(*) FILTER (WHERE d.status = 'completed'),
            count(*) FILTER (WHERE d.status = 'failed'), count(*) FILTER (WHERE d.status = 'cancelled'),
-           count(d.id), coalesce(sum(d.usage_bytes), 0)
+           count(d.id), coalesce(sum(d.usage_bytes), 0), v.max_chunk_tokens, v.chunk_overlap_tokens
     FROM vector_stores v LEFT JOIN documents d ON d.vector_store_row = v.row
          AND (v.expires_at IS NULL OR v.expires_at > unixepoch())";
 
@@ -103,6 +109,20 @@ impl Store {
     pub async fn vector_store(&self, id: &str) -> Result<VectorStore> {
         let id = id.to_owned();
         self.database().read(move |tx| get(tx, &id)).await
+    }
+
+    /// How the documents of a vector store are cut; `None` as the server's settings say.
+    pub async fn chunking_of(&self, id: &str) -> Result<Option<Chunking>> {
+        let id = id.to_owned();
+        let read = move |tx: &Transaction| {
+            let row = vector_store_row(tx, &id)?;
+            let sql =
+                "SELECT max_chunk_tokens, chunk_overlap_tokens FROM vector_stores WHERE row = ?";
+            Ok(tx
+                .prepare_cached(sql)?
+                .query_row([row], |row| chunking_from(row, 0))?)
+        };
+        self.database().read(read).await
     }
 
     /// Refuses vector stores that do not exist or have expired, and puts the expiry of the others off.
@@ -191,13 +211,18 @@ impl Store {
             }
             let row = vector_store_row(tx, &id)?;
             touch(tx, row)?;
+            let chunking = update.chunking.unwrap_or(now.chunking);
             tx.execute(
-                "UPDATE vector_stores SET name = ?, description = ?, metadata = ?, expires_after_days = ? WHERE row = ?",
+                "UPDATE vector_stores SET name = ?, description = ?, metadata = ?, expires_after_days = ?,
+                     max_chunk_tokens = ?, chunk_overlap_tokens = ?
+                 WHERE row = ?",
                 params![
                     update.name.unwrap_or(now.name),
                     update.description.unwrap_or(now.description),
                     Json(update.metadata.unwrap_or(now.metadata)),
                     update.expires_after_days.unwrap_or(now.expires_after_days),
+                    chunking.map(|it| it.max_tokens),
+                    chunking.map(|it| it.overlap_tokens),
                     row
                 ],
             )?;
@@ -250,9 +275,20 @@ fn insert(tx: &Transaction, new: &NewVectorStore, is_default: bool) -> Result<St
     let id = new_id("vs_");
     tx.execute(
         "INSERT INTO vector_stores
-             (id, name, description, metadata, created_at, last_active_at, expires_after_days, is_default)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
-        params![id, new.name, new.description, Json(&new.metadata), unix_now(), new.expires_after_days, is_default],
+             (id, name, description, metadata, created_at, last_active_at, expires_after_days, is_default,
+              max_chunk_tokens, chunk_overlap_tokens)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            id,
+            new.name,
+            new.description,
+            Json(&new.metadata),
+            unix_now(),
+            new.expires_after_days,
+            is_default,
+            new.chunking.map(|it| it.max_tokens),
+            new.chunking.map(|it| it.overlap_tokens)
+        ],
     )?;
     Ok(id)
 }
@@ -264,6 +300,17 @@ fn get(tx: &Transaction, id: &str) -> Result<VectorStore> {
         .query_row([id], from_row)
         .optional()?;
     found.ok_or_else(|| StoreError::not_found("vector store", id))
+}
+
+/// Two columns from `first` on, both there or neither.
+fn chunking_from(row: &Row, first: usize) -> rusqlite::Result<Option<Chunking>> {
+    let (max_tokens, overlap_tokens): (Option<u32>, Option<u32>) =
+        (row.get(first)?, row.get(first + 1)?);
+    let pair = max_tokens.zip(overlap_tokens);
+    Ok(pair.map(|(max_tokens, overlap_tokens)| Chunking {
+        max_tokens,
+        overlap_tokens,
+    }))
 }
 
 fn get_default(tx: &Transaction) -> Result<Option<VectorStore>> {
@@ -288,5 +335,6 @@ fn from_row(row: &Row) -> rusqlite::Result<VectorStore> {
         is_expired: row.get(9)?,
         file_counts: FileCounts::from_columns(row, 10)?,
         usage_bytes: row.get::<_, i64>(15)? as u64,
+        chunking: chunking_from(row, 16)?,
     })
 }

@@ -87,7 +87,7 @@ pub fn load(server: &TestServer, dir: &Path) -> Loaded {
 }
 
 /// A whole collection takes its time; only standing still is a failure.
-fn wait_until_ingested(server: &TestServer, store: &str, num_documents: usize) {
+pub fn wait_until_ingested(server: &TestServer, store: &str, num_documents: usize) {
     let (mut num_done, mut last_change) = (0, Instant::now());
     while num_done < num_documents as u64 {
         let counts = server.get(&format!("/v1/vector_stores/{store}")).ok()["file_counts"].clone();

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::config::Settings;
-use crate::rag::ingest::{allowed_chunking, default_chunking};
+use crate::rag::ingest::allowed_chunking;
 use crate::store::{Document, DocumentStatus, LastLook, Stage, Store, try_worker_lock};
 use add::{Added, Adding};
 use bars::Bars;
@@ -37,13 +37,15 @@ pub async fn run(settings: Settings, args: IngestArgs) -> anyhow::Result<ExitCod
     let app = App::open_documents(settings).await?;
     let workspace = app.workspace();
     let store = workspace.store.clone();
-    let collection = store.default_vector_store().await?.id;
+    let default = store.default_vector_store().await?;
+    let chunking = default.chunking.unwrap_or(workspace.chunking);
+    let collection = default.id;
     let embedder = workspace.embedder.as_ref().expect("it was asked for");
     let (sender, added) = mpsc::channel(MAX_ADDED);
     let adding = Adding {
         store: store.clone(),
         collection: collection.clone(),
-        chunking: allowed_chunking(default_chunking(), embedder),
+        chunking: allowed_chunking(chunking, embedder),
     };
     let adding = tokio::spawn(adding.run(args.paths, sender));
     let mut session = Session {

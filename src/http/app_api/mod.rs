@@ -1,10 +1,12 @@
 //! What the browser app needs beyond the OpenAI-compatible API: the server's status, its loaded models, a document's
-//! passages and pages, and how far ingestion is.
+//! passages and pages, how far ingestion is, how texts are cut, and cutting and embedding documents anew.
 
+mod chunks;
 mod loaded_models;
 mod pages;
 mod passage;
 mod progress;
+mod reindex;
 mod status;
 
 use utoipa::OpenApi;
@@ -18,6 +20,10 @@ use crate::http::routes::Routes;
     loaded_models::list,
     loaded_models::unload,
     passage::get,
+    chunks::preview,
+    reindex::start,
+    reindex::get,
+    reindex::cancel,
     progress::follow,
     pages::list
 ))]
@@ -30,5 +36,9 @@ pub fn routes(routes: &mut Routes) {
         .delete("/models/loaded/{name:.*}", loaded_models::unload)
         .get("/files/{id}/passage", passage::get)
         .get("/vector_stores/{id}/progress", progress::follow)
-        .get("/vector_stores/{id}/files/{file}/pages", pages::list);
+        .get("/vector_stores/{id}/files/{file}/pages", pages::list)
+        .post("/chunks/preview", chunks::preview)
+        .post("/reindex", reindex::start)
+        .get("/reindex", reindex::get)
+        .delete("/reindex", reindex::cancel);
 }

@@ -56,6 +56,10 @@ struct EmbeddingModelStatus {
 pub async fn get(context: web::Data<Context>) -> Result<HttpResponse, ApiError> {
     let workspace = &context.workspace;
     let default = workspace.store.default_vector_store().await?;
+    let mut notices = context.notices.clone();
+    if workspace.embedder.is_some() {
+        notices.extend(workspace.earlier.notices(&workspace.store).await?);
+    }
     let entries = workspace.models.list().await;
     let find = |id: Option<&str>| entries.iter().find(|entry| Some(&*entry.id) == id);
     let chat = find(workspace.models.default_chat());
@@ -75,7 +79,7 @@ pub async fn get(context: web::Data<Context>) -> Result<HttpResponse, ApiError> 
         answer_models: answer_models(&context, &entries),
         device: context.device.clone(),
         default_vector_store_id: default.id,
-        notices: context.notices.clone(),
+        notices,
     }))
 }
 

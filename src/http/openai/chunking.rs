@@ -4,14 +4,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
-use crate::rag::ingest::default_chunking;
 use crate::store::Chunking;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChunkingStrategy {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(rename = "static")]
+    #[serde(rename = "static", skip_serializing_if = "Option::is_none")]
     fixed: Option<StaticChunking>,
 }
 
@@ -24,7 +23,8 @@ pub struct StaticChunking {
     chunk_overlap_tokens: u32,
 }
 
-/// How a document is cut, in the embedding model's tokens. `auto` is 800 and 400, where the model's window has the room.
+/// How documents are cut, in the embedding model's tokens. `auto` is as the server's settings say, 256 and 64 by default.
+/// What the model cannot read at once is cut smaller, and a chunk repeats at most a quarter.
 #[derive(ToSchema)]
 #[schema(as = ChunkingStrategy)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -37,21 +37,22 @@ pub enum ChunkingChoice {
 }
 
 impl ChunkingStrategy {
-    /// Checked sizes. The embedder's window bounds them further.
-    pub fn chunking(strategy: Option<&Self>) -> Result<Chunking, ApiError> {
-        let auto = default_chunking();
-        let Some(strategy) = strategy else {
-            return Ok(auto);
-        };
-        match (strategy.kind.as_str(), &strategy.fixed) {
-            ("auto", _) => Ok(auto),
+    /// Checked sizes; `None` for `auto`. The embedder's window bounds them further.
+    pub fn sizes(&self) -> Result<Option<Chunking>, ApiError> {
+        self.sizes_of("chunking_strategy")
+    }
+
+    /// As [`sizes`](Self::sizes), for a parameter of another name.
+    pub fn sizes_of(&self, param: &str) -> Result<Option<Chunking>, ApiError> {
+        match (self.kind.as_str(), &self.fixed) {
+            ("auto", _) => Ok(None),
             ("static", Some(fixed)) => {
                 let (max, overlap) = (fixed.max_chunk_size_tokens, fixed.chunk_overlap_tokens);
                 if !(100..=4096).contains(&max) {
                     let message =
                         format!("max_chunk_size_tokens is {max}, but must be between 100 and 4096");
                     return Err(ApiError::invalid(
-                        "chunking_strategy.static.max_chunk_size_tokens",
+                        format!("{param}.static.max_chunk_size_tokens"),
                         message,
                     ));
                 }
@@ -60,23 +61,36 @@ impl ChunkingStrategy {
                         "chunk_overlap_tokens is {overlap}, but may be at most half of {max}"
                     );
                     return Err(ApiError::invalid(
-                        "chunking_strategy.static.chunk_overlap_tokens",
+                        format!("{param}.static.chunk_overlap_tokens"),
                         message,
                     ));
                 }
-                Ok(Chunking {
+                Ok(Some(Chunking {
                     max_tokens: max,
                     overlap_tokens: overlap,
-                })
+                }))
             }
             ("static", None) => Err(ApiError::invalid(
-                "chunking_strategy.static",
-                "missing required parameter: 'chunking_strategy.static'",
+                format!("{param}.static"),
+                format!("missing required parameter: '{param}.static'"),
             )),
             (other, _) => Err(ApiError::invalid(
-                "chunking_strategy.type",
-                format!("chunking_strategy.type is '{other}', but must be 'auto' or 'static'"),
+                format!("{param}.type"),
+                format!("{param}.type is '{other}', but must be 'auto' or 'static'"),
             )),
+        }
+    }
+}
+
+/// What a collection has; `auto` where it has nothing of its own.
+impl From<Option<Chunking>> for ChunkingStrategy {
+    fn from(chunking: Option<Chunking>) -> Self {
+        match chunking {
+            Some(chunking) => chunking.into(),
+            None => Self {
+                kind: "auto".into(),
+                fixed: None,
+            },
         }
     }
 }

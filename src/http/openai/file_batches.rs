@@ -16,7 +16,7 @@ use crate::http::openai::vector_store_files::{
     AttachRequest, IfExistsChoice, StatusQuery, new_document, polled,
 };
 use crate::http::openai::vector_stores::FileCounts;
-use crate::store::{self, NewDocument};
+use crate::store::{self, Chunking, NewDocument};
 
 /// Files in one batch.
 const MAX_FILES: usize = 2000;
@@ -103,7 +103,8 @@ pub async fn create(
     store_id: web::Path<String>,
     body: JsonBody<CreateRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let files = files(&context, body.0)?;
+    let of_collection = context.workspace.store.chunking_of(&store_id).await?;
+    let files = files(&context, body.0, of_collection)?;
     let batch = context
         .workspace
         .store
@@ -120,8 +121,12 @@ fn check_count(param: &str, num_files: usize) -> Result<(), ApiError> {
     Err(ApiError::invalid(param, message))
 }
 
-/// Checked files of a request.
-fn files(context: &Context, request: CreateRequest) -> Result<Vec<NewDocument>, ApiError> {
+/// Checked files of a request, to a collection whose documents are cut so.
+fn files(
+    context: &Context,
+    request: CreateRequest,
+    of_collection: Option<Chunking>,
+) -> Result<Vec<NewDocument>, ApiError> {
     let (param, files): (_, Vec<AttachRequest>) = match (request.file_ids, request.files) {
         (Some(file_ids), None) => {
             // All have the same, so it is checked before it is copied.
@@ -147,7 +152,7 @@ fn files(context: &Context, request: CreateRequest) -> Result<Vec<NewDocument>, 
     };
     check_count(param, files.len())?;
     let checked = files.into_iter().enumerate().map(|(at, file)| {
-        new_document(context, file).map_err(|error| match param {
+        new_document(context, file, of_collection).map_err(|error| match param {
             "files" => error.about(&format!("files[{at}]")),
             _ => error,
         })

@@ -14,7 +14,7 @@ use crate::http::openai::found::TextContent;
 use crate::http::openai::page::{self, Deleted, Page, PageQuery};
 use crate::http::openai::vector_store_file::VectorStoreFile;
 use crate::rag::ingest::allowed_chunking;
-use crate::store::{DocumentStatus, IfExists, NewDocument};
+use crate::store::{Chunking, DocumentStatus, IfExists, NewDocument};
 
 /// Milliseconds after which a client that polls should ask again.
 const POLL_AFTER_MS: &str = "100";
@@ -59,16 +59,26 @@ pub async fn attach(
     store_id: web::Path<String>,
     body: JsonBody<AttachRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let new = new_document(&context, body.0)?;
-    let attached = context.workspace.store.attach_new(&store_id, new).await?;
+    let store = &context.workspace.store;
+    let new = new_document(&context, body.0, store.chunking_of(&store_id).await?)?;
+    let attached = store.attach_new(&store_id, new).await?;
     Ok(HttpResponse::Ok().json(VectorStoreFile::from(attached)))
 }
 
-/// A checked request. The sizes are those that the embedder allows, and are shown so.
-pub fn new_document(context: &Context, request: AttachRequest) -> Result<NewDocument, ApiError> {
+/// A checked request, of a collection whose documents are cut so. The sizes are those that the embedder allows, and are
+/// shown so.
+pub fn new_document(
+    context: &Context,
+    request: AttachRequest,
+    of_collection: Option<Chunking>,
+) -> Result<NewDocument, ApiError> {
     let embedder = context.documents_embedder()?;
     let attributes = attributes::checked(request.attributes.unwrap_or_default())?;
-    let chunking = ChunkingStrategy::chunking(request.chunking_strategy.as_ref())?;
+    let chunking = match &request.chunking_strategy {
+        Some(strategy) => strategy.sizes()?,
+        None => of_collection,
+    };
+    let chunking = chunking.unwrap_or(context.workspace.chunking);
     Ok(NewDocument {
         file_id: request.file_id,
         attributes,

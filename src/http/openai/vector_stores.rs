@@ -26,7 +26,7 @@ pub struct CreateRequest {
     /// Files to attach at once.
     #[schema(max_items = 500)]
     file_ids: Option<Vec<String>>,
-    /// Of these files.
+    /// Of these files, and of those that are attached later without one.
     #[schema(value_type = Option<ChunkingChoice>)]
     chunking_strategy: Option<ChunkingStrategy>,
     /// When its documents go; never, by default.
@@ -61,6 +61,9 @@ pub struct VectorStore {
     expires_at: Option<i64>,
     /// Unix seconds.
     last_active_at: i64,
+    /// How files that come without one are cut.
+    #[schema(value_type = ChunkingChoice)]
+    chunking_strategy: ChunkingStrategy,
     metadata: BTreeMap<String, String>,
 }
 
@@ -116,6 +119,7 @@ impl From<store::VectorStore> for VectorStore {
             expires_after: store.expires_after_days.map(VectorStoreExpiry::after),
             expires_at: store.expires_at,
             last_active_at: store.last_active_at,
+            chunking_strategy: store.chunking.into(),
             metadata: store.metadata,
         }
     }
@@ -149,15 +153,16 @@ pub async fn create(
         );
         return Err(ApiError::invalid("file_ids", message));
     }
-    ChunkingStrategy::chunking(request.chunking_strategy.as_ref())?;
+    let strategy = request.chunking_strategy.as_ref();
+    let chunking = strategy.map(ChunkingStrategy::sizes).transpose()?.flatten();
     let attach = |file_id| {
         let attach = AttachRequest {
             file_id,
             attributes: None,
-            chunking_strategy: request.chunking_strategy.clone(),
+            chunking_strategy: None,
             if_exists: None,
         };
-        new_document(&context, attach)
+        new_document(&context, attach, chunking)
     };
     let files: Result<Vec<_>, ApiError> = file_ids.into_iter().map(attach).collect();
     let expires_after = request.expires_after;
@@ -166,6 +171,7 @@ pub async fn create(
         description: request.description,
         metadata: metadata::checked(request.metadata.unwrap_or_default())?,
         expires_after_days: expires_after.map(|it| it.days()).transpose()?,
+        chunking,
         files: files?,
     };
     let created = context.workspace.store.create_vector_store(new).await?;
@@ -224,6 +230,10 @@ pub struct UpdateRequest {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<VectorStoreExpiry>)]
     expires_after: Option<Option<VectorStoreExpiry>>,
+    /// Of files that are attached from now on; `POST /api/reindex` cuts the others anew.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<ChunkingChoice>)]
+    chunking_strategy: Option<Option<ChunkingStrategy>>,
 }
 
 /// Changes a vector store
@@ -249,6 +259,11 @@ pub async fn update(
         metadata: metadata.map(metadata::checked).transpose()?,
         expires_after_days: request.expires_after.map(days).transpose()?,
         description: None,
+        chunking: match &request.chunking_strategy {
+            Some(Some(strategy)) => Some(strategy.sizes()?),
+            Some(None) => Some(None),
+            None => None,
+        },
     };
     let updated = context
         .workspace

@@ -1,17 +1,26 @@
-//! Text to chunks for search: along headings, paragraphs and sentences, measured in the embedder's own tokens. A
-//! chunk never exceeds the limit, and no word of the text is in no chunk.
+//! Text to chunks for search: along headings, paragraphs, lists, tables, code and sentences, measured in the embedder's
+//! own tokens. A chunk never exceeds the limit with what is embedded before it, and no word of the text is in no chunk.
 
+mod code;
+mod context;
+mod fit;
+mod headings;
 mod pack;
 mod pieces;
+mod sentences;
 
 use std::ops::Range;
 
 use super::extract::ExtractedText;
+use context::Contexts;
+
+/// Changes whenever the same text is cut otherwise, or something else of it is embedded.
+pub const CHUNKER_VERSION: u32 = 1;
 
 /// Sizes in tokens of the embedder, without special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkOptions {
-    /// At least 1.
+    /// At least 1. The text of a chunk and what is embedded before it have no more together.
     pub max_tokens: usize,
     /// How much of a chunk's end the next one may repeat, in whole sentences.
     pub overlap_tokens: usize,
@@ -21,7 +30,7 @@ impl Default for ChunkOptions {
     fn default() -> Self {
         Self {
             max_tokens: 256,
-            overlap_tokens: 32,
+            overlap_tokens: 64,
         }
     }
 }
@@ -34,7 +43,18 @@ pub struct Chunk {
     pub page_last: u32,
     /// The headings over the chunk, outermost first.
     pub heading_path: Vec<String>,
+    /// Of its text alone.
     pub num_tokens: usize,
+    /// What is embedded before the text and never cited: title, headings, the head of a table or the line before a list
+    /// that the chunk goes on with. Empty, or ends with a new line.
+    pub context: String,
+}
+
+impl Chunk {
+    /// What the embedder reads of the chunk.
+    pub fn embedded_text(&self, doc: &ExtractedText) -> String {
+        format!("{}{}", self.context, &doc.text[self.span.clone()])
+    }
 }
 
 /// Cuts a document into chunks, in order. A document of white space has none.
@@ -57,20 +77,27 @@ pub fn chunk(
         text: &doc.text,
         count_tokens,
     };
-    let pieces = pieces::cut(doc, &ruler, options.max_tokens);
-    pack::pack(&pieces, &ruler, options)
+    let contexts = Contexts::new(doc, &ruler, options.max_tokens);
+    // Whatever is embedded before a piece, both fit.
+    let limit = |section| {
+        let above = headings::open_headings(doc, section);
+        options.max_tokens - contexts.of(&above, doc.text.len()).1
+    };
+    let pieces = pieces::cut(doc, &ruler, limit);
+    pack::pack(doc, &pieces, &contexts, &ruler, options)
         .into_iter()
         .map(|packed| {
             let of_chunk = &pieces[packed.pieces];
             let span = of_chunk[0].span.start..of_chunk[of_chunk.len() - 1].span.end;
             let (page_first, page_last) = pages(doc, &span);
-            let heading_path = heading_path(doc, of_chunk);
+            let titles = headings::common_headings(doc, of_chunk).into_iter();
             Chunk {
                 span,
                 page_first,
                 page_last,
-                heading_path,
+                heading_path: titles.map(|it| doc.headings[it].title.clone()).collect(),
                 num_tokens: packed.num_tokens,
+                context: packed.context,
             }
         })
         .collect()
@@ -87,13 +114,17 @@ struct Ruler<'a> {
 }
 
 impl Ruler<'_> {
-    fn count(&self, span: Range<usize>) -> usize {
-        (self.count_tokens)(&self.text[span])
+    fn count_text(&self, text: &str) -> usize {
+        (self.count_tokens)(text)
     }
 
+    /// The size of a part of the text.
     fn measure(&self, span: Range<usize>) -> usize {
-        let len = span.len();
-        Self::size(self.count(span), len)
+        self.size_of(&self.text[span])
+    }
+
+    fn size_of(&self, text: &str) -> usize {
+        Self::size(self.count_text(text), text.len())
     }
 
     /// Tokens, but at least one for every few bytes.
@@ -114,43 +145,6 @@ fn pages(doc: &ExtractedText, span: &Range<usize>) -> (u32, u32) {
             .map_or(1, |page| page.number)
     };
     (page_of(span.start), page_of(span.end - 1))
-}
-
-/// The headings that all pieces of a chunk have in common.
-fn heading_path(doc: &ExtractedText, pieces: &[pieces::Piece]) -> Vec<String> {
-    let mut sections: Vec<usize> = pieces.iter().map(|piece| piece.section).collect();
-    sections.dedup();
-    let mut paths = sections
-        .into_iter()
-        .map(|section| open_headings(doc, section));
-    let first = paths.next().unwrap_or_default();
-    let common = paths.fold(first, |mut common, path| {
-        let len = common.iter().zip(&path).take_while(|(a, b)| a == b).count();
-        common.truncate(len);
-        common
-    });
-    common
-        .into_iter()
-        .map(|index| doc.headings[index].title.clone())
-        .collect()
-}
-
-/// The headings that are open in a section: the last one before it, and those of higher rank above that.
-/// Section 0 is before the first heading, section n begins with heading n - 1.
-fn open_headings(doc: &ExtractedText, section: usize) -> Vec<usize> {
-    let mut open = Vec::new();
-    let mut level = u8::MAX;
-    for index in (0..section).rev() {
-        if doc.headings[index].level < level {
-            level = doc.headings[index].level;
-            open.push(index);
-        }
-        if level <= 1 {
-            break;
-        }
-    }
-    open.reverse();
-    open
 }
 
 #[cfg(test)]

@@ -1,23 +1,36 @@
-//! Packs pieces into chunks. Decides on sizes alone; never cuts a piece.
+//! Packs pieces into chunks. Decides on sizes and on what belongs together; never cuts a piece.
 
 use std::ops::Range;
 
-use super::pieces::Piece;
+use super::context::Contexts;
+use super::headings::common_headings;
+use super::pieces::{Break, Piece};
 use super::{ChunkOptions, Ruler};
+use crate::rag::extract::ExtractedText;
 
 /// A chunk as a range of pieces.
 pub struct Packed {
     pub pieces: Range<usize>,
+    /// Of the text alone.
     pub num_tokens: usize,
+    /// What is embedded before the text.
+    pub context: String,
 }
 
 /// The chunks, rising in start and end; together they cover every piece.
-pub fn pack(pieces: &[Piece], ruler: &Ruler, options: &ChunkOptions) -> Vec<Packed> {
+pub fn pack(
+    doc: &ExtractedText,
+    pieces: &[Piece],
+    contexts: &Contexts,
+    ruler: &Ruler,
+    options: &ChunkOptions,
+) -> Vec<Packed> {
     let packer = Packer {
+        doc,
         pieces,
+        contexts,
         ruler,
         options,
-        paragraph_sizes: paragraph_sizes(pieces),
     };
     let mut chunks: Vec<Packed> = Vec::new();
     let mut next = 0;
@@ -31,57 +44,91 @@ pub fn pack(pieces: &[Piece], ruler: &Ruler, options: &ChunkOptions) -> Vec<Pack
 }
 
 struct Packer<'a> {
+    doc: &'a ExtractedText,
     pieces: &'a [Piece],
+    contexts: &'a Contexts<'a>,
     ruler: &'a Ruler<'a>,
     options: &'a ChunkOptions,
-    /// For a piece that starts a paragraph, the size of the whole paragraph.
-    paragraph_sizes: Vec<usize>,
 }
 
 impl Packer<'_> {
     /// The chunk that holds piece `next`, and before it up to `overlap` pieces again.
     fn chunk(&self, next: usize, overlap: usize) -> Packed {
+        let max = self.options.max_tokens;
         let mut start = next - overlap;
-        let mut end = self.without_trailing_headings(next, self.fill(start, next));
+        let taken = self.context(start..next + 1, true).1;
+        let mut end = self.fill(start, next, max.saturating_sub(taken));
+        let mut has_lead = true;
         loop {
             let span = self.pieces[start].span.start..self.pieces[end - 1].span.end;
-            let len = span.len();
-            let num_tokens = self.ruler.count(span);
-            let fits = Ruler::size(num_tokens, len) <= self.options.max_tokens;
+            let (context, _) = self.context(start..end, has_lead);
+            let text = &self.doc.text[span];
+            let num_tokens = self.ruler.count_text(text);
+            let embedded = match context.is_empty() {
+                true => Ruler::size(num_tokens, text.len()),
+                false => self.ruler.size_of(&format!("{context}{text}")),
+            };
             // Pieces do not add up exactly, because words are cut into tokens differently beside others.
-            if !fits && end > next + 1 {
-                end -= 1;
-            } else if !fits && start < next {
+            if embedded <= max || (end == next + 1 && start == next && context.is_empty()) {
+                return Packed {
+                    pieces: start..end,
+                    num_tokens,
+                    context,
+                };
+            }
+            if end > next + 1 {
+                end = self.whole(next, end - 1);
+            } else if start < next {
                 start += 1;
+            } else if has_lead {
+                has_lead = false;
             } else {
                 return Packed {
                     pieces: start..end,
                     num_tokens,
+                    context: String::new(),
                 };
             }
         }
     }
 
-    /// How far the chunk from `start` goes; at least behind `next`.
-    fn fill(&self, start: usize, next: usize) -> usize {
-        let max = self.options.max_tokens;
+    /// What is embedded before these pieces, and its size.
+    fn context(&self, pieces: Range<usize>, has_lead: bool) -> (String, usize) {
+        let first = &self.pieces[pieces.start];
+        let headings = common_headings(self.doc, &self.pieces[pieces]);
+        let (mut context, mut size) = self.contexts.of(&headings, first.span.start);
+        let lead = first.lead.as_ref().filter(|_| has_lead);
+        let (lead, lead_size) = self.contexts.lead(lead);
+        if !lead.is_empty() {
+            context.push_str(lead);
+            context.push('\n');
+            size += lead_size;
+        }
+        (context, size)
+    }
+
+    /// How far the chunk from `start` goes when it may have `max` tokens; at least behind `next`.
+    fn fill(&self, start: usize, next: usize, max: usize) -> usize {
         let mut size: usize = self.pieces[start..=next]
             .iter()
             .map(|piece| piece.size)
             .sum();
         let mut end = next + 1;
+        let mut best: Option<(Break, usize)> = None;
         while let Some(piece) = self.pieces.get(end) {
             // A new section begins a new chunk, unless this one is still too small to stand alone.
-            let is_new_section = piece.section != self.pieces[end - 1].section;
-            if size + piece.size > max || (is_new_section && size * 4 >= max) {
-                break;
+            if piece.section != self.pieces[end - 1].section && size * 4 >= max {
+                return self.whole(next, end);
             }
-            // A paragraph stays in one piece if it fits into the next chunk and this one is half full.
-            if piece.starts_paragraph {
-                let paragraph = self.paragraph_sizes[end];
-                if size + paragraph > max && paragraph <= max && size * 2 >= max {
-                    break;
-                }
+            // Where there is a choice, the chunk ends at the best place, and late.
+            if size * 2 >= max
+                && !self.pieces[end - 1].belongs_to_next
+                && best.is_none_or(|(before, _)| before <= piece.break_before)
+            {
+                best = Some((piece.break_before, end));
+            }
+            if size + piece.size > max {
+                return best.map_or_else(|| self.whole(next, end), |(_, end)| end);
             }
             size += piece.size;
             end += 1;
@@ -89,20 +136,16 @@ impl Packer<'_> {
         end
     }
 
-    /// A heading belongs to what follows it.
-    fn without_trailing_headings(&self, next: usize, end: usize) -> usize {
-        if end == self.pieces.len() {
-            return end;
-        }
-        let num_headings = self.pieces[next..end]
+    /// `end`, or before it where what would be last belongs to what follows.
+    fn whole(&self, next: usize, end: usize) -> usize {
+        let num_last = self.pieces[next..end]
             .iter()
             .rev()
-            .take_while(|piece| piece.is_heading)
+            .take_while(|piece| piece.belongs_to_next)
             .count();
-        if num_headings < end - next {
-            end - num_headings
-        } else {
-            end
+        match end - num_last {
+            whole if whole > next && end < self.pieces.len() => whole,
+            _ => end,
         }
     }
 
@@ -115,7 +158,7 @@ impl Packer<'_> {
         let may_repeat = |piece: &&Piece| {
             size += piece.size;
             piece.is_whole
-                && !piece.is_heading
+                && !piece.belongs_to_next
                 && piece.section == next.section
                 && size <= self.options.overlap_tokens
                 && size + next.size <= self.options.max_tokens
@@ -128,22 +171,11 @@ impl Packer<'_> {
         let span = |num_pieces: usize| {
             self.pieces[last.end - num_pieces].span.start..self.pieces[last.end - 1].span.end
         };
-        while num_pieces > 0 && self.ruler.measure(span(num_pieces)) > self.options.overlap_tokens {
+        while num_pieces > 0
+            && self.ruler.size_of(&self.doc.text[span(num_pieces)]) > self.options.overlap_tokens
+        {
             num_pieces -= 1;
         }
         num_pieces
     }
-}
-
-fn paragraph_sizes(pieces: &[Piece]) -> Vec<usize> {
-    let mut sizes = vec![0; pieces.len()];
-    let mut size = 0;
-    for (index, piece) in pieces.iter().enumerate().rev() {
-        size += piece.size;
-        if piece.starts_paragraph {
-            sizes[index] = size;
-            size = 0;
-        }
-    }
-    sizes
 }

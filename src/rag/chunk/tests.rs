@@ -68,7 +68,7 @@ fn check_invariants(doc: &ExtractedText, options: &ChunkOptions, count: fn(&str)
         assert_eq!(text, text.trim(), "trimmed");
         assert_eq!(chunk.num_tokens, count(text));
         assert!(
-            chunk.num_tokens <= options.max_tokens || text.chars().count() == 1,
+            count(&chunk.embedded_text(doc)) <= options.max_tokens || text.chars().count() == 1,
             "{chunk:?} {text:?}"
         );
         assert!(chunk.page_first <= chunk.page_last);
@@ -96,11 +96,12 @@ fn check_invariants(doc: &ExtractedText, options: &ChunkOptions, count: fn(&str)
 proptest! {
     #[test]
     fn every_letter_is_in_a_chunk_that_fits(
-        words in proptest::collection::vec("[a-zA-Zäß你。.!?]{1,9}|\n|\n\n|[a-z]{40,90}|- |\u{a0}|😀", 0..200),
+        words in proptest::collection::vec("[a-zA-Zäß你。.!?:]{1,9}|\n|\n\n|[a-z]{40,90}|- |\n- | \\| |\n\\||```|\n```\n|;\n|\n    |\u{a0}|😀", 0..200),
         separator in prop_oneof![Just(" "), Just("")],
         cuts in proptest::collection::vec((1u8..4, any::<prop::sample::Index>()), 0..6),
         max_tokens in 1usize..40,
         overlap_tokens in 0usize..12,
+        title in proptest::option::of("[a-z ]{0,30}"),
     ) {
         let text = words.join(separator);
         let boundaries: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
@@ -113,7 +114,7 @@ proptest! {
             pages = cuts.iter().map(|(_, at)| *at.get(&boundaries)).collect();
             pages.sort_unstable();
         }
-        let doc = document(&text, &headings, &pages);
+        let doc = ExtractedText { title, ..document(&text, &headings, &pages) };
         let options = ChunkOptions { max_tokens, overlap_tokens };
         check_invariants(&doc, &options, count_words);
         check_invariants(&doc, &options, count_bytes);
@@ -288,4 +289,153 @@ fn counting_stays_linear_in_the_text() {
             text.len()
         );
     }
+}
+
+/// Chunks of a text without headings, of at most so many words.
+fn cut(text: &str, max_tokens: usize) -> Vec<(String, String)> {
+    let doc = document(text, &[], &[]);
+    let options = ChunkOptions {
+        max_tokens,
+        overlap_tokens: 0,
+    };
+    let pairs = chunk(&doc, &options, &count_words)
+        .into_iter()
+        .map(|it| (it.context, doc.text[it.span].to_owned()));
+    pairs.collect()
+}
+
+#[test]
+fn title_and_headings_are_embedded_before_the_text_and_are_no_part_of_it() {
+    let text = "# Pumps\n\nWater moves here all day long.\n\n## Care\n\nOil it each month of the year. Then \
+                close the valve and wait for it.";
+    let doc = ExtractedText {
+        title: Some("Manual".to_owned()),
+        ..document(text, &[(1, 0), (2, text.find("## Care").unwrap())], &[])
+    };
+    let options = ChunkOptions {
+        max_tokens: 16,
+        overlap_tokens: 0,
+    };
+    let chunks = chunk(&doc, &options, &count_words);
+    let found: Vec<(String, &str)> = chunks
+        .iter()
+        .map(|it| {
+            (
+                it.context.clone(),
+                doc.text[it.span.clone()].split(' ').next_back().unwrap(),
+            )
+        })
+        .collect();
+    // A heading that stands in the chunk is not said twice. The helper names headings by their whole line.
+    assert_eq!(
+        found,
+        [
+            ("Manual\n".to_owned(), "long."),
+            ("Manual\n# Pumps\n".to_owned(), "year."),
+            // Of what takes too much, the outermost headings are left out.
+            ("## Care\n".to_owned(), "it."),
+        ]
+    );
+    for chunk in &chunks {
+        let embedded = chunk.embedded_text(&doc);
+        assert!(embedded.ends_with(&doc.text[chunk.span.clone()]));
+        assert!(count_words(&embedded) <= options.max_tokens);
+    }
+}
+
+#[test]
+fn a_context_that_takes_too_much_loses_its_outermost_headings() {
+    let text = "A very long heading of many words stands here\n\nShort\n\nBody text of the section here. \
+                More of it stands here. And even more of it is here.";
+    let doc = document(text, &[(1, 0), (2, text.find("Short").unwrap())], &[]);
+    let options = ChunkOptions {
+        max_tokens: 12,
+        overlap_tokens: 0,
+    };
+    let contexts: Vec<String> = chunk(&doc, &options, &count_words)
+        .into_iter()
+        .map(|it| it.context)
+        .collect();
+    assert_eq!(contexts, ["", "", "Short\n", "Short\n"]);
+}
+
+#[test]
+fn a_list_stays_with_the_line_before_it() {
+    let text = "Some words before the list stand here now.\n\nBring these things:\n- a lamp\n- two ropes\n- bread\n";
+    let found = cut(text, 18);
+    let texts: Vec<&str> = found.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "Some words before the list stand here now.",
+            "Bring these things:\n- a lamp\n- two ropes\n- bread"
+        ]
+    );
+}
+
+#[test]
+fn what_goes_on_with_a_list_knows_the_line_before_it() {
+    let text = "Bring these:\n- a small lamp with oil\n- two long ropes, dry\n- bread for three days\n\nThen go on.";
+    let found = cut(text, 12);
+    assert_eq!(found[0].1, "Bring these:\n- a small lamp with oil");
+    let contexts: Vec<&str> = found.iter().map(|(context, _)| context.as_str()).collect();
+    assert_eq!(contexts, ["", "Bring these:\n", "Bring these:\n"]);
+}
+
+#[test]
+fn rows_stay_whole_and_know_the_head_of_their_table() {
+    let text = "Sales of the year.\n\n| Town | Sum |\n| --- | --- |\n| Rome. It is big | 12 |\n| Oslo | 7 |\n| Bern | 5 |";
+    let found = cut(text, 26);
+    assert_eq!(
+        found,
+        [
+            (String::new(), "Sales of the year.".to_owned()),
+            (
+                String::new(),
+                "| Town | Sum |\n| --- | --- |\n| Rome. It is big | 12 |".to_owned()
+            ),
+            // The head takes more than its share here.
+            (String::new(), "| Oslo | 7 |\n| Bern | 5 |".to_owned()),
+        ]
+    );
+    let found = cut(&text.replace("| --- | --- |\n", ""), 22);
+    let head = "| Town | Sum |\n";
+    assert_eq!(found[1].0, head);
+    assert!(
+        found[2..]
+            .iter()
+            .all(|(context, text)| context == head && text.starts_with('|'))
+    );
+}
+
+#[test]
+fn a_program_is_cut_between_functions() {
+    let body = |name: &str| {
+        format!("def {name}(x):\n    y = x + 1\n\n    if y > 2:\n        return y\n    return x\n")
+    };
+    let text = [body("first"), body("second"), body("third")].join("\n");
+    let found = cut(&text, 30);
+    let begins: Vec<&str> = found
+        .iter()
+        .map(|(_, text)| text.lines().next().unwrap())
+        .collect();
+    assert_eq!(begins, ["def first(x):", "def second(x):", "def third(x):"]);
+}
+
+#[test]
+fn fenced_code_is_not_cut_at_full_stops() {
+    let text =
+        "Words first.\n\n```\nprint(\"a. B\")\nlet x = 1. Then\n\nlast()\n```\n\nWords. After.";
+    let doc = document(text, &[], &[]);
+    let options = ChunkOptions {
+        max_tokens: 9,
+        overlap_tokens: 0,
+    };
+    let found = chunk(&doc, &options, &count_words);
+    let ends: Vec<&str> = texts(&doc, &found)
+        .iter()
+        .map(|it| it.lines().next_back().unwrap())
+        .collect();
+    assert!(ends.contains(&"print(\"a. B\")"), "{ends:?}");
+    assert!(ends.contains(&"let x = 1. Then"), "{ends:?}");
 }

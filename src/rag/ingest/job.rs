@@ -7,17 +7,15 @@ use std::time::Instant;
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
-use super::allowed_chunking;
 use super::board::Place;
+use super::passages::{BATCH, ChunkerFailed, cut, embedded};
 use super::text::{encode, known_text};
 use super::worker::Worker;
-use crate::embedding::{EmbeddingError, InputKind, Priority};
-use crate::rag::chunk::{Chunk, ChunkOptions, chunk};
+use crate::embedding::EmbeddingError;
+use crate::rag::chunk::CHUNKER_VERSION;
 use crate::rag::extract::{ExtractError, ExtractedText, PageOutcome, PagesRead, extract_watched};
-use crate::store::{DocumentErrorCode, Job, NewChunk, PageWarning, Progress, StoreError};
+use crate::store::{DocumentErrorCode, Job, PageWarning, Progress, StoreError};
 
-/// Passages embedded and stored at a time: what a kill can cost at most is those that are on their way.
-const BATCH: usize = 16;
 /// Batches of a document on their way to the embedder, so that it need not wait while one is stored.
 const BATCHES_AHEAD: usize = 3;
 /// Passages copied in one write.
@@ -36,8 +34,8 @@ pub(super) enum IngestError {
     Embedding(#[from] EmbeddingError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the chunker failed: {0}")]
-    Chunker(String),
+    #[error(transparent)]
+    Chunker(#[from] ChunkerFailed),
     #[error("no text was found in the document")]
     NoText { pages: Vec<PageWarning> },
 }
@@ -72,7 +70,8 @@ impl Worker {
         let warnings = page_warnings(document.pages.iter().map(|page| &page.outcome));
         let _room = self.room_for(&document.text).await;
         let num_pages = document.pages.len() as u32;
-        let num_chunks = match self.copy_of_twin(job, num_pages).await? {
+        let num_stored = self.store.begin_cutting(job, CHUNKER_VERSION).await?;
+        let num_chunks = match self.copy_of_twin(job, num_pages, num_stored).await? {
             Some(num_chunks) => num_chunks,
             None => self.compute(job, document, place).await?,
         };
@@ -88,12 +87,12 @@ impl Worker {
         place: &Place,
     ) -> Result<u32, IngestError> {
         let document = Arc::new(document);
-        let chunks = self.chunks_of(&document, job).await?;
+        let chunks = cut(&document, job.chunking, &self.embedder).await?;
         if chunks.is_empty() {
             let pages = page_warnings(document.pages.iter().map(|page| &page.outcome));
             return Err(IngestError::NoText { pages });
         }
-        let num_stored = self.store.num_stored_chunks(job).await?;
+        let num_stored = self.store.begin_cutting(job, CHUNKER_VERSION).await?;
         let num_chunks = chunks.len() as u32;
         self.begin_chunks(job, document.pages.len() as u32, num_chunks)
             .await?;
@@ -104,7 +103,10 @@ impl Worker {
         });
         let batches = (num_stored as usize..chunks.len())
             .step_by(BATCH)
-            .map(|first| self.embedded(&document, &chunks, first));
+            .map(|first| {
+                let batch = &chunks[first..(first + BATCH).min(chunks.len())];
+                embedded(&document, batch, first, &self.embedder)
+            });
         let mut batches = stream::iter(batches).buffered(BATCHES_AHEAD);
         while let Some(batch) = batches.next().await {
             let batch = batch?;
@@ -119,42 +121,17 @@ impl Worker {
         Ok(num_chunks)
     }
 
-    /// A batch of passages, from number `first` on, with their vectors.
-    async fn embedded(
-        &self,
-        document: &ExtractedText,
-        chunks: &[Chunk],
-        first: usize,
-    ) -> Result<Vec<NewChunk>, IngestError> {
-        let batch = &chunks[first..(first + BATCH).min(chunks.len())];
-        let texts = batch
-            .iter()
-            .map(|chunk| document.text[chunk.span.clone()].to_string());
-        let embedded = self
-            .embedder
-            .embed(texts.collect(), InputKind::Passage, Priority::Background)
-            .await?;
-        let new = batch.iter().zip(embedded.vectors).zip(first as u32..);
-        let new = new.map(|((chunk, vector), ordinal)| NewChunk {
-            ordinal,
-            span: chunk.span.clone(),
-            page_first: chunk.page_first,
-            page_last: chunk.page_last,
-            heading_path: chunk.heading_path.clone(),
-            text: document.text[chunk.span.clone()].to_string(),
-            num_tokens: chunk.num_tokens as u32,
-            vector,
-        });
-        Ok(new.collect())
-    }
-
     /// The passages of a document of the same content, copied; `None` where there is none.
-    async fn copy_of_twin(&self, job: &Job, num_pages: u32) -> Result<Option<u32>, IngestError> {
+    async fn copy_of_twin(
+        &self,
+        job: &Job,
+        num_pages: u32,
+        mut num_stored: u32,
+    ) -> Result<Option<u32>, IngestError> {
         let Some(twin) = self.store.twin(job).await? else {
             return Ok(None);
         };
         self.begin_chunks(job, num_pages, twin.num_chunks).await?;
-        let mut num_stored = self.store.num_stored_chunks(job).await?;
         while num_stored < twin.num_chunks {
             let num_before = num_stored;
             num_stored = self.store.copy_chunks(job, twin, COPIED_AT_ONCE).await?;
@@ -241,28 +218,6 @@ impl Worker {
             return Err(IngestError::NoText { pages });
         }
         Ok(document)
-    }
-
-    async fn chunks_of(
-        &self,
-        document: &Arc<ExtractedText>,
-        job: &Job,
-    ) -> Result<Vec<Chunk>, IngestError> {
-        let chunking = allowed_chunking(job.chunking, &self.embedder);
-        let options = ChunkOptions {
-            max_tokens: chunking.max_tokens as usize,
-            overlap_tokens: chunking.overlap_tokens as usize,
-        };
-        let document = Arc::clone(document);
-        let embedder = self.embedder.clone();
-        let chunked = tokio::task::spawn_blocking(move || {
-            chunk(&document, &options, &|text: &str| {
-                embedder.count_tokens(text)
-            })
-        });
-        chunked
-            .await
-            .map_err(|error| IngestError::Chunker(error.to_string()))
     }
 }
 

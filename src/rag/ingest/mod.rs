@@ -5,6 +5,8 @@ mod board;
 mod estimate;
 mod follow;
 mod job;
+mod passages;
+mod reindex;
 mod text;
 mod worker;
 
@@ -16,12 +18,13 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::embedding::Embedder;
-use crate::rag::chunk::ChunkOptions;
+use crate::rag::chunk::CHUNKER_VERSION;
 use crate::rag::extract::ExtractLimits;
-use crate::store::{Chunking, Store, WorkerLock, try_worker_lock};
+use crate::store::{Chunking, ReindexScope, Store, WorkerLock, try_worker_lock};
 use worker::Worker;
 
 pub use follow::{Change, Follower};
+pub use passages::{ChunkerFailed, cut};
 pub use text::{decode, kept_text, known_text};
 
 /// How often the queue is looked at for jobs that another process added.
@@ -53,7 +56,8 @@ impl Ingestion {
                 Ok(jobs) => tracing::info!(jobs, "resuming interrupted ingestion"),
                 Err(error) => tracing::error!(%error, "interrupted ingestion cannot be resumed"),
             }
-            worker.run(stopped).await;
+            let reindexing = Arc::clone(&worker).reindex_all(stopped.clone());
+            tokio::join!(worker.run(stopped), reindexing);
         });
         Self { stop, task }
     }
@@ -70,21 +74,26 @@ impl Ingestion {
     }
 }
 
-/// How documents are cut unless a request says otherwise.
-pub fn default_chunking() -> Chunking {
-    let defaults = ChunkOptions::default();
-    Chunking {
-        max_tokens: defaults.max_tokens as u32,
-        overlap_tokens: defaults.overlap_tokens as u32,
-    }
-}
-
 /// The chunking that an embedder allows: passages within its window, overlapping by a quarter at most.
 pub fn allowed_chunking(wanted: Chunking, embedder: &Embedder) -> Chunking {
     let max_tokens = wanted.max_tokens.min(embedder.max_passage_tokens() as u32);
     Chunking {
         max_tokens,
         overlap_tokens: wanted.overlap_tokens.min(max_tokens / 4),
+    }
+}
+
+/// What to cut and embed anew with this embedder: all that it would make otherwise.
+pub fn reindex_scope(
+    vector_store_id: Option<String>,
+    chunking: Option<Chunking>,
+    embedder: &Embedder,
+) -> ReindexScope {
+    ReindexScope {
+        vector_store_id,
+        chunking,
+        max_tokens: embedder.max_passage_tokens() as u32,
+        chunker_version: CHUNKER_VERSION,
     }
 }
 

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use super::explain::{Timings, ms_since};
 use super::{Fusion, RetrieveError, RetrieveOptions, Weights};
-use crate::rag::Workspace;
-use crate::store::SearchScope;
+use crate::store::{SearchScope, Store};
 
 /// Damps the difference between the first ranks, as its authors found best.
 const RANK_DAMPING: f32 = 60.0;
@@ -53,9 +52,17 @@ fn reciprocal(rank: Option<usize>) -> f32 {
     })
 }
 
+/// What is searched: what one embedder made the vectors of.
+pub(super) struct Searched<'a> {
+    pub store: &'a Store,
+    /// The query by that embedder; without it only words are searched for.
+    pub vector: Option<&'a [f32]>,
+    /// Similarities as they compare with those of the embedder of now.
+    pub rescale: &'a (dyn Fn(f32) -> f32 + Sync),
+}
+
 /// Where and how both searches look.
 pub(super) struct Search<'a> {
-    pub workspace: &'a Workspace,
     pub scope: &'a SearchScope,
     pub options: &'a RetrieveOptions,
     /// Chunks that either search finds at most.
@@ -65,17 +72,16 @@ pub(super) struct Search<'a> {
 /// What either search finds for one query, each with what both say of it.
 pub(super) async fn candidates(
     search: &Search<'_>,
+    searched: &Searched<'_>,
     query: &str,
-    vector: &[f32],
     timings: &mut Timings,
 ) -> Result<HashMap<i64, Candidate>, RetrieveError> {
     let Search {
         scope,
         options,
         limit,
-        ..
     } = *search;
-    let store = &search.workspace.store;
+    let store = searched.store;
     let mut found: HashMap<i64, Candidate> = HashMap::new();
     let begun = Instant::now();
     if options.weights.words > 0.0 {
@@ -89,7 +95,9 @@ pub(super) async fn candidates(
     }
     timings.words_ms += ms_since(begun);
     let begun = Instant::now();
-    if options.weights.meaning > 0.0 {
+    if options.weights.meaning > 0.0
+        && let Some(vector) = searched.vector
+    {
         let vector = vector.to_vec();
         let near = store.vector_search(vector.clone(), scope.clone(), limit);
         let near = near.await?;
@@ -101,7 +109,8 @@ pub(super) async fn candidates(
             candidate.similarity_rank = Some(rank);
         }
         for hit in near.into_iter().chain(others) {
-            found.entry(hit.chunk_id).or_default().similarity = Some(hit.score);
+            let similarity = (searched.rescale)(hit.score);
+            found.entry(hit.chunk_id).or_default().similarity = Some(similarity);
         }
     }
     timings.meaning_ms += ms_since(begun);
@@ -130,7 +139,8 @@ mod tests {
     #[test]
     fn a_score_is_the_weighted_mean_of_what_both_searches_say() {
         let both = candidate(Some(0.8), 0.4);
-        assert!((both.score(&RetrieveOptions::default()) - 0.6).abs() < 1e-6);
+        assert!((both.score(&options(1.0, 1.0)) - 0.6).abs() < 1e-6);
+        assert!((both.score(&RetrieveOptions::default()) - 0.55).abs() < 1e-6);
         assert!((both.score(&options(3.0, 0.0)) - 0.8).abs() < 1e-6);
         assert!((both.score(&options(0.0, 2.0)) - 0.4).abs() < 1e-6);
         let alpha = RetrieveOptions {
@@ -143,7 +153,7 @@ mod tests {
     #[test]
     fn what_points_away_counts_as_nothing() {
         let away = candidate(Some(-0.5), 0.5);
-        assert!((away.score(&RetrieveOptions::default()) - 0.25).abs() < 1e-6);
+        assert!((away.score(&options(1.0, 1.0)) - 0.25).abs() < 1e-6);
     }
 
     #[test]

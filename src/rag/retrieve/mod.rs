@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use candidates::{Candidate, Search, candidates};
+use candidates::{Candidate, Search, Searched, candidates};
 use diversity::diverse;
 use explain::ms_since;
 use join::{Group, grouped, joined};
@@ -26,7 +26,7 @@ use crate::rag::sentence::content_words;
 use crate::store::{ChunkRecord, SearchScope, StoreError};
 
 pub use explain::{Explanation, Joined, Place, Timings};
-pub use options::{Fusion, Ranker, RetrieveOptions, Weights};
+pub use options::{DEFAULT_ALPHA, Fusion, Ranker, RetrieveOptions, Weights};
 pub use rerank::Reranking;
 
 /// Candidates taken from each kind of search for every passage that is wanted.
@@ -37,6 +37,8 @@ const MAX_CANDIDATES: usize = 800;
 const CANDIDATES_PER_DIVERSE_PASSAGE: usize = 4;
 /// Chunks that are looked at for each passage where neighbours are joined.
 const CHUNKS_PER_JOINED_PASSAGE: usize = 2;
+/// Searches until the documents keep still.
+const MAX_SEARCHES: usize = 4;
 /// Share of the question's words that makes a passage relevant by its words alone.
 const MIN_WORD_COVERAGE: f32 = 0.6;
 
@@ -117,20 +119,29 @@ pub async fn retrieve(
     let model = workspace.reranking.model(&options.ranker);
     let num_wanted = num_wanted(options, model.map(|_| workspace.reranking.num_candidates));
     let search = Search {
-        workspace,
         scope,
         options,
         limit: (num_wanted * CANDIDATES_PER_PASSAGE).clamp(50, MAX_CANDIDATES),
     };
-    let mut found = HashMap::new();
-    for (query, vector) in queries.iter().zip(&embedded.vectors) {
-        for (id, candidate) in candidates(&search, query, vector, &mut timings).await? {
-            let best: &mut Candidate = found.entry(id).or_default();
-            *best = std::mem::take(best).better(candidate, options);
+    let mut read = Instant::now();
+    let mut ranked = Vec::new();
+    for _ in 0..MAX_SEARCHES {
+        let found = found(
+            workspace,
+            &search,
+            &queries,
+            &embedded.vectors,
+            &mut timings,
+        )
+        .await?;
+        read = Instant::now();
+        let is_complete;
+        (ranked, is_complete) = distinct(workspace, ranking(found, options), num_wanted).await?;
+        // A document whose chunks were changed for new ones between finding and reading is found anew.
+        if is_complete {
+            break;
         }
     }
-    let read = Instant::now();
-    let mut ranked = distinct(workspace, ranking(found, options), num_wanted).await?;
     timings.reading_ms = ms_since(read);
 
     let mut notes = Vec::new();
@@ -158,6 +169,50 @@ pub async fn retrieve(
         notes,
         timings,
     })
+}
+
+/// What is found for all queries, by the embedder of now and by those before it.
+async fn found(
+    workspace: &Workspace,
+    search: &Search<'_>,
+    queries: &[String],
+    vectors: &[Vec<f32>],
+    timings: &mut Timings,
+) -> Result<HashMap<i64, Candidate>, RetrieveError> {
+    let mut found = HashMap::new();
+    let mut keep = |candidates: HashMap<i64, Candidate>| {
+        for (id, candidate) in candidates {
+            let best: &mut Candidate = found.entry(id).or_default();
+            *best = std::mem::take(best).better(candidate, search.options);
+        }
+    };
+    for (query, vector) in queries.iter().zip(vectors) {
+        let searched = Searched {
+            store: &workspace.store,
+            vector: Some(vector),
+            rescale: &|similarity| similarity,
+        };
+        keep(candidates(search, &searched, query, timings).await?);
+    }
+    for model in workspace.earlier.in_use(&workspace.store).await? {
+        let embedded = match &model.embedder {
+            Some(embedder) => {
+                let queries = shorten_all(queries, embedder).await?;
+                let embedded = embedder.embed(queries, InputKind::Query, Priority::Interactive);
+                embedded.await?.vectors
+            }
+            None => Vec::new(),
+        };
+        for (at, query) in queries.iter().enumerate() {
+            let searched = Searched {
+                store: &model.store,
+                vector: embedded.get(at).map(Vec::as_slice),
+                rescale: &|similarity| model.rescaled(similarity, workspace.min_similarity),
+            };
+            keep(candidates(search, &searched, query, timings).await?);
+        }
+    }
+    Ok(found)
 }
 
 /// Different passages to read the text of: more than are shown where later stages choose among them.
@@ -200,15 +255,18 @@ fn ranking(
     ranking
 }
 
-/// The first `limit` of the ranking that say something that none before them has said.
+/// The first `limit` of the ranking that say something that none before them has said, and whether all of the ranking was
+/// still there.
 async fn distinct(
     workspace: &Workspace,
     ranking: Vec<(i64, f32, Candidate)>,
     limit: usize,
-) -> Result<Vec<Ranked>, RetrieveError> {
+) -> Result<(Vec<Ranked>, bool), RetrieveError> {
     // All of them, since what is said many times is shown once.
-    let ids = ranking.iter().map(|(id, ..)| *id).collect();
+    let ids: Vec<i64> = ranking.iter().map(|(id, ..)| *id).collect();
+    let num_found = ids.len();
     let chunks = workspace.store.chunks(ids).await?;
+    let is_complete = chunks.len() == num_found;
     let mut places: HashMap<i64, (usize, f32, Candidate)> = ranking
         .into_iter()
         .zip(1..)
@@ -247,7 +305,8 @@ async fn distinct(
         ranked
     };
     let ranked = tokio::task::spawn_blocking(choose).await;
-    Ok(ranked.map_err(|error| StoreError::Panicked(error.to_string()))?)
+    let ranked = ranked.map_err(|error| StoreError::Panicked(error.to_string()))?;
+    Ok((ranked, is_complete))
 }
 
 /// Orders what was found by what the cross-encoder says of it. On an error, which says why, the order stays.

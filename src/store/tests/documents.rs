@@ -271,7 +271,7 @@ async fn new_text_of_a_file_sends_its_documents_back_to_the_queue() {
 }
 
 #[tokio::test]
-async fn documents_of_another_embedder_are_counted_never_found_and_can_be_requeued() {
+async fn documents_of_another_embedder_are_counted_and_never_found() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_with(dir.path(), "old").await;
     let vector_store = create_vector_store(&store, "a").await;
@@ -290,15 +290,5 @@ async fn documents_of_another_embedder_are_counted_never_found_and_can_be_requeu
         keyword_texts(&store, "alpha", within(&vector_store))
             .await
             .is_empty()
-    );
-    assert_eq!(
-        store.requeue_documents_of_other_embedders().await.unwrap(),
-        1
-    );
-    assert_eq!(store.documents_of_other_embedders().await.unwrap(), 0);
-    run_next_job(&store, &[("alpha", X)]).await;
-    assert_eq!(
-        vector_texts(&store, X, within(&vector_store)).await,
-        ["alpha"]
     );
 }

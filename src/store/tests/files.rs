@@ -320,7 +320,7 @@ async fn vector_stores_can_be_changed_and_the_default_one_is_made_once() {
         description: Some("signed".to_owned()),
         metadata: BTreeMap::from([("team".to_owned(), "legal".to_owned())]),
         expires_after_days: Some(2),
-        files: Vec::new(),
+        ..NewVectorStore::default()
     };
     let made = store.create_vector_store(new).await.unwrap();
     assert_eq!(made.expires_at, Some(made.last_active_at + 2 * 86_400));

@@ -85,7 +85,7 @@ async fn an_interrupted_job_goes_on_where_it_stopped() {
     );
     assert_eq!(store.requeue_interrupted_jobs().await.unwrap(), 1);
     let again = store.claim_next_job().await.unwrap().unwrap();
-    assert_eq!(store.num_stored_chunks(&again).await.unwrap(), 2);
+    assert_eq!(store.begin_cutting(&again, 0).await.unwrap(), 2);
     let former = store
         .append_chunks(&job, vec![chunk(2, "c", X.to_vec())])
         .await;
@@ -169,7 +169,7 @@ async fn a_job_whose_document_went_away_changes_nothing() {
             store
                 .append_chunks(&job, vec![chunk(1, "b", X.to_vec())])
                 .await,
-            store.num_stored_chunks(&job).await.map(drop),
+            store.begin_cutting(&job, 0).await.map(drop),
             store.complete_job(&job, 1, Vec::new()).await,
             store
                 .fail_job(&job, DocumentErrorCode::ServerError, "x", Vec::new())
@@ -256,7 +256,7 @@ async fn vectors_that_cannot_be_compared_are_refused() {
             "{vector:?}: {found:?}"
         );
     }
-    assert_eq!(store.num_stored_chunks(&job).await.unwrap(), 0);
+    assert_eq!(store.begin_cutting(&job, 0).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn unfinished_chunks_of_another_embedder_are_not_continued() {
     let store = open_with(dir.path(), "other").await;
     store.requeue_interrupted_jobs().await.unwrap();
     let job = store.claim_next_job().await.unwrap().unwrap();
-    assert_eq!(store.num_stored_chunks(&job).await.unwrap(), 0);
+    assert_eq!(store.begin_cutting(&job, 0).await.unwrap(), 0);
 }
 
 #[tokio::test]

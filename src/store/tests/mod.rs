@@ -9,6 +9,7 @@ mod filters;
 mod jobs;
 mod languages;
 mod random_operations;
+mod reindex;
 mod search;
 mod vector_index;
 
