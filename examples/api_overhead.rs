@@ -118,16 +118,8 @@ fn through_engine(model: &Path) -> Result<Measured> {
 
 async fn generate(chat: &ChatModel, max_tokens: usize) -> Result<()> {
     let options = GenerationOptions {
-        max_tokens: Some(max_tokens),
-        sampling: SamplingParams::greedy(),
         trims_start: false,
-        stops: Vec::new(),
-        logprobs: None,
-        constraint: None,
-        shown: Vec::new(),
-        user: None,
-        num_public_tokens: 0,
-        timeout: Duration::from_secs(120),
+        ..GenerationOptions::greedy(Some(max_tokens), Duration::from_secs(120))
     };
     let mut generation = chat.generate(chat.plain_prompt(PROMPT), options)?;
     while let Some(event) = generation.next().await {
