@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use inglenook::config::Settings;
-use inglenook::engine::SamplingParams;
 use inglenook::llm::testing::{Script, write_scripted_gguf};
 use inglenook::rag::generate::{ChatModel, GenerationEvent, GenerationOptions};
 use serde_json::{Value, json};
@@ -118,16 +117,8 @@ fn through_engine(model: &Path) -> Result<Measured> {
 
 async fn generate(chat: &ChatModel, max_tokens: usize) -> Result<()> {
     let options = GenerationOptions {
-        max_tokens: Some(max_tokens),
-        sampling: SamplingParams::greedy(),
         trims_start: false,
-        stops: Vec::new(),
-        logprobs: None,
-        constraint: None,
-        shown: Vec::new(),
-        user: None,
-        num_public_tokens: 0,
-        timeout: Duration::from_secs(120),
+        ..GenerationOptions::greedy(Some(max_tokens), Duration::from_secs(120))
     };
     let mut generation = chat.generate(chat.plain_prompt(PROMPT), options)?;
     while let Some(event) = generation.next().await {

@@ -87,6 +87,7 @@ fn draw(random: &mut StdRng) -> String {
 
 async fn filled(store: &Store, num_chunks: usize) -> Result<String> {
     let new = NewVectorStore {
+        chunking: None,
         name: "made".into(),
         description: None,
         metadata: BTreeMap::new(),

@@ -24,6 +24,7 @@ use crate::http::{self, Context, HttpOptions, NO_CHAT_MODEL, NO_EMBEDDING_MODEL}
 use crate::hub::{ChosenModel, ModelCache, ModelKind, ResolvedModel};
 use crate::llm::gguf::GgufFile;
 use crate::llm::{Decoder, LanguageModel};
+use crate::rag::answer_cache::AnswerCache;
 use crate::rag::attached::FileReader;
 use crate::rag::earlier::EarlierModels;
 use crate::rag::expiry::Expiry;
@@ -32,7 +33,7 @@ use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
 use crate::rag::models::{ModelLibrary, ModelStatus, Models, ModelsOptions};
 use crate::rag::retrieve::Reranking;
-use crate::rag::{Workspace, default_min_similarity, quote};
+use crate::rag::{Workspace, confidence, default_min_similarity};
 use crate::store::{Chunking, EmbedderId, Store, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
 use earlier::{earlier_models, loadable_name};
@@ -220,7 +221,10 @@ impl App {
             min_similarity,
             min_quote_confidence: settings
                 .min_quote_confidence
-                .unwrap_or(quote::DEFAULT_MIN_CONFIDENCE),
+                .unwrap_or(confidence::DEFAULT_MIN_OF_QUOTES),
+            min_confidence: settings.min_confidence.unwrap_or(confidence::DEFAULT_MIN),
+            answers: AnswerCache::new(Duration::from_secs(settings.answer_cache)),
+            max_summary_passages: settings.max_summary_passages,
             top_k: settings.top_k,
             chunking: Chunking {
                 max_tokens: settings.chunk_tokens,

@@ -100,8 +100,14 @@ pub struct Settings {
     pub chunk_tokens: u32,
     /// Tokens at the end of a passage that the next one may repeat.
     pub chunk_overlap: u32,
-    /// Confidence from 0 to 1 below which quoting says that nothing was found; models/bundled/README.md has its curve.
+    /// Confidence from 0 to 1 below which quoting says that nothing was found; docs/answers.md has its curve.
     pub min_quote_confidence: Option<f32>,
+    /// The same for answers that a chat model writes; docs/answers.md has the curve.
+    pub min_confidence: Option<f32>,
+    /// Seconds that an answer is kept for the same question; 0 keeps none.
+    pub answer_cache: u64,
+    /// Passages that one summary may have, up to 999.
+    pub max_summary_passages: usize,
     /// Origins that browsers may call from, besides localhost.
     pub cors_origins: Vec<String>,
     /// Whether clients may have models of the catalog downloaded, by `POST /api/pull`; without it nothing leaves this
@@ -149,6 +155,9 @@ impl Default for Settings {
             rerank_timeout: 20,
             min_similarity: None,
             min_quote_confidence: None,
+            min_confidence: None,
+            answer_cache: 3600,
+            max_summary_passages: 200,
             cors_origins: Vec::new(),
             api_pull: false,
             hub_endpoint: "https://huggingface.co".into(),
@@ -267,10 +276,17 @@ impl Settings {
         {
             return out_of_range("min_similarity", value.to_string(), "between -1 and 1");
         }
-        if let Some(value) = self.min_quote_confidence
-            && !(0.0..=1.0).contains(&value)
-        {
-            return out_of_range("min_quote_confidence", value.to_string(), "between 0 and 1");
+        for (name, value) in [
+            ("min_quote_confidence", self.min_quote_confidence),
+            ("min_confidence", self.min_confidence),
+        ] {
+            if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
+                return out_of_range(name, value.to_string(), "between 0 and 1");
+            }
+        }
+        if !(1..=999).contains(&self.max_summary_passages) {
+            let value = self.max_summary_passages.to_string();
+            return out_of_range("max_summary_passages", value, "between 1 and 999");
         }
         Ok(())
     }

@@ -296,7 +296,8 @@ fn xquad_questions_are_answered_and_declined_as_well_as_promised() {
         );
     }
     let [all_spans, all_sources, _] = shares(&asked, 0.0);
-    let [span, source, declined] = shares(&asked, inglenook::rag::quote::DEFAULT_MIN_CONFIDENCE);
+    let [span, source, declined] =
+        shares(&asked, inglenook::rag::confidence::DEFAULT_MIN_OF_QUOTES);
     println!(
         "default threshold: span {:.1}%, source {:.1}%, declined {:.1}%; without any: span {:.1}%, source {:.1}%",
         span * 100.0,

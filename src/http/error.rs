@@ -18,6 +18,7 @@ use crate::rag::generate::GenerateError;
 use crate::rag::models::{LoadError, UnloadError};
 use crate::rag::prompt::PromptError;
 use crate::rag::retrieve::RetrieveError;
+use crate::rag::summary::SummaryError;
 use crate::store::StoreError;
 
 /// The body of an error.
@@ -466,6 +467,15 @@ impl From<RetrieveError> for ApiError {
             RetrieveError::Store(error) => error.into(),
             RetrieveError::Embedding(error) => error.into(),
             RetrieveError::NoEmbedder => Self::not_available(error.to_string()),
+        }
+    }
+}
+
+impl From<SummaryError> for ApiError {
+    fn from(error: SummaryError) -> Self {
+        match error {
+            SummaryError::TooLarge { .. } => Self::invalid("tools", error.to_string()),
+            SummaryError::Store(error) => error.into(),
         }
     }
 }

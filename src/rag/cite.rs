@@ -6,20 +6,22 @@ use std::ops::Range;
 
 use crate::rag::sentence::{content_words, sentences};
 
-/// A marker that was checked.
+/// A marker whose number stands for a passage. Whether its citation holds is for the caller to say: only then are the
+/// blanks and the text part of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marker {
     /// Number of the passage, from 1.
     pub number: usize,
-    /// Where the marker starts in the cleaned answer, in characters.
-    pub index: usize,
+    /// Blanks before it that are dropped with it.
+    pub blanks: String,
+    /// What stands for it, `[2]`; nothing in JSON, where the text stays as it is and follows as `Text`.
+    pub text: String,
 }
 
 /// A piece of the cleaned answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CitedPiece {
     Text(String),
-    /// The text that stands for the marker (`[2]`) follows as `Text`.
     Marker(Marker),
 }
 
@@ -32,7 +34,6 @@ pub struct MarkerReader {
     held: String,
     /// Blanks that are dropped when an invalid marker follows them.
     blanks: String,
-    num_chars: usize,
 }
 
 impl MarkerReader {
@@ -42,7 +43,6 @@ impl MarkerReader {
             json: None,
             held: String::new(),
             blanks: String::new(),
-            num_chars: 0,
         }
     }
 
@@ -122,10 +122,17 @@ impl MarkerReader {
             .copied()
             .filter(|number| self.numbers.contains(number));
         let valid: Vec<usize> = valid.filter(|number| seen.insert(*number)).collect();
-        let marker = |number, index| CitedPiece::Marker(Marker { number, index });
+        let marker = |number, blanks, text| {
+            CitedPiece::Marker(Marker {
+                number,
+                blanks,
+                text,
+            })
+        };
         if self.json.is_some() {
             self.emit_blanks(pieces);
-            let markers = valid.iter().map(|number| marker(*number, self.num_chars));
+            let markers = valid.into_iter();
+            let markers = markers.map(|number| marker(number, String::new(), String::new()));
             pieces.list.extend(markers);
             self.release(pieces);
             self.emit(']', pieces);
@@ -134,14 +141,12 @@ impl MarkerReader {
         self.held.clear();
         if valid.is_empty() {
             self.blanks.clear();
-            return;
         }
-        self.emit_blanks(pieces);
         for number in valid {
-            pieces.list.push(marker(number, self.num_chars));
-            for character in format!("[{number}]").chars() {
-                self.emit(character, pieces);
-            }
+            let blanks = std::mem::take(&mut self.blanks);
+            pieces
+                .list
+                .push(marker(number, blanks, format!("[{number}]")));
         }
     }
 
@@ -158,8 +163,7 @@ impl MarkerReader {
         }
     }
 
-    fn emit(&mut self, character: char, pieces: &mut Pieces) {
-        self.num_chars += 1;
+    fn emit(&self, character: char, pieces: &mut Pieces) {
         if let Some(CitedPiece::Text(text)) = pieces.list.last_mut() {
             text.push(character);
         } else {
@@ -295,7 +299,11 @@ mod tests {
         for piece in all {
             match piece {
                 CitedPiece::Text(piece) => text.push_str(&piece),
-                CitedPiece::Marker(marker) => markers.push((marker.number, marker.index)),
+                CitedPiece::Marker(marker) => {
+                    text.push_str(&marker.blanks);
+                    markers.push((marker.number, text.chars().count()));
+                    text.push_str(&marker.text);
+                }
             }
         }
         (text, markers)

@@ -122,6 +122,11 @@ fn warned(document: &Document, after: u32, limit: usize) -> Pages {
     }
 }
 
+/// The whole text of `file_id`.
+pub async fn text(store: &Store, file_id: &str) -> Result<String, StoreError> {
+    Ok(document(store, file_id).await?.text)
+}
+
 /// The first and last page of bytes `span` of the text of `file_id`.
 pub async fn pages_of_span(
     store: &Store,

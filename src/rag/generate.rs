@@ -65,6 +65,33 @@ pub struct GenerationOptions {
     pub timeout: Duration,
 }
 
+impl GenerationOptions {
+    /// Whatever the model's own distribution gives, as much as the context leaves.
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            max_tokens: None,
+            sampling: SamplingParams::default(),
+            trims_start: true,
+            stops: Vec::new(),
+            logprobs: None,
+            constraint: None,
+            shown: Vec::new(),
+            user: None,
+            num_public_tokens: 0,
+            timeout,
+        }
+    }
+
+    /// The likeliest text, of at most so many tokens.
+    pub fn greedy(max_tokens: Option<usize>, timeout: Duration) -> Self {
+        Self {
+            max_tokens,
+            sampling: SamplingParams::greedy(),
+            ..Self::new(timeout)
+        }
+    }
+}
+
 /// One step of a generation.
 #[derive(Debug)]
 pub enum GenerationEvent {

@@ -2,9 +2,11 @@
 //! of HTTP, SQL or tensors.
 
 pub mod answer;
+pub mod answer_cache;
 pub mod attached;
 pub mod chunk;
 pub mod cite;
+pub mod confidence;
 pub mod constrain;
 pub mod conversation;
 pub mod document;
@@ -22,13 +24,17 @@ pub mod quote;
 pub mod reply;
 pub mod retrieve;
 pub mod rewrite;
+pub mod selection;
 pub mod sentence;
+pub mod standalone;
+pub mod summary;
 pub mod timings;
 pub mod tools;
 pub mod turns;
 
 use crate::embedding::{Embedder, Pooling};
 use crate::store::{Chunking, Store};
+use answer_cache::AnswerCache;
 use earlier::EarlierModels;
 use generate::ChatModel;
 use models::{LoadError, Models};
@@ -45,8 +51,14 @@ pub struct Workspace {
     pub writes_answers: bool,
     /// Cosine similarity below which a passage alone makes nothing relevant.
     pub min_similarity: f32,
-    /// Confidence from 0 to 1 below which nothing is quoted.
+    /// Confidence from 0 to 1 below which nothing is quoted, unless a request says otherwise.
     pub min_quote_confidence: f32,
+    /// The same where the chat model writes.
+    pub min_confidence: f32,
+    /// What was answered before.
+    pub answers: AnswerCache,
+    /// Passages that one summary may have.
+    pub max_summary_passages: usize,
     /// Passages given to the chat model for one question, unless a request says otherwise.
     pub top_k: usize,
     /// How documents are cut where neither they nor their collection say otherwise.

@@ -7,11 +7,7 @@ use std::ops::Range;
 use crate::embedding::{InputKind, Priority};
 use crate::rag::retrieve::{Passage, RetrieveError, Retrieved};
 use crate::rag::sentence::{content_words, sentences, stems};
-use crate::rag::{Workspace, default_min_similarity};
-
-/// Confidence below which nothing is quoted, unless the owner sets another. models/bundled/README.md has the measured
-/// curve: what is declined rightly and wrongly at each value.
-pub const DEFAULT_MIN_CONFIDENCE: f32 = 0.45;
+use crate::rag::{Workspace, confidence, default_min_similarity};
 
 /// Weight of the question's words in the sentence itself.
 const OWN_WORDS: f32 = 0.7;
@@ -97,7 +93,10 @@ pub async fn choose(
         let similarity = query.map_or(unrelated, |query| cosine(query, vector));
         candidate.score += MEANING * rescaled(similarity, unrelated);
     }
-    Ok(best(candidates))
+    Ok(best(candidates).map(|best| Quote {
+        confidence: confidence::with_relevance(best.confidence, retrieved.relevance),
+        ..best
+    }))
 }
 
 /// The stems of the question's content words, each with its share of what the question says: a rare word says more.
@@ -196,7 +195,7 @@ fn has_no_word_gaps(c: char) -> bool {
 }
 
 /// Sentences, and the lines or pieces of what is too long to be one.
-fn divided(text: &str) -> Vec<Range<usize>> {
+pub(super) fn divided(text: &str) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     for span in sentences(text) {
         let sentence = &text[span.clone()];
@@ -268,7 +267,7 @@ fn best(candidates: Vec<Candidate>) -> Option<Quote> {
     Some(Quote {
         passage: first.passage,
         span,
-        confidence: (first.score / highest).clamp(0.0, 1.0),
+        confidence: confidence::of_score(first.score / highest),
     })
 }
 

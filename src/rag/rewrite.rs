@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use crate::engine::SamplingParams;
 use crate::rag::constrain::Shape;
 use crate::rag::conversation::ChatMessage;
 use crate::rag::generate::{ChatModel, EndReason, GenerateError, GenerationOptions};
@@ -29,7 +28,8 @@ pub async fn rewritten(chat: &ChatModel, question: String) -> String {
     if is_key_words(&question) || question.len() > MAX_QUESTION_BYTES {
         return question;
     }
-    match written(chat, &question).await {
+    let asked = question.clone();
+    match one_line(chat, INSTRUCTIONS, asked, MAX_TOKENS, MAX_WAIT).await {
         Ok(query) if !query.is_empty() => query,
         Ok(_) => question,
         Err(error) => {
@@ -50,44 +50,36 @@ fn is_key_words(query: &str) -> bool {
         && content_words(query).count() == num_words
 }
 
-/// Empty where the model came to no end.
-async fn written(chat: &ChatModel, question: &str) -> Result<String, GenerateError> {
+/// One line that the model writes to `text`; empty where it came to no end.
+pub(super) async fn one_line(
+    chat: &ChatModel,
+    instructions: &str,
+    text: String,
+    max_tokens: usize,
+    max_wait: Duration,
+) -> Result<String, GenerateError> {
     let messages = [
-        ChatMessage::System(INSTRUCTIONS.into()),
-        ChatMessage::User(question.to_owned()),
+        ChatMessage::System(instructions.into()),
+        ChatMessage::User(text),
     ];
     let renderer = Renderer::without_thoughts(chat, ToolUse::default());
     let rendering = renderer.clone();
     let rendered = tokio::task::spawn_blocking(move || rendering.render(&messages)).await;
     let rendered = rendered.map_err(|_| TemplateError::TooLong)??;
-    let options = GenerationOptions {
-        max_tokens: Some(MAX_TOKENS),
-        // The same question is searched for in the same words.
-        sampling: SamplingParams {
-            temperature: 0.0,
-            ..SamplingParams::default()
-        },
-        trims_start: true,
-        stops: Vec::new(),
-        logprobs: None,
-        constraint: None,
-        shown: Vec::new(),
-        user: None,
-        num_public_tokens: 0,
-        timeout: MAX_WAIT,
-    };
+    // The same question is searched for in the same words.
+    let options = GenerationOptions::greedy(Some(max_tokens), max_wait);
     let one_line = Shape::Regex(format!(r"[^\r\n]{{1,{MAX_CHARS}}}"));
     let plan = ReplyPlan::rendered(renderer, rendered, Some(one_line), options).await?;
     let replied = plan.start_one()?.collect().await?;
     // A text that fills its room was not ended by the model.
     let is_full = replied.text.chars().count() >= MAX_CHARS;
-    let query = match replied.reason {
+    let line = match replied.reason {
         Some(EndReason::Stop) if !is_full => {
             replied.text.trim().trim_matches(['"', '\'', '`']).trim()
         }
         _ => "",
     };
-    Ok(query.to_owned())
+    Ok(line.to_owned())
 }
 
 #[cfg(test)]

@@ -31,6 +31,15 @@ pub struct ChunkRecord {
     pub attributes: Attributes,
 }
 
+/// The chunks of some documents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChunksInOrder {
+    pub num_chunks: usize,
+    pub num_documents: usize,
+    /// None where there are too many.
+    pub chunks: Vec<ChunkRecord>,
+}
+
 const SELECT: &str = "
     SELECT c.id, v.id, f.id, f.filename, c.ordinal, c.span_start, c.span_end, c.page_first, c.page_last, c.heading_path,
            c.text, c.num_tokens, d.attributes
@@ -89,6 +98,41 @@ impl Store {
             let mut statement = tx.prepare_cached(sql)?;
             let found = statement.query_map([document_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(found.collect::<rusqlite::Result<_>>()?)
+        };
+        self.database().read(read).await
+    }
+
+    /// All chunks that a search within `scope` could find, in the order of their documents; none of them where there are
+    /// more than `max`.
+    pub async fn chunks_in_order(&self, scope: &SearchScope, max: usize) -> Result<ChunksInOrder> {
+        let allowed = scope.allowed_documents(&self.embedder().hash)?;
+        let read = move |tx: &Transaction| {
+            let documents = allowed.ids(tx)?;
+            let sql = "SELECT count(*), count(DISTINCT document_id) FROM chunks
+                       WHERE document_id IN (SELECT value FROM json_each(?))";
+            let counts = tx
+                .prepare_cached(sql)?
+                .query_row([Json(&documents)], |row| {
+                    Ok((
+                        row.get::<_, i64>(0)? as usize,
+                        row.get::<_, i64>(1)? as usize,
+                    ))
+                });
+            let (num_chunks, num_documents) = counts?;
+            let mut chunks = Vec::new();
+            if num_chunks <= max {
+                let sql = format!(
+                    "{SELECT} AND d.id IN (SELECT value FROM json_each(?)) ORDER BY d.id, c.ordinal"
+                );
+                let mut statement = tx.prepare_cached(&sql)?;
+                let found = statement.query_map([Json(&documents)], from_row)?;
+                chunks = found.collect::<rusqlite::Result<_>>()?;
+            }
+            Ok(ChunksInOrder {
+                num_chunks,
+                num_documents,
+                chunks,
+            })
         };
         self.database().read(read).await
     }

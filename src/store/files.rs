@@ -1,6 +1,7 @@
 //! Uploaded originals. Their bytes are kept in the database in segments, so that no file is in memory as a whole
 //! unless the caller asks for that. A file that came in parts is made of these, where they are.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params, params_from_iter};
 use sha2::{Digest, Sha256};
 
 use super::error::{Result, StoreError};
+use super::json::Json;
 use super::listing::{ListOptions, Page};
 use super::{Store, new_id, unix_now};
 
@@ -65,6 +67,17 @@ impl Store {
     pub async fn file(&self, id: &str) -> Result<StoredFile> {
         let id = id.to_owned();
         self.database().read(move |tx| get(tx, &id)).await
+    }
+
+    /// Those of `ids` that are neither deleted nor expired.
+    pub async fn live_files(&self, ids: Vec<String>) -> Result<HashSet<String>> {
+        let read = move |tx: &Transaction| {
+            let sql = "SELECT id FROM live_files WHERE id IN (SELECT value FROM json_each(?))";
+            let mut statement = tx.prepare_cached(sql)?;
+            let found = statement.query_map([Json(&ids)], |row| row.get(0))?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        };
+        self.database().read(read).await
     }
 
     /// Files in order of creation; with `purpose`, only those.

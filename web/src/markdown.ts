@@ -88,7 +88,7 @@ function parseCode(lines: string[], at: number, fence: string): Parsed<Block> {
     end += 1;
   }
   const text = lines.slice(at + 1, end).join("\n");
-  return { block: { kind: "code", text }, end: Math.min(end + 1, lines.length) };
+  return { block: { kind: "code", text: inOrder(text) }, end: Math.min(end + 1, lines.length) };
 }
 
 function parseQuote(lines: string[], at: number, depth: number): Parsed<Block> {
@@ -176,7 +176,7 @@ export function parseInline(text: string, depth = 0): Inline[] {
   // A delimiter once known to have no partner is not searched for again: hostile text must stay linear.
   const unpaired = new Set<string>();
   const flush = () => {
-    if (plain !== "") nodes.push({ kind: "text", text: plain });
+    if (plain !== "") nodes.push({ kind: "text", text: inOrder(plain) });
     plain = "";
   };
 
@@ -199,7 +199,8 @@ export function parseInline(text: string, depth = 0): Inline[] {
         at += fence.length;
       } else {
         flush();
-        nodes.push({ kind: "code", text: text.slice(at + fence.length, close).replace(/^ (.*\S.*) $/s, "$1") });
+        const code = text.slice(at + fence.length, close).replace(/^ (.*\S.*) $/s, "$1");
+        nodes.push({ kind: "code", text: inOrder(code) });
         at = close + fence.length;
       }
     } else if (char === "*" || char === "_") {
@@ -232,6 +233,13 @@ export function parseInline(text: string, depth = 0): Inline[] {
   }
   flush();
   return nodes;
+}
+
+const REORDERING = /[\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069]/g;
+
+/** Text without the characters that show what follows in another order: a document could make an answer read otherwise. */
+function inOrder(text: string): string {
+  return text.replace(REORDERING, "");
 }
 
 function emphasise(numDelimiters: number, children: Inline[]): Inline {

@@ -14,6 +14,7 @@ use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::json::JsonParts;
 use crate::http::openai::parameters::{SamplingFields, is_thinking};
+use crate::http::openai::responses::wishes::ChatWishes;
 use crate::http::openai::{format, quote, tools};
 use crate::http::sse;
 use crate::rag::generate::{ChatModel, GenerateError};
@@ -81,7 +82,8 @@ pub async fn create(
         guide,
     )?;
     let keeper = Keeper::new(&context, &mut request, echo)?;
-    if context.is_quote_model(request.model.as_deref()) {
+    let wishes = ChatWishes::checked(request.inglenook.take())?;
+    if context.is_quote_model(request.model.as_deref()) || wishes.is_quoting {
         quote::refuse(&[
             ("n", num_choices > 1),
             ("logprobs", logprobs.is_some()),
@@ -89,7 +91,12 @@ pub async fn create(
             ("response_format", shape.is_some()),
         ])?;
         messages::read_files(&context, &mut request.messages).await?;
-        return quote::create(&context, request, keeper).await;
+        let min_confidence = wishes.min_confidence;
+        return quote::create(&context, request, keeper, min_confidence).await;
+    }
+    if wishes.min_confidence.is_some() {
+        let message = "inglenook.min_confidence is for answers from documents: ask for inglenook.mode 'quote'";
+        return Err(ApiError::invalid("inglenook.min_confidence", message));
     }
     let held_by = shape.as_ref().map_or("tools", |(_, field)| *field);
     messages::read_files(&context, &mut request.messages).await?;

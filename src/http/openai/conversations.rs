@@ -12,6 +12,7 @@ use crate::http::json::JsonBody;
 use crate::http::openai::file_parts::TextBudget;
 use crate::http::openai::metadata;
 use crate::http::openai::page::{self, Deleted, IncludeQuery, ListQuery, Page, PageQuery};
+use crate::http::openai::redact;
 use crate::http::openai::responses::item;
 use crate::http::openai::responses::item_shapes::{InputItem, Item};
 use crate::store::{self, StoredConversation};
@@ -168,7 +169,8 @@ pub async fn add_items(
     let kept = store.add_conversation_items(&id, items).await?;
     let include = query.include();
     let data = kept.into_iter().map(|it| item::shown(it, &include));
-    Ok(HttpResponse::Ok().json(page::list(data.collect(), false)))
+    let data = redact::all_without_deleted(store, data.collect()).await?;
+    Ok(HttpResponse::Ok().json(page::list(data, false)))
 }
 
 /// Lists the items of a conversation
@@ -190,7 +192,8 @@ pub async fn list_items(
     let page = store.list_conversation_items(&id, list).await?;
     let include = query.include();
     let data = page.items.into_iter().map(|it| item::shown(it, &include));
-    Ok(HttpResponse::Ok().json(page::list(data.collect(), page.has_more)))
+    let data = redact::all_without_deleted(store, data.collect()).await?;
+    Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
 }
 
 /// Shows one item of a conversation
@@ -208,8 +211,10 @@ pub async fn get_item(
     query: web::Query<ListQuery>,
 ) -> Result<HttpResponse, ApiError> {
     let (id, item_id) = &*path;
-    let found = context.workspace.store.conversation_item(id, item_id);
-    let shown = item::shown(found.await?, &query.include());
+    let store = &context.workspace.store;
+    let found = store.conversation_item(id, item_id).await?;
+    let shown = item::shown(found, &query.include());
+    let shown = redact::without_deleted(store, shown).await?;
     Ok(HttpResponse::Ok().json(shown))
 }
 

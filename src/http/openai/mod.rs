@@ -20,6 +20,7 @@ pub mod page;
 pub mod parameters;
 pub mod quote;
 pub mod ranking;
+mod redact;
 pub mod rerank;
 pub mod responses;
 pub mod search;

@@ -130,12 +130,8 @@ impl SamplingFields {
             sampling,
             stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
             logprobs,
-            constraint: None,
-            shown: Vec::new(),
-            trims_start: true,
             user: self.user,
-            num_public_tokens: 0,
-            timeout,
+            ..GenerationOptions::new(timeout)
         })
     }
 }

@@ -23,8 +23,14 @@ pub async fn create(
     context: &Context,
     mut request: ChatRequest,
     keeper: Option<Keeper>,
+    min_confidence: Option<f32>,
 ) -> Result<HttpResponse, ApiError> {
-    let quoted = Quoted::of(context, question(&request.take_messages()?)?).await?;
+    let quoted = Quoted::of(
+        context,
+        question(&request.take_messages()?)?,
+        min_confidence,
+    )
+    .await?;
     let envelope = Envelope {
         id: new_id("chatcmpl-"),
         created: unix_now(),
@@ -65,7 +71,7 @@ pub async fn reply(context: &Context, request: &ReplyRequest) -> Result<Reply, A
         ("tools", request.tools.is_wanted()),
         ("format", request.shape.is_some()),
     ])?;
-    let quoted = Quoted::of(context, question(&request.messages)?).await?;
+    let quoted = Quoted::of(context, question(&request.messages)?, None).await?;
     Ok(Reply::said(quoted.reply.text, quoted.reply.usage))
 }
 
@@ -96,11 +102,16 @@ fn question(messages: &[ChatMessage]) -> Result<&str, ApiError> {
 }
 
 impl Quoted {
-    async fn of(context: &Context, question: &str) -> Result<Self, ApiError> {
+    async fn of(
+        context: &Context,
+        question: &str,
+        min_confidence: Option<f32>,
+    ) -> Result<Self, ApiError> {
         let search = FileSearch::everything(context).await?;
         let workspace = &context.workspace;
         let retrieved = search.run(workspace, &[question.to_owned()]).await?;
-        let mut answer = Answer::quote(workspace, question, &retrieved).await?;
+        let min_confidence = min_confidence.unwrap_or(workspace.min_quote_confidence);
+        let mut answer = Answer::quote(workspace, question, &retrieved, min_confidence).await?;
         let mut quoted = Self::default();
         while let Some(event) = answer.next().await {
             match event? {
@@ -108,6 +119,8 @@ impl Quoted {
                 AnswerEvent::Citation(citation) => {
                     quoted.citations.push(json!(file_citation(&citation)));
                 }
+                // Quoting is done at once.
+                AnswerEvent::Progress(_) => {}
             }
         }
         Ok(quoted)

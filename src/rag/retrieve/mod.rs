@@ -59,6 +59,20 @@ pub struct Passage {
     pub explanation: Option<Arc<Explanation>>,
 }
 
+impl Passage {
+    /// One that is shown without having been searched for.
+    pub fn shown(number: usize, chunk: ChunkRecord) -> Self {
+        Self {
+            number,
+            score: 1.0,
+            similarity: None,
+            words: 0.0,
+            chunk,
+            explanation: None,
+        }
+    }
+}
+
 /// What a search gave.
 #[derive(Debug, Clone)]
 pub struct Retrieved {
@@ -69,6 +83,8 @@ pub struct Retrieved {
     pub queries: Vec<String>,
     /// The embedding of each query.
     pub query_vectors: Vec<Vec<f32>>,
+    /// How well the best passage fits, from 0 to 1, where a cross-encoder has read it.
+    pub relevance: Option<f32>,
     /// What did not go as it should, in sentences.
     pub notes: Vec<String>,
     pub timings: Timings,
@@ -150,6 +166,8 @@ pub async fn retrieve(
         notes.extend(rerank(workspace, model, &queries, &mut ranked).await.err());
         timings.reranking_ms = ms_since(reranked);
     }
+    let relevances = ranked.iter().filter_map(|it| it.rerank_score);
+    let relevance = relevances.reduce(f32::max);
     if options.diversity > 0.0 {
         let diversified = Instant::now();
         ranked = diversified_by(workspace, ranked, options).await?;
@@ -166,6 +184,7 @@ pub async fn retrieve(
         is_relevant,
         queries,
         query_vectors: embedded.vectors,
+        relevance,
         notes,
         timings,
     })
@@ -213,6 +232,31 @@ async fn found(
         }
     }
     Ok(found)
+}
+
+/// `passages` as if a search for `query` had found them.
+pub async fn as_if_found(
+    workspace: &Workspace,
+    query: &str,
+    passages: Vec<Passage>,
+) -> Result<Retrieved, RetrieveError> {
+    let embedder = workspace
+        .embedder
+        .as_ref()
+        .ok_or(RetrieveError::NoEmbedder)?;
+    let queries = shorten_all(&[query.to_owned()], embedder).await?;
+    let embedded = embedder
+        .embed(queries.clone(), InputKind::Query, Priority::Interactive)
+        .await?;
+    Ok(Retrieved {
+        passages,
+        is_relevant: true,
+        queries,
+        query_vectors: embedded.vectors,
+        relevance: None,
+        notes: Vec::new(),
+        timings: Timings::default(),
+    })
 }
 
 /// Different passages to read the text of: more than are shown where later stages choose among them.

@@ -1,5 +1,6 @@
 //! The store as its users see it: real files in temporary folders.
 
+mod answers;
 mod conversations;
 mod copies;
 mod documents;

@@ -8,6 +8,7 @@ use super::messages::{self, Message};
 use crate::http::error::ApiError;
 use crate::http::openai::format::{Guide, JsonSchemaOrText, ResponseFormat};
 use crate::http::openai::parameters::{Effort, SamplingFields, refuse};
+use crate::http::openai::responses::wishes;
 use crate::http::openai::tools::{OfferedFunction, WantedTool};
 use crate::rag::conversation::ChatMessage;
 
@@ -66,6 +67,9 @@ pub struct ChatRequest {
     /// At most 16 pairs; keys have at most 64 characters, values 512.
     #[schema(value_type = Option<HashMap<String, String>>)]
     pub metadata: Option<Map<String, Value>>,
+    /// Extensions: of these only `mode` `quote` and `min_confidence` are served here.
+    #[schema(value_type = Option<wishes::Given>)]
+    pub inglenook: Option<Value>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

@@ -16,6 +16,7 @@ use crate::http::json::JsonBody;
 use crate::http::openai::metadata;
 use crate::http::openai::page::{self, Deleted, Direction, ListQuery, Listed, Page};
 use crate::http::openai::parameters::SamplingFields;
+use crate::http::openai::redact;
 use crate::http::openai::tools::{OfferedFunction, WantedTool};
 use crate::store::{Store, StoreError, StoredCompletion};
 
@@ -150,6 +151,7 @@ pub async fn list(
         .list_completions(model, query.metadata()?, list)
         .await?;
     let data = page.items.into_iter().map(shown).collect();
+    let data = redact::all_without_deleted(&context.workspace.store, data).await?;
     Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
 }
 
@@ -167,7 +169,9 @@ pub async fn get(
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let found = context.workspace.store.completion(&id).await?;
-    Ok(HttpResponse::Ok().json(shown(found)))
+    let store = &context.workspace.store;
+    let shown = redact::without_deleted(store, shown(found)).await?;
+    Ok(HttpResponse::Ok().json(shown))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -195,7 +199,9 @@ pub async fn update(
 ) -> Result<HttpResponse, ApiError> {
     let metadata = metadata::checked(body.0.metadata)?;
     let updated = context.workspace.store.update_completion(&id, metadata);
-    Ok(HttpResponse::Ok().json(shown(updated.await?)))
+    let store = &context.workspace.store;
+    let shown = redact::without_deleted(store, shown(updated.await?)).await?;
+    Ok(HttpResponse::Ok().json(shown))
 }
 
 /// Deletes a chat completion that is kept

@@ -11,13 +11,15 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
+use super::echo::Echo;
 use super::event::{Event, Lifecycle, NumberedEvent};
 use super::events::{EventLog, events_of};
 use super::prepare::prepare;
-use super::request::{Checked, Echo, quotes};
-use super::shape::{self, Head, Progress};
+use super::request::{Checked, quotes};
+use super::response::{self, Head, Progress};
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::openai::redact;
 use crate::http::sse::{self, Frame};
 use crate::rag::QUOTE_MODEL;
 use crate::rag::models::{LoadError, ModelKind};
@@ -91,7 +93,7 @@ pub async fn start(
         model: model_id(&context, &checked).await?,
         is_stored: true,
     };
-    let queued = shape::response(&head, &checked.echo, &Progress::Queued, &[]);
+    let queued = response::response(&head, &checked.echo, &Progress::Queued, &[]);
     let store = &context.workspace.store;
     let response = StoredResponse {
         id: head.id.clone(),
@@ -159,7 +161,7 @@ async fn write(
     log: Option<Arc<EventLog>>,
 ) -> Result<(), ApiError> {
     let run = prepare(context, checked).await?;
-    let running = shape::response(&run.head, &run.echo, &Progress::Running, &[]);
+    let running = response::response(&run.head, &run.echo, &Progress::Running, &[]);
     let store = &context.workspace.store;
     if store.update_response(&run.head.id, running).await? {
         match log {
@@ -195,7 +197,7 @@ fn failed(head: &Head, echo: &Echo, error: &ApiError) -> Value {
         code: error.response_code(),
         message: error.message(),
     };
-    shape::response(head, echo, &progress, &[])
+    response::response(head, echo, &progress, &[])
 }
 
 /// The id of the model that will answer, which need not be loaded yet. One that cannot answer is refused at once.
@@ -203,7 +205,7 @@ async fn model_id(context: &Context, checked: &Checked) -> Result<String, ApiErr
     let workspace = &context.workspace;
     let models = &workspace.models;
     let named = checked.model.as_deref().filter(|name| !name.is_empty());
-    if checked.file_search.is_some() && quotes(context, named) {
+    if checked.file_search.is_some() && quotes(context, named, checked.wishes.mode) {
         return Ok(QUOTE_MODEL.into());
     }
     let Some(name) = named.or(models.default_chat()) else {
@@ -263,7 +265,7 @@ pub async fn cancel(context: &Context, id: &str) -> Result<Value, ApiError> {
         return Err(ApiError::invalid("response_id", message));
     }
     if stored.owner.is_none() {
-        return Ok(stored.body);
+        return redact::without_deleted(store, stored.body).await;
     }
     let mut body = stored.body;
     body["status"] = json!("cancelled");
@@ -314,8 +316,13 @@ async fn ended(context: &Context, id: &str) -> Result<(Value, Option<String>), A
         }
         tokio::time::sleep(POLL).await;
     };
-    let events = context.workspace.store.response_events(id).await?;
-    Ok((stored.body, events))
+    let store = &context.workspace.store;
+    let events = match store.response_events(id).await? {
+        Some(events) => Some(redact::events_without_deleted(store, events).await?),
+        None => None,
+    };
+    let body = redact::without_deleted(store, stored.body).await?;
+    Ok((body, events))
 }
 
 /// The kept events from number `first` on. Where they were lost with the process that wrote them, the last one tells all.

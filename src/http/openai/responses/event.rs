@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::output::{Annotation, OutputItem, OutputPart};
-use super::shape::Response;
+use super::response::Response;
 use crate::http::openai::chat::shape::TokenLogprob;
 use crate::http::sse::event_text;
+use crate::rag::summary;
 
 /// An event of a streamed response.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,6 +44,14 @@ pub enum Event {
     Incomplete(Lifecycle),
     #[serde(rename = "response.failed")]
     Failed(Lifecycle),
+    /// An extension: how far the work on a summary is, before its first word.
+    #[serde(rename = "response.inglenook.progress")]
+    Progress {
+        #[schema(inline)]
+        stage: Stage,
+        done: usize,
+        total: usize,
+    },
     #[serde(rename = "response.output_item.added")]
     ItemAdded(ItemEvent),
     #[serde(rename = "response.output_item.done")]
@@ -107,6 +116,14 @@ pub enum Event {
         name: String,
         arguments: String,
     },
+}
+
+/// What is being worked on: summaries of passages, or of groups of them.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Passages,
+    Groups,
 }
 
 /// The response as it is now.
@@ -177,6 +194,31 @@ impl Event {
         end(Lifecycle { response })
     }
 
+    /// The same, without the log-probabilities of a whole text, which its pieces have said and the response says again.
+    pub fn without_sums_of_logprobs(mut self) -> Self {
+        match &mut self {
+            Event::TextDone { logprobs, .. } => logprobs.clear(),
+            Event::PartDone(PartEvent { part, .. }) => clear_logprobs(part),
+            Event::ItemDone(ItemEvent { item, .. }) => {
+                let parts = item["content"].as_array_mut().into_iter().flatten();
+                parts.for_each(clear_logprobs);
+            }
+            _ => {}
+        }
+        self
+    }
+
+    pub fn of_progress(progress: summary::Progress) -> Self {
+        Event::Progress {
+            stage: match progress.stage {
+                summary::Stage::Passages => Stage::Passages,
+                summary::Stage::Groups => Stage::Groups,
+            },
+            done: progress.num_done,
+            total: progress.num_total,
+        }
+    }
+
     /// Its type.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -186,6 +228,7 @@ impl Event {
             Event::Completed(_) => "response.completed",
             Event::Incomplete(_) => "response.incomplete",
             Event::Failed(_) => "response.failed",
+            Event::Progress { .. } => "response.inglenook.progress",
             Event::ItemAdded(_) => "response.output_item.added",
             Event::ItemDone(_) => "response.output_item.done",
             Event::SearchInProgress(_) => "response.file_search_call.in_progress",
@@ -201,5 +244,11 @@ impl Event {
             Event::ArgumentsDelta { .. } => "response.function_call_arguments.delta",
             Event::ArgumentsDone { .. } => "response.function_call_arguments.done",
         }
+    }
+}
+
+fn clear_logprobs(part: &mut Value) {
+    if let Some(logprobs) = part.get_mut("logprobs") {
+        *logprobs = json!([]);
     }
 }

@@ -99,8 +99,10 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    /// Adds an event; nothing once the log is frozen or has ended.
+    /// Adds an event; nothing once the log is frozen or has ended. Log-probabilities are kept with the tokens that they
+    /// are of and in the last event, not in those that only sum up, where they would be kept four times more.
     pub fn push(&self, event: Event) {
+        let event = event.without_sums_of_logprobs();
         self.logged.send_modify(|logged| {
             if logged.stage == Stage::Open {
                 let sequence_number = logged.events.len();

@@ -16,7 +16,7 @@ const MAX_STORES: usize = 256;
 const MAX_FILES: usize = 2000;
 
 /// Documents to answer from.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct FileSearch {
     pub scope: SearchScope,
     pub options: RetrieveOptions,
@@ -39,6 +39,18 @@ impl FileSearch {
             },
             score_threshold: 0.0,
         })
+    }
+
+    /// No documents, where a text that was selected is all there is.
+    pub fn nothing(context: &Context) -> Self {
+        Self {
+            scope: SearchScope::default(),
+            options: RetrieveOptions {
+                top_k: context.workspace.top_k,
+                ..RetrieveOptions::default()
+            },
+            score_threshold: 0.0,
+        }
     }
 
     /// The passages for `queries`, without those below the threshold.

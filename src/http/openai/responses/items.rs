@@ -8,11 +8,16 @@ use super::run::Stopped;
 use super::shape;
 use crate::store::new_id;
 
+/// Tokens of a response whose log-probabilities are told, times what is told of each: a response keeps them, and each
+/// takes hundreds of bytes.
+const MAX_LOGPROBS: usize = 100_000;
+
 /// The items that are done, and the one that is being written.
 #[derive(Default)]
 pub struct Items {
     pub done: Vec<Value>,
     open: Option<Open>,
+    num_logprobs: usize,
 }
 
 enum Open {
@@ -61,6 +66,12 @@ impl Items {
         events: &mut Events,
     ) -> Result<(), Stopped> {
         self.begin_message(events).await?;
+        let num_new = tokens.iter().map(num_logprobs).sum::<usize>();
+        let tokens = match self.num_logprobs + num_new <= MAX_LOGPROBS {
+            true => tokens,
+            false => Vec::new(),
+        };
+        self.num_logprobs += num_new;
         let output_index = self.done.len();
         let Some(Open::Message {
             id, text, logprobs, ..
@@ -228,6 +239,11 @@ impl Items {
         self.done.push(item);
         Ok(())
     }
+}
+
+/// What is told of a token: itself, and others in its place.
+fn num_logprobs(token: &Value) -> usize {
+    1 + token["top_logprobs"].as_array().map_or(0, Vec::len)
 }
 
 fn at(output_index: usize, id: &str) -> Place {

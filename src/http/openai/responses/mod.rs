@@ -1,8 +1,11 @@
 //! `/v1/responses`: conversation, and answers from documents through the `file_search` tool.
 
+mod answering;
 mod background;
+mod echo;
 mod event;
 mod events;
+mod extension;
 mod file_search;
 mod input;
 pub mod item;
@@ -11,10 +14,12 @@ mod items;
 pub mod output;
 mod prepare;
 mod request;
+mod response;
 mod run;
 mod shape;
 mod tools;
 mod wanted;
+pub mod wishes;
 
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
@@ -25,11 +30,12 @@ use crate::http::error::ApiError;
 use crate::http::json::JsonParts;
 use crate::http::openai::page::{self, Deleted, IncludeQuery, ListQuery, Page, PageQuery};
 use crate::http::openai::parameters::SamplingFields;
+use crate::http::openai::redact;
 use crate::http::sse;
 use event::NumberedEvent;
 use item_shapes::Item;
 use request::{Checked, ResponsesRequest};
-use shape::Response;
+use response::Response;
 
 pub use background::BackgroundTasks;
 pub use file_search::FileSearch;
@@ -151,7 +157,8 @@ pub async fn get(
         }
     }
     let stored = background::current(&context, &id).await?;
-    Ok(HttpResponse::Ok().json(stored.body))
+    let shown = redact::without_deleted(&context.workspace.store, stored.body).await?;
+    Ok(HttpResponse::Ok().json(shown))
 }
 
 /// The number of the first event to send.
@@ -233,8 +240,10 @@ pub async fn input_items(
     query: web::Query<ListQuery>,
 ) -> Result<HttpResponse, ApiError> {
     let list = query.request(20, 100)?;
-    let page = context.workspace.store.input_items(&id, list).await?;
+    let store = &context.workspace.store;
+    let page = store.input_items(&id, list).await?;
     let include = query.include();
     let data = page.items.into_iter().map(|it| item::shown(it, &include));
-    Ok(HttpResponse::Ok().json(page::list(data.collect(), page.has_more)))
+    let data = redact::all_without_deleted(store, data.collect()).await?;
+    Ok(HttpResponse::Ok().json(page::list(data, page.has_more)))
 }

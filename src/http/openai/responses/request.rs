@@ -1,15 +1,17 @@
 //! Reads a request for a response and checks all of it before anything runs.
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::echo::Echo;
 use super::file_search::FileSearch;
 use super::input::Conversation;
 use super::item;
 use super::item_shapes::Input;
 use super::tools::{self, Tools};
 use super::wanted::{OfferedTool, TextOptions, ToolChoice, Truncation, WantedConversation};
+use super::wishes::{self, Mode, Wishes};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::wanted_logprobs;
@@ -30,62 +32,64 @@ const DOCUMENT_TEMPERATURE: f32 = 0.2;
 #[schema(as = ResponseParameters)]
 pub struct ResponsesRequest {
     /// The default model, where none is named.
-    model: Option<String>,
+    pub(super) model: Option<String>,
     /// Needed, unless a conversation is continued. It ends with what a user says, or what a function returned.
     #[schema(value_type = Option<Input>)]
-    input: Option<Value>,
+    pub(super) input: Option<Value>,
     /// What the model is told before everything else.
-    instructions: Option<String>,
+    pub(super) instructions: Option<String>,
     /// The stored response that this one continues.
-    previous_response_id: Option<String>,
+    pub(super) previous_response_id: Option<String>,
     /// The conversation that this response continues and is added to; not together with `previous_response_id`.
     #[schema(value_type = Option<WantedConversation>)]
-    conversation: Option<Value>,
+    pub(super) conversation: Option<Value>,
     #[schema(ignore)]
     prompt: Option<Value>,
     /// Whether the answer comes at once, `queued`, to be fetched when it has ended.
     background: Option<bool>,
     #[schema(value_type = Option<Vec<OfferedTool>>)]
-    tools: Option<Vec<Value>>,
+    pub(super) tools: Option<Vec<Value>>,
     #[schema(value_type = Option<ToolChoice>)]
-    tool_choice: Option<Value>,
-    reasoning: Option<Reasoning>,
+    pub(super) tool_choice: Option<Value>,
+    pub(super) reasoning: Option<Reasoning>,
     /// `file_search_call.results` and `message.output_text.logprobs` add these to the answer.
-    include: Option<Vec<String>>,
+    pub(super) include: Option<Vec<String>>,
     /// Of thoughts and answer together.
     #[schema(minimum = 1)]
-    max_output_tokens: Option<i64>,
+    pub(super) max_output_tokens: Option<i64>,
     #[schema(schema_with = metadata::schema)]
-    metadata: Option<Map<String, Value>>,
+    pub(super) metadata: Option<Map<String, Value>>,
     /// Whether the model may call several functions at once; true by default.
-    parallel_tool_calls: Option<bool>,
+    pub(super) parallel_tool_calls: Option<bool>,
     /// Whether the response is kept, to be fetched and continued; true by default.
-    store: Option<bool>,
+    pub(super) store: Option<bool>,
     /// Whether the answer comes as events.
-    stream: Option<bool>,
+    pub(super) stream: Option<bool>,
     #[schema(value_type = Option<TextOptions>)]
-    text: Option<Value>,
+    pub(super) text: Option<Value>,
     #[schema(value_type = Option<Truncation>, inline)]
-    truncation: Option<String>,
+    pub(super) truncation: Option<String>,
     /// How many tokens are named in the place of each; it asks for log-probabilities.
     #[schema(maximum = 20)]
-    top_logprobs: Option<u32>,
+    pub(super) top_logprobs: Option<u32>,
     /// Shown; it changes nothing.
-    max_tool_calls: Option<i64>,
+    pub(super) max_tool_calls: Option<i64>,
     /// Shown; it changes nothing.
-    safety_identifier: Option<String>,
+    pub(super) safety_identifier: Option<String>,
     /// Shown; it changes nothing.
-    prompt_cache_key: Option<String>,
+    pub(super) prompt_cache_key: Option<String>,
+    #[schema(value_type = Option<wishes::Given>)]
+    inglenook: Option<Value>,
 }
 
 /// Whether the model is to think before it answers.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ReasoningOptions)]
-struct Reasoning {
+pub(super) struct Reasoning {
     /// `none` and `minimal`, or nothing, ask for no thoughts.
-    effort: Option<String>,
+    pub(super) effort: Option<String>,
     /// Shown; it changes nothing.
-    summary: Option<String>,
+    pub(super) summary: Option<String>,
 }
 
 /// A request that can be run.
@@ -95,6 +99,8 @@ pub struct Checked {
     pub created_at: i64,
     /// As it was asked for; it is loaded last.
     pub model: Option<String>,
+    /// What goes beyond OpenAI's API.
+    pub wishes: Wishes,
     /// The documents to answer from, if any.
     pub file_search: Option<FileSearch>,
     /// Whether they are searched for the question, or only what was shown of them earlier is shown.
@@ -118,40 +124,10 @@ pub struct Checked {
     pub echo: Echo,
 }
 
-/// What the response object repeats of its request.
-#[derive(Clone)]
-pub struct Echo {
-    pub conversation_id: Option<String>,
-    pub is_background: bool,
-    pub max_tool_calls: Option<i64>,
-    pub reasoning_effort: Option<String>,
-    pub reasoning_summary: Option<String>,
-    pub verbosity: String,
-    pub top_logprobs: u32,
-    pub presence_penalty: f64,
-    pub frequency_penalty: f64,
-    /// Items that the model does not read, because the context is full.
-    pub num_dropped_items: usize,
-    pub instructions: Option<String>,
-    pub max_output_tokens: Option<i64>,
-    pub metadata: Map<String, Value>,
-    pub parallel_tool_calls: bool,
-    pub previous_response_id: Option<String>,
-    pub prompt_cache_key: Option<String>,
-    pub safety_identifier: Option<String>,
-    pub temperature: f64,
-    pub tool_choice: Value,
-    pub tools: Vec<Value>,
-    pub text_format: Value,
-    pub top_p: f64,
-    pub truncation: String,
-    pub user: Option<String>,
-}
-
 impl Checked {
     pub async fn from_request(
         context: &Context,
-        request: ResponsesRequest,
+        mut request: ResponsesRequest,
         mut sampling: SamplingFields,
     ) -> Result<Self, ApiError> {
         refuse(
@@ -172,7 +148,16 @@ impl Checked {
         let verbosity = verbosity(request.text.as_ref())?;
         metadata::checked(request.metadata.clone().unwrap_or_default())?;
         let shape = shape(request.text.as_ref())?;
-        let model = request.model.as_deref();
+        let wishes = Wishes::checked(context, request.inglenook.take()).await?;
+        let model = request.model.clone();
+        let model = model.as_deref();
+        let would_quote = quotes(context, model, wishes.mode);
+        if wishes.mode == Some(Mode::Answer) && context.is_quote_model(model) {
+            let message = format!(
+                "inglenook.mode is 'answer', but '{QUOTE_MODEL}' only quotes; name a chat model"
+            );
+            return Err(ApiError::invalid("inglenook.mode", message));
+        }
         let Tools {
             mut file_search,
             mut is_searching,
@@ -184,15 +169,21 @@ impl Checked {
             request.parallel_tool_calls,
         )
         .await?;
-        if context.is_quote_model(model) {
+        if context.is_quote_model(model) || wishes.mode == Some(Mode::Quote) {
             // Quoting is searching: it cannot do without.
             is_searching = true;
             if file_search.is_none() {
-                file_search = Some(FileSearch::everything(context).await?);
+                file_search = Some(match wishes.selection {
+                    Some(_) => FileSearch::nothing(context),
+                    None => FileSearch::everything(context).await?,
+                });
             }
         }
+        if wishes.selection.is_some() {
+            file_search.get_or_insert_with(|| FileSearch::nothing(context));
+        }
 
-        let include = request.include.unwrap_or_default();
+        let include = request.include.take().unwrap_or_default();
         let asks_logprobs = include
             .iter()
             .any(|it| it == "message.output_text.logprobs");
@@ -205,7 +196,7 @@ impl Checked {
             (None, Some(id)) => Conversation::stored(context, id, &mut budget).await?,
             (None, None) => Conversation::default(),
         };
-        let given = match request.input.filter(|input| !input.is_null()) {
+        let given = match request.input.take().filter(|input| !input.is_null()) {
             Some(input) => item::checked(context, input, "input", &mut budget).await?,
             None if conversation_id.is_some() => Vec::new(),
             None => {
@@ -216,12 +207,25 @@ impl Checked {
         conversation.add_given(&given)?;
         let input = given.into_iter().map(|given| given.item).collect();
         // Without a search, what was shown of documents is all there is of them.
-        let would_quote = quotes(context, model);
         let has_sources = conversation.has_sources() && !would_quote;
-        let file_search = file_search.filter(|_| is_searching || has_sources);
-        let is_quoting = file_search.is_some() && would_quote;
+        let is_shown = is_searching || has_sources || wishes.selection.is_some();
+        let file_search = file_search.filter(|_| is_shown);
+        let is_summary = wishes.mode == Some(Mode::Summary);
+        let needs_documents =
+            file_search.is_none() || is_summary && !is_searching && wishes.selection.is_none();
+        if let Some(param) = wishes.about_documents().filter(|_| needs_documents) {
+            let message = format!(
+                "{param} is for answers from documents: offer the tool 'file_search', or send inglenook.selected_text"
+            );
+            return Err(ApiError::invalid(param, message));
+        }
+        let is_quoting = file_search.is_some() && (would_quote || is_summary);
         if is_quoting {
-            refuse_to_quote(&functions, shape.as_ref(), logprobs)?;
+            let who = match is_summary {
+                true => "a summary".to_owned(),
+                false => format!("'{QUOTE_MODEL}' quotes documents and"),
+            };
+            refuse_beyond(&who, &functions, shape.as_ref(), logprobs)?;
         }
         let has_question = conversation.asked().is_some();
         match conversation.messages.last() {
@@ -250,60 +254,33 @@ impl Checked {
             // What documents say is not to be varied, unless the caller wants it so.
             sampling.temperature.get_or_insert(DOCUMENT_TEMPERATURE);
         }
-        let (effort, summary) = match request.reasoning {
-            Some(reasoning) => (reasoning.effort, reasoning.summary),
-            None => (None, None),
-        };
-        let echo = Echo {
+        let effort = request.reasoning.as_ref().and_then(|it| it.effort.clone());
+        let max_output_tokens = request.max_output_tokens;
+        let (model, is_stored, is_streamed) = (
+            request.model.clone(),
+            request.store.unwrap_or(true),
+            request.stream.unwrap_or(false),
+        );
+        let echo = Echo::of(
+            request,
+            &sampling,
             conversation_id,
             is_background,
-            max_tool_calls: request.max_tool_calls,
-            reasoning_effort: effort.clone(),
-            reasoning_summary: summary,
             verbosity,
-            top_logprobs: request.top_logprobs.unwrap_or(0),
-            presence_penalty: as_written(sampling.presence_penalty.unwrap_or(0.0)),
-            frequency_penalty: as_written(sampling.frequency_penalty.unwrap_or(0.0)),
-            num_dropped_items: 0,
-            instructions: request.instructions,
-            max_output_tokens: request.max_output_tokens,
-            metadata: request.metadata.unwrap_or_default(),
-            parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
-            previous_response_id: request.previous_response_id,
-            prompt_cache_key: request.prompt_cache_key,
-            safety_identifier: request.safety_identifier,
-            temperature: as_written(sampling.temperature.unwrap_or(1.0)),
-            tool_choice: request
-                .tool_choice
-                .filter(|choice| !choice.is_null())
-                .unwrap_or(json!("auto")),
-            tools: request
-                .tools
-                .unwrap_or_default()
-                .into_iter()
-                .map(echoed)
-                .collect(),
-            text_format: request
-                .text
-                .map(|text| text["format"].clone())
-                .filter(|format| !format.is_null())
-                .unwrap_or(json!({ "type": "text" })),
-            top_p: as_written(sampling.top_p.unwrap_or(1.0)),
-            truncation: request.truncation.unwrap_or_else(|| "disabled".into()),
-            user: sampling.user.clone(),
-        };
-        if request.max_output_tokens.is_some_and(|count| count < 1) {
+        );
+        if max_output_tokens.is_some_and(|count| count < 1) {
             return Err(ApiError::invalid(
                 "max_output_tokens",
                 "max_output_tokens must be at least 1",
             ));
         }
-        let max_tokens = request.max_output_tokens;
-        let options = sampling.options(max_tokens, logprobs, context.generation_timeout())?;
+        let options =
+            sampling.options(max_output_tokens, logprobs, context.generation_timeout())?;
         Ok(Self {
             id: new_id("resp_"),
             created_at: unix_now(),
-            model: request.model,
+            model,
+            wishes,
             file_search,
             is_searching,
             conversation,
@@ -317,8 +294,8 @@ impl Checked {
                 item == "file_search_call.results"
                     || item == "output[*].file_search_call.search_results"
             }),
-            is_stored: request.store.unwrap_or(true),
-            is_streamed: request.stream.unwrap_or(false),
+            is_stored,
+            is_streamed,
             is_truncated,
             echo,
         })
@@ -367,23 +344,6 @@ fn verbosity(text: Option<&Value>) -> Result<String, ApiError> {
     }
 }
 
-/// A tool with every key that strict clients ask for.
-fn echoed(mut tool: Value) -> Value {
-    if tool["type"] == "function"
-        && let Some(fields) = tool.as_object_mut()
-    {
-        for key in ["description", "parameters", "strict"] {
-            fields.entry(key).or_insert(Value::Null);
-        }
-    }
-    tool
-}
-
-/// The number as its sender wrote it: 0.2, not what is nearest to it in binary.
-fn as_written(number: f32) -> f64 {
-    number.to_string().parse().unwrap_or_else(|_| number.into())
-}
-
 /// The shape that `text.format` asks for.
 fn shape(text: Option<&Value>) -> Result<Option<Shape>, ApiError> {
     let format = match text {
@@ -417,13 +377,20 @@ fn shape(text: Option<&Value>) -> Result<Option<Shape>, ApiError> {
 }
 
 /// Whether documents are quoted, and no model writes.
-pub fn quotes(context: &Context, model: Option<&str>) -> bool {
+pub fn quotes(context: &Context, model: Option<&str>, mode: Option<Mode>) -> bool {
     let named = model.filter(|name| !name.is_empty());
-    context.is_quote_model(named) || (named.is_none() && !context.workspace.writes_answers)
+    match mode {
+        Some(Mode::Quote) => true,
+        Some(Mode::Answer) => false,
+        Some(Mode::Summary) | None => {
+            context.is_quote_model(named) || (named.is_none() && !context.workspace.writes_answers)
+        }
+    }
 }
 
-/// Quoting cannot do what only a model that writes can.
-fn refuse_to_quote(
+/// Refuses what only a model that answers freely can do; `who` cannot.
+fn refuse_beyond(
+    who: &str,
     functions: &ToolUse,
     shape: Option<&Shape>,
     logprobs: Option<usize>,
@@ -437,6 +404,6 @@ fn refuse_to_quote(
     } else {
         return Ok(());
     };
-    let message = format!("'{QUOTE_MODEL}' quotes documents and {what}; name a chat model");
+    let message = format!("{who} {what}; ask a chat model for an answer");
     Err(ApiError::unsupported(param, message))
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::echo::Echo;
 use super::event::{Event, ItemEvent, Lifecycle, Place};
 use super::events::{EventLog, Events};
 use super::input::Conversation;
 use super::item;
 use super::items::Items;
 use super::output::FileSearchResult;
-use super::request::Echo;
-use super::shape::{self, Head, Progress, SearchMade, Spent};
+use super::response::{self, Head, Progress, Spent};
+use super::shape::{self, SearchMade};
 use crate::engine::GeneratedToken;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::token_logprobs;
@@ -111,7 +112,7 @@ impl Run {
                     code: error.response_code(),
                     message: error.message(),
                 };
-                let response = shape::response(&self.head, &self.echo, &progress, &[]);
+                let response = response::response(&self.head, &self.echo, &progress, &[]);
                 events.send(Event::Failed(Lifecycle { response })).await?;
             }
         }
@@ -119,7 +120,7 @@ impl Run {
     }
 
     async fn write(&mut self, events: &mut Events) -> Result<Value, Stopped> {
-        let response = shape::response(&self.head, &self.echo, &Progress::Running, &[]);
+        let response = response::response(&self.head, &self.echo, &Progress::Running, &[]);
         let begun = Lifecycle { response };
         // One in the background has been created already.
         if !self.echo.is_background {
@@ -146,7 +147,7 @@ impl Run {
             },
             EndReason::Length => Progress::Incomplete { usage: &usage },
         };
-        let response = shape::response(&self.head, &self.echo, &progress, output);
+        let response = response::response(&self.head, &self.echo, &progress, output);
         let kept = events.ending_with(Event::ended(response.clone()));
         let is_first = self.remember(&response, results, kept).await;
         if is_first.map_err(|error| Stopped::Failed(Box::new(error)))? {
@@ -198,6 +199,9 @@ impl Run {
                 AnswerEvent::Citation(citation) => {
                     let annotation = shape::file_citation(&citation);
                     items.annotation(annotation, events).await?
+                }
+                AnswerEvent::Progress(progress) => {
+                    events.send(Event::of_progress(progress)).await?;
                 }
                 AnswerEvent::Reply(ReplyEvent::Text { text, tokens }) => {
                     let tokens = self.source.logprobs(&tokens);
