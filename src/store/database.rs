@@ -21,7 +21,7 @@ const QUEUE_CAPACITY: usize = 64;
 const NUM_READERS: usize = 3;
 const FILE_NAME: &str = "inglenook.db";
 
-pub(super) const MIGRATIONS: [&str; 7] = [
+pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_batches_uploads_expiry.sql"),
     include_str!("migrations/0003_conversations.sql"),
@@ -29,6 +29,7 @@ pub(super) const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0005_response_events.sql"),
     include_str!("migrations/0006_words_by_language.sql"),
     include_str!("migrations/0007_ingestion.sql"),
+    include_str!("migrations/0008_passwords.sql"),
 ];
 
 pub(super) struct Database {

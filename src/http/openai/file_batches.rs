@@ -132,6 +132,7 @@ fn files(context: &Context, request: CreateRequest) -> Result<Vec<NewDocument>, 
                 attributes: request.attributes.clone(),
                 chunking_strategy: request.chunking_strategy.clone(),
                 if_exists: request.if_exists.clone(),
+                password: None,
             };
             ("file_ids", file_ids.into_iter().map(attach).collect())
         }

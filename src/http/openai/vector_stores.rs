@@ -156,6 +156,7 @@ pub async fn create(
             attributes: None,
             chunking_strategy: request.chunking_strategy.clone(),
             if_exists: None,
+            password: None,
         };
         new_document(&context, attach)
     };
