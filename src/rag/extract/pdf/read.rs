@@ -94,7 +94,7 @@ impl Reader for PdfReader {
             .iter()
             .zip(spans)
             .map(|(line, (start, end))| PlacedLine {
-                text: text[start.min(end)..end].trim_end(),
+                text: text.get(start..end).unwrap_or_default().trim_end(),
                 offset: start,
                 size: line.size,
                 begins_paragraph: line.begins_paragraph,
