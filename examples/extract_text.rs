@@ -1,7 +1,7 @@
 //! Reads files as ingestion does and writes what it found as a line of JSON for each, for comparisons with other
-//! readers (`tests/fidelity/compare.py`). With `--ocr` scans are recognised.
+//! readers (`tests/fidelity/compare.py`). With `--ocr` scans are recognised, with `--password` encrypted PDFs are opened.
 //!
-//!     cargo run --release --example extract_text -- [--ocr] report.docx table.xlsx
+//!     cargo run --release --example extract_text -- [--ocr] [--password WORD] report.docx table.xlsx
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -33,6 +33,10 @@ fn main() -> ExitCode {
         let recognizer = Recognizer::new(tesseract, program_on_path("pdftoppm"), "eng");
         limits.recognition = Recognition::With(recognizer.expect("it has English"));
     }
+    let mut password = None;
+    if files.len() > 1 && files[0] == "--password" {
+        password = files.drain(..2).next_back();
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     for file in files {
         let bytes = match std::fs::read(&file) {
@@ -43,7 +47,11 @@ fn main() -> ExitCode {
             }
         };
         let started = Instant::now();
-        let result = runtime.block_on(extract(Original::new(bytes, &file), &limits));
+        let original = Original {
+            password: password.as_deref(),
+            ..Original::new(bytes, &file)
+        };
+        let result = runtime.block_on(extract(original, &limits));
         let seconds = started.elapsed().as_secs_f64();
         let line = match result {
             Ok(document) => json!({"file": file, "seconds": seconds, "document": document}),
