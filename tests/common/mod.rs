@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod collection;
+pub mod scans;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
