@@ -16,14 +16,14 @@ use inglenook::rag::extract::{
 };
 use inglenook::test_data;
 
-/// What the first column of the page says; a fold in a line is nothing that recognition could mend.
+/// Words of its upper part that stand on a line each.
 const WORDS: [&str; 6] = [
-    "dynamically",
-    "languages",
-    "compiled",
-    "programs",
-    "specialized",
     "JavaScript",
+    "difficult",
+    "statically",
+    "traditional",
+    "combinations",
+    "performance",
 ];
 
 /// A page of a real paper as an image, and who recognises it; `None`, said loudly, where something is missing.
