@@ -8,6 +8,7 @@ mod files;
 mod filters;
 mod jobs;
 mod languages;
+mod passwords;
 mod random_operations;
 mod search;
 mod vector_index;
