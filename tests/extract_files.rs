@@ -153,7 +153,7 @@ async fn a_file_that_inflates_beyond_the_memory_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn encrypted_files_open_only_without_a_password() {
+async fn encrypted_files_open_with_the_empty_password_or_ask_for_theirs() {
     let Some(encrypted) = test_data::require("docs/pdf_encrypted") else {
         return;
     };
@@ -165,19 +165,19 @@ async fn encrypted_files_open_only_without_a_password() {
     ] {
         assert_eq!(
             read(&encrypted.join(file)).await,
-            Err(ExtractError::Encrypted),
+            Err(ExtractError::NeedsPassword),
             "{file}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_scanned_document_is_refused_as_images() {
+async fn a_scanned_document_is_refused_as_such() {
     let Some(path) = test_data::require("docs/pdf/git.pdf") else {
         return;
     };
     let error = read(&path).await.expect_err("no text");
-    assert!(error.to_string().contains("images only"), "{error}");
+    assert!(error.to_string().contains("pages are scans"), "{error}");
 }
 
 fn words(text: &str) -> Vec<String> {

@@ -144,6 +144,8 @@ pub fn program(data_dir: &Path) -> Command {
     command
         .current_dir(data_dir)
         .env("HOME", data_dir)
+        // Tests mean the same whatever is installed.
+        .env("INGLENOOK_OCR", "off")
         .arg("--data-dir")
         .arg(data_dir);
     command

@@ -253,6 +253,9 @@ impl Pages {
             .flatten()
             .any(|page| page.content.has_images);
         Some(match has_images {
+            true if self.format == Format::Pdf => {
+                "its pages have no text but small pictures only".to_owned()
+            }
             true => {
                 "there are only pictures in it; save it as a PDF, whose pages can be recognised"
                     .to_owned()
