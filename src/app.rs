@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Settings;
+use crate::config::{OcrMode, Settings, program_on_path};
 use crate::device::{ComputeDevice, DeviceChoice};
 use crate::embedding::{Embedder, EmbedderOptions, Reranker, RerankerOptions};
 use crate::engine::{Engine, EngineConfig, Speculation};
@@ -28,7 +28,7 @@ use crate::rag::answer_cache::AnswerCache;
 use crate::rag::attached::FileReader;
 use crate::rag::earlier::EarlierModels;
 use crate::rag::expiry::Expiry;
-use crate::rag::extract::ExtractLimits;
+use crate::rag::extract::{ExtractLimits, Recognition, Recognizer};
 use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
 use crate::rag::models::{ModelLibrary, ModelStatus, Models, ModelsOptions};
@@ -49,6 +49,7 @@ pub struct App {
     device: ComputeDevice,
     workspace: Workspace,
     ingestion: Option<Ingestion>,
+    recognition: Recognition,
     /// Where the default models come from, by name.
     sources: Vec<(String, String)>,
     notices: Vec<String>,
@@ -199,11 +200,18 @@ impl App {
             earlier = EarlierModels::new(earlier_models(&store, &settings, &device).await?);
             stale_notices = earlier.notices(&store).await?;
         }
+        let recognition = match parts.ingestion {
+            true => recognition(&settings, &mut notices)?,
+            false => Recognition::switched_off(),
+        };
         let ingestion = match (&embedder, parts.ingestion) {
             (Some(embedder), true) => Some(Ingestion::start(
                 store.clone(),
                 embedder.clone(),
-                ExtractLimits::new(std::env::current_exe()?),
+                ExtractLimits {
+                    recognition: recognition.clone(),
+                    ..ExtractLimits::new(std::env::current_exe()?)
+                },
                 settings.data_dir.clone(),
             )),
             _ => None,
@@ -242,6 +250,7 @@ impl App {
             device,
             workspace,
             ingestion,
+            recognition,
             sources,
             notices,
             stale_notices,
@@ -262,6 +271,11 @@ impl App {
 
     pub fn workspace(&self) -> &Workspace {
         &self.workspace
+    }
+
+    /// Whether images are read too.
+    pub fn recognises(&self) -> bool {
+        matches!(self.recognition, Recognition::With(_))
     }
 
     /// What to say when models that came with the program are at work.
@@ -331,7 +345,7 @@ impl App {
             started_at: unix_now(),
             device: self.device.name().to_string(),
             ingestion: self.ingestion.as_ref().map(Ingestion::watch),
-            files: FileReader::new(std::env::current_exe()?),
+            files: FileReader::new(std::env::current_exe()?, self.recognition.clone()),
             background: Default::default(),
             notices: self.notices.clone(),
             pull_model: self
@@ -400,6 +414,32 @@ pub fn load_chat_model(settings: &Settings, name: &str) -> anyhow::Result<(ChatM
         load_chat(&found, &device, settings, None)?,
         device.name().to_owned(),
     ))
+}
+
+/// How scanned pages are recognised here. What is missing where it was asked for is an error; where it was not, scanned
+/// pages say so themselves.
+fn recognition(settings: &Settings, notices: &mut Vec<String>) -> anyhow::Result<Recognition> {
+    if settings.ocr == OcrMode::Off {
+        return Ok(Recognition::switched_off());
+    }
+    let is_needed = settings.ocr == OcrMode::On;
+    let Some(tesseract) = program_on_path("tesseract") else {
+        anyhow::ensure!(
+            !is_needed,
+            "the setting ocr is 'on', but tesseract is not on the PATH; install it (Debian: apt install tesseract-ocr) \
+             or set ocr to 'auto'"
+        );
+        return Ok(Recognition::not_installed());
+    };
+    let pdftoppm = program_on_path("pdftoppm");
+    match Recognizer::new(tesseract, pdftoppm, &settings.ocr_languages) {
+        Ok(recognizer) => Ok(Recognition::With(recognizer)),
+        Err(reason) if is_needed => bail!("the setting ocr is 'on', but {reason}"),
+        Err(reason) => {
+            notices.push(format!("scanned pages are not recognised: {reason}"));
+            Ok(Recognition::Unavailable(reason))
+        }
+    }
 }
 
 /// What to say of models that only show what the program does.

@@ -33,6 +33,8 @@ const TEXT_KEYS: &[&str] = &[
     "hub_endpoint",
     "hub_token",
     "model_cache",
+    "ocr",
+    "ocr_languages",
     "log",
 ];
 
@@ -108,6 +110,10 @@ pub struct Settings {
     pub answer_cache: u64,
     /// Passages that one summary may have, up to 999.
     pub max_summary_passages: usize,
+    /// Whether the words of scanned pages and images are recognised with tesseract.
+    pub ocr: OcrMode,
+    /// The languages to recognise, as tesseract names them: `eng+deu`.
+    pub ocr_languages: String,
     /// Origins that browsers may call from, besides localhost.
     pub cors_origins: Vec<String>,
     /// Whether clients may have models of the catalog downloaded, by `POST /api/pull`; without it nothing leaves this
@@ -158,6 +164,8 @@ impl Default for Settings {
             min_confidence: None,
             answer_cache: 3600,
             max_summary_passages: 200,
+            ocr: OcrMode::Auto,
+            ocr_languages: "eng".into(),
             cors_origins: Vec::new(),
             api_pull: false,
             hub_endpoint: "https://huggingface.co".into(),
@@ -166,6 +174,24 @@ impl Default for Settings {
             log: "info".into(),
         }
     }
+}
+
+/// When scanned pages are recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OcrMode {
+    /// Where tesseract is installed.
+    Auto,
+    Off,
+    /// Always: without tesseract nothing starts.
+    On,
+}
+
+/// A program as the shell finds it.
+pub fn program_on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let candidates = std::env::split_paths(&path).map(|folder| folder.join(name));
+    candidates.into_iter().find(|it| it.is_file())
 }
 
 /// Why the settings cannot be used.
@@ -255,6 +281,13 @@ impl Settings {
                 first: "kv_cache_tokens",
                 second: "kv_cache_memory",
             });
+        }
+        let is_language = |it: &str| {
+            !it.is_empty() && it.chars().all(|c| c.is_alphanumeric() || "_/".contains(c))
+        };
+        if !self.ocr_languages.split('+').all(is_language) {
+            let must = "languages of tesseract joined by '+', such as eng+deu";
+            return out_of_range("ocr_languages", self.ocr_languages.clone(), must);
         }
         if !(1..=50).contains(&self.top_k) {
             return out_of_range("top_k", self.top_k.to_string(), "between 1 and 50");

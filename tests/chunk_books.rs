@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use inglenook::rag::chunk::{ChunkOptions, chunk};
-use inglenook::rag::extract::{ExtractLimits, extract};
+use inglenook::rag::extract::{ExtractLimits, Original, extract};
 use inglenook::test_data;
 use tokenizers::Tokenizer;
 
@@ -24,7 +24,7 @@ async fn a_book_is_cut_into_chunks_that_fit_and_cover_it() {
 
     let bytes = std::fs::read(book).expect("book");
     let limits = ExtractLimits::new("not needed for text".into());
-    let doc = extract(&bytes, "war-and-peace.txt", &limits)
+    let doc = extract(Original::new(bytes, "war-and-peace.txt"), &limits)
         .await
         .expect("text");
     let options = ChunkOptions::default();

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use inglenook::rag::extract::{ExtractError, ExtractLimits, ExtractedText, PageOutcome, extract};
+use inglenook::rag::extract::{
+    ExtractError, ExtractLimits, ExtractedText, Original, PageOutcome, extract,
+};
 use inglenook::test_data;
 
 const WALL_TIME: Duration = Duration::from_secs(20);
@@ -19,12 +21,8 @@ fn limits() -> ExtractLimits {
 
 async fn read(path: &Path) -> Result<ExtractedText, ExtractError> {
     let bytes = std::fs::read(path).expect("test file is readable");
-    extract(
-        &bytes,
-        &path.file_name().expect("a file").to_string_lossy(),
-        &limits(),
-    )
-    .await
+    let filename = path.file_name().expect("a file").to_string_lossy();
+    extract(Original::new(bytes, &filename), &limits()).await
 }
 
 fn files_under(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -144,7 +142,7 @@ async fn a_file_that_inflates_beyond_the_memory_limit_is_refused() {
     let mut limits = limits();
     limits.memory_bytes = 64 << 20;
     let bytes = std::fs::read(bomb).expect("test file is readable");
-    let error = extract(&bytes, "bomb.pdf", &limits)
+    let error = extract(Original::new(bytes, "bomb.pdf"), &limits)
         .await
         .expect_err("does not fit");
     assert!(
@@ -155,7 +153,7 @@ async fn a_file_that_inflates_beyond_the_memory_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn encrypted_files_open_only_without_a_password() {
+async fn encrypted_files_open_with_the_empty_password_or_ask_for_theirs() {
     let Some(encrypted) = test_data::require("docs/pdf_encrypted") else {
         return;
     };
@@ -167,19 +165,19 @@ async fn encrypted_files_open_only_without_a_password() {
     ] {
         assert_eq!(
             read(&encrypted.join(file)).await,
-            Err(ExtractError::Encrypted),
+            Err(ExtractError::NeedsPassword),
             "{file}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_scanned_document_is_refused_as_images() {
+async fn a_scanned_document_is_refused_as_such() {
     let Some(path) = test_data::require("docs/pdf/git.pdf") else {
         return;
     };
     let error = read(&path).await.expect_err("no text");
-    assert!(error.to_string().contains("images only"), "{error}");
+    assert!(error.to_string().contains("pages are scans"), "{error}");
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -238,7 +236,7 @@ async fn articles_are_found_in_their_pages() {
             .find(|(key, _)| key.starts_with(stem))
             .expect("truth")
             .1;
-        let doc = extract(&html, "page.html", &limits())
+        let doc = extract(Original::new(html.clone(), "page.html"), &limits())
             .await
             .expect("readable");
         check(&doc);
@@ -300,7 +298,7 @@ async fn hidden_parts_of_a_page_stay_hidden() {
 #[tokio::test]
 async fn a_reader_that_does_not_start_is_no_fault_of_the_file() {
     let missing = ExtractLimits::new("/no/such/program".into());
-    let error = extract(b"%PDF-1.4", "a.pdf", &missing)
+    let error = extract(Original::new(b"%PDF-1.4".to_vec(), "a.pdf"), &missing)
         .await
         .expect_err("not started");
     assert_eq!(error.code(), "server_error");

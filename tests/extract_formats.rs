@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use inglenook::rag::extract::{
-    ExtractError, ExtractLimits, ExtractedText, Format, PageOutcome, extract,
+    ExtractError, ExtractLimits, ExtractedText, Format, Original, PageOutcome, extract,
 };
 use inglenook::test_data;
 use rand::{Rng, RngExt, SeedableRng};
@@ -22,11 +22,11 @@ fn limits() -> ExtractLimits {
 async fn read_file(path: &Path) -> Result<ExtractedText, ExtractError> {
     let bytes = std::fs::read(path).expect("test file is readable");
     let name = path.file_name().expect("a file").to_string_lossy();
-    extract(&bytes, &name, &limits()).await
+    extract(Original::new(bytes, &name), &limits()).await
 }
 
 async fn read(bytes: &[u8], name: &str) -> ExtractedText {
-    extract(bytes, name, &limits())
+    extract(Original::new(bytes.to_vec(), name), &limits())
         .await
         .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
@@ -456,6 +456,63 @@ async fn slides_are_pages_with_their_notes() {
 }
 
 #[tokio::test]
+async fn shapes_keep_their_paragraphs_apart_tables_come_once_and_empty_slides_are_told() {
+    let pages = "<office:document-content><office:body><office:presentation>\
+        <draw:page><draw:custom-shape><text:p>One</text:p><text:p>Two</text:p></draw:custom-shape>\
+        <draw:g><draw:frame><table:table><table:table-row><table:table-cell><text:p>a</text:p></table:table-cell>\
+        <table:table-cell><text:p>b</text:p></table:table-cell></table:table-row></table:table></draw:frame></draw:g>\
+        </draw:page><draw:page><draw:frame><draw:image/></draw:frame></draw:page>\
+        </office:presentation></office:body></office:document-content>";
+    let file = zip_of(&[
+        (
+            "mimetype",
+            b"application/vnd.oasis.opendocument.presentation",
+        ),
+        ("content.xml", pages.as_bytes()),
+    ]);
+    let document = read(&file, "a.odp").await;
+    assert_eq!(document.text, "Slide 1\n\nOne\n\nTwo\n\na | b");
+    assert_eq!(document.pages.len(), 2);
+    assert_eq!(document.pages[1].outcome, PageOutcome::Empty);
+
+    let text = "<office:document-content><office:body><office:text><text:p>Before<draw:custom-shape><text:p>One</text:p>\
+        <text:p>Two</text:p></draw:custom-shape></text:p></office:text></office:body></office:document-content>";
+    let file = zip_of(&[
+        ("mimetype", b"application/vnd.oasis.opendocument.text"),
+        ("content.xml", text.as_bytes()),
+    ]);
+    assert_eq!(read(&file, "a.odt").await.text, "Before\n\nOne\n\nTwo");
+}
+
+#[tokio::test]
+async fn a_sheet_that_is_too_long_costs_itself_only() {
+    let cell = "x".repeat(1000);
+    let sheets = format!(
+        "<office:document-content><office:body><office:spreadsheet><table:table table:name='Bomb'>\
+         <table:table-row table:number-rows-repeated='1048576'><table:table-cell table:number-columns-repeated='16384'>\
+         <text:p>{cell}</text:p></table:table-cell></table:table-row></table:table><table:table table:name='Good'>\
+         <table:table-row><table:table-cell><text:p>kept</text:p></table:table-cell></table:table-row></table:table>\
+         </office:spreadsheet></office:body></office:document-content>"
+    );
+    let file = zip_of(&[
+        (
+            "mimetype",
+            b"application/vnd.oasis.opendocument.spreadsheet",
+        ),
+        ("content.xml", sheets.as_bytes()),
+    ]);
+    let document = read(&file, "a.ods").await;
+    assert_eq!(document.text, "Good\n\nkept");
+    assert!(matches!(&document.pages[0].outcome, PageOutcome::Failed(_)));
+}
+
+#[tokio::test]
+async fn a_table_that_is_cut_off_keeps_its_end() {
+    let cut = b"{\\rtf1\\ansi {\\trowd\\intbl Ann\\cell 14\\cell\\row}{\\trowd\\intbl Bob\\cell 7";
+    assert_eq!(read(cut, "a.rtf").await.text, "Ann | 14\nBob | 7");
+}
+
+#[tokio::test]
 async fn open_documents_are_read() {
     let content = "<office:document-content><office:automatic-styles>\
         <style:style style:name='P9'><style:paragraph-properties fo:break-before='page'/></style:style>\
@@ -509,7 +566,7 @@ async fn open_documents_are_read() {
         ("content.xml", b"\x01\x02"),
     ]);
     assert_eq!(
-        extract(&locked, "a.odt", &limits()).await,
+        extract(Original::new(locked, "a.odt"), &limits()).await,
         Err(ExtractError::Encrypted)
     );
 }
@@ -588,7 +645,7 @@ async fn what_grows_without_end_is_stopped() {
         (laughs, "b.docx", None),
     ] {
         let started = Instant::now();
-        let result = extract(&file, name, &limits()).await;
+        let result = extract(Original::new(file, name), &limits()).await;
         assert!(started.elapsed() < Duration::from_secs(30), "{name}");
         match (result, expected) {
             (Err(error), Some(expected)) => {
@@ -713,7 +770,7 @@ async fn damaged_files_end_in_text_or_a_reason_and_never_in_a_panic() {
         for round in 0..ROUNDS {
             let bytes = damaged(bytes, &mut random);
             let started = Instant::now();
-            let result = extract(&bytes, name, &limits()).await;
+            let result = extract(Original::new(bytes.clone(), name), &limits()).await;
             assert!(
                 started.elapsed() < Duration::from_secs(15),
                 "{name} {round}"

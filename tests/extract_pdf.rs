@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use futures_util::{StreamExt, stream};
-use inglenook::rag::extract::{ExtractError, ExtractLimits, ExtractedText, extract};
+use inglenook::rag::extract::{ExtractError, ExtractLimits, ExtractedText, Original, extract};
 use inglenook::test_data;
 use unicode_normalization::UnicodeNormalization;
 
@@ -14,12 +14,8 @@ fn limits() -> ExtractLimits {
 
 async fn read(path: &Path) -> Result<ExtractedText, ExtractError> {
     let bytes = std::fs::read(path).expect("test file is readable");
-    extract(
-        &bytes,
-        &path.file_name().expect("a file").to_string_lossy(),
-        &limits(),
-    )
-    .await
+    let filename = path.file_name().expect("a file").to_string_lossy();
+    extract(Original::new(bytes, &filename), &limits()).await
 }
 
 /// Lower-cased words of letters and digits, with how often each occurs.

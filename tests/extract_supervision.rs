@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use inglenook::rag::extract::{ExtractError, ExtractLimits, PageOutcome, extract};
+use inglenook::rag::extract::{ExtractError, ExtractLimits, Original, PageOutcome, extract};
 
 /// A reader that opens a document of `num_pages` pages and does `pages` (branches of a shell `case`) with them.
 fn reader(folder: &tempfile::TempDir, name: &str, num_pages: u32, pages: &str) -> PathBuf {
@@ -74,7 +74,7 @@ async fn one_bad_page_does_not_lose_the_document() {
     let never_read = reader(&folder, "never_read", 9, "*) kill -SEGV $$ ;;");
     let slow = reader(&folder, "slow", 3, "1) read_page ;; *) hang ;;");
 
-    let doc = extract(PDF, "a.pdf", &limits(bad_pages))
+    let doc = extract(Original::new(PDF.to_vec(), "a.pdf"), &limits(bad_pages))
         .await
         .expect("read");
     assert_eq!(doc.text, "Page 1.\n\nPage 5.\n\nPage 6.");
@@ -89,14 +89,17 @@ async fn one_bad_page_does_not_lose_the_document() {
     assert!(failure(&doc.pages[3].outcome).contains("memory"));
     assert_eq!(doc.pages[5].outcome, PageOutcome::Read);
 
-    let doc = extract(PDF, "a.pdf", &limits(always_crashing))
-        .await
-        .expect("read in part");
+    let doc = extract(
+        Original::new(PDF.to_vec(), "a.pdf"),
+        &limits(always_crashing),
+    )
+    .await
+    .expect("read in part");
     assert_eq!(doc.text, "Page 1.");
     assert_eq!(doc.pages.len(), 9);
     assert!(failure(&doc.pages[8].outcome).contains("too often"));
 
-    let error = extract(PDF, "a.pdf", &limits(never_read))
+    let error = extract(Original::new(PDF.to_vec(), "a.pdf"), &limits(never_read))
         .await
         .expect_err("nothing was read");
     assert!(matches!(error, ExtractError::Crashed { .. }), "{error}");
@@ -105,7 +108,9 @@ async fn one_bad_page_does_not_lose_the_document() {
     let mut limits = limits(slow);
     limits.wall_time = Duration::from_millis(600);
     limits.page_time = Duration::from_secs(60);
-    let doc = extract(PDF, "a.pdf", &limits).await.expect("read in part");
+    let doc = extract(Original::new(PDF.to_vec(), "a.pdf"), &limits)
+        .await
+        .expect("read in part");
     assert_eq!(doc.text, "Page 1.");
     assert!(failure(&doc.pages[2].outcome).contains("not reached"));
 }

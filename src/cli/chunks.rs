@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::app::App;
 use crate::config::Settings;
-use crate::rag::extract::{ExtractLimits, extract};
+use crate::rag::extract::{ExtractLimits, Original, extract};
 use crate::rag::ingest::{allowed_chunking, cut};
 use crate::store::Chunking;
 
@@ -36,7 +36,7 @@ pub async fn run(settings: Settings, args: ChunksArgs) -> anyhow::Result<ExitCod
     let bytes = std::fs::read(&args.file).with_context(what)?;
     let filename = args.file.file_name().unwrap_or_default().to_string_lossy();
     let limits = ExtractLimits::new(std::env::current_exe()?);
-    let document = Arc::new(extract(&bytes, &filename, &limits).await?);
+    let document = Arc::new(extract(Original::new(bytes, &filename), &limits).await?);
     let embedder = App::load_documents_embedder(&settings)?;
     let chunking = allowed_chunking(wanted, &embedder);
     let chunks = cut(&document, chunking, &embedder).await?;

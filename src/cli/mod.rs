@@ -10,6 +10,7 @@ mod reembed;
 mod search;
 mod serve;
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +51,14 @@ enum Command {
     /// Read one PDF from standard input (used by Inglenook itself)
     #[command(hide = true)]
     ExtractWorker,
+    /// Become another program with limits (used by Inglenook itself)
+    #[command(hide = true)]
+    RunLimited {
+        memory_bytes: u64,
+        cpu_seconds: u64,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
 }
 
 /// Settings that a flag can give; each is also `INGLENOOK_<NAME>` and a key of inglenook.toml.
@@ -129,6 +138,14 @@ pub fn main() -> ExitCode {
     if let Some(Command::ExtractWorker) = cli.command {
         return crate::rag::extract::worker::run(std::io::stdin(), std::io::stdout());
     }
+    if let Some(Command::RunLimited {
+        memory_bytes,
+        cpu_seconds,
+        command,
+    }) = &cli.command
+    {
+        return crate::rag::extract::ocr::run_limited(*memory_bytes, *cpu_seconds, command);
+    }
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -156,7 +173,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chunks(args) => block_on(chunks::run(settings, args)),
         Command::Bench(args) => block_on(bench::run(settings, args)),
         Command::Models(args) => models::run(&settings, &args),
-        Command::ExtractWorker => unreachable!("handled before the settings are read"),
+        Command::ExtractWorker | Command::RunLimited { .. } => {
+            unreachable!("handled before the settings are read")
+        }
     }
 }
 

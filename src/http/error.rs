@@ -448,6 +448,9 @@ impl From<AttachError> for ApiError {
                 ExtractError::UnsupportedFormat { .. }
                 | ExtractError::Empty { .. }
                 | ExtractError::Encrypted
+                | ExtractError::NeedsPassword
+                | ExtractError::WrongPassword
+                | ExtractError::NeedsRecognition { .. }
                 | ExtractError::NoText { .. }
                 | ExtractError::Invalid { .. }
                 | ExtractError::TooLarge { .. }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::rag::extract::{ExtractError, ExtractLimits, ExtractedText, extract};
+use crate::rag::extract::{
+    ExtractError, ExtractLimits, ExtractedText, Original, Recognition, extract,
+};
 use crate::rag::ingest;
 use crate::rag::marks::{name_in_mark, without_marks};
 use crate::store::{Store, StoreError};
@@ -30,7 +32,7 @@ pub enum AttachError {
     Extract(#[from] ExtractError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the file {filename:?} has no text to read; a scan must be recognised first")]
+    #[error("the file {filename:?} has no text to read")]
     NoText { filename: String },
     #[error(
         "the text of the file {filename:?} has {num_bytes} bytes, more than the limit of {MAX_TEXT_BYTES} for a \
@@ -41,9 +43,11 @@ pub enum AttachError {
 
 impl FileReader {
     /// `program` reads PDFs in a child process.
-    pub fn new(program: PathBuf) -> Self {
+    pub fn new(program: PathBuf, recognition: Recognition) -> Self {
         let limits = ExtractLimits {
             wall_time: Duration::from_secs(60),
+            recognition_time: Duration::from_secs(60),
+            recognition,
             max_bytes: 64 << 20,
             ..ExtractLimits::new(program)
         };
@@ -54,9 +58,10 @@ impl FileReader {
     }
 
     /// The block of a file that came with the message.
-    pub async fn block(&self, bytes: &[u8], filename: &str) -> Result<String, AttachError> {
+    pub async fn block(&self, bytes: Vec<u8>, filename: &str) -> Result<String, AttachError> {
         let _permit = self.permit().await?;
-        let text = extract(bytes, filename, &self.limits).await?.text;
+        let original = Original::new(bytes, filename);
+        let text = extract(original, &self.limits).await?.text;
         checked_block(filename.to_owned(), text).await
     }
 
@@ -82,7 +87,8 @@ impl FileReader {
             .into());
         }
         let content = store.file_content(file_id).await?;
-        let document = extract(&content, &file.filename, &self.limits).await?;
+        let original = Original::new(content, &file.filename);
+        let document = extract(original, &self.limits).await?;
         let text = ingest::kept_text(store, file_id, document).await?;
         checked_block(file.filename, text).await
     }
@@ -90,11 +96,11 @@ impl FileReader {
     /// The text of what was sent, and what is known of its structure.
     pub async fn document(
         &self,
-        bytes: &[u8],
+        bytes: Vec<u8>,
         filename: &str,
     ) -> Result<ExtractedText, AttachError> {
         let _permit = self.permit().await?;
-        Ok(extract(bytes, filename, &self.limits).await?)
+        Ok(extract(Original::new(bytes, filename), &self.limits).await?)
     }
 
     /// The text of a stored file as ingestion reads it, and what is known of its structure.
@@ -108,7 +114,7 @@ impl FileReader {
             return Ok(document);
         }
         let content = store.file_content(file_id).await?;
-        self.document(&content, &file.filename).await
+        self.document(content, &file.filename).await
     }
 
     /// As [`stored_block`](Self::stored_block), for a message that was kept earlier: of a file that is gone since, the

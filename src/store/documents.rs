@@ -12,6 +12,7 @@ use super::files::{self, file_row};
 use super::filter::AttributeValue;
 use super::json::Json;
 use super::listing::{ListOptions, Page};
+use super::passwords::{self, Password};
 use super::vector_stores::{live_row, touch, vector_store_row};
 use super::{Store, jobs, unix_now};
 
@@ -54,6 +55,8 @@ pub struct NewDocument {
     pub attributes: Attributes,
     pub chunking: Chunking,
     pub if_exists: IfExists,
+    /// Kept until the document is read.
+    pub password: Option<Password>,
 }
 
 /// What becomes of a file when the vector store has another one of its name.
@@ -151,6 +154,7 @@ impl Store {
             attributes,
             chunking,
             if_exists: IfExists::Keep,
+            password: None,
         };
         Ok(self.attach_new(vector_store_id, new).await?.document)
     }
@@ -316,6 +320,7 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
         attributes,
         chunking,
         if_exists,
+        password,
     } = new;
     if chunking.max_tokens == 0 || chunking.overlap_tokens >= chunking.max_tokens {
         let why = format!(
@@ -374,6 +379,7 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
         }
     };
     jobs::enqueue(tx, id)?;
+    passwords::keep(tx, id, password.as_ref())?;
     touch(tx, vector_store)?;
     Ok(Place::Queued(id))
 }

@@ -9,6 +9,7 @@ use super::chunks::{Place, insert_chunks};
 use super::documents::{Chunking, DocumentErrorCode, DocumentStatus, PageWarning, remove_replaced};
 use super::error::{Result, StoreError};
 use super::json::Json;
+use super::passwords;
 use super::vector_stores::touch;
 use super::{EmbedderId, Store};
 
@@ -222,6 +223,7 @@ pub(super) fn end_without_result(
     error: Option<(DocumentErrorCode, &str)>,
 ) -> Result<()> {
     clear_chunks(tx, document_id)?;
+    passwords::forget(tx, document_id)?;
     tx.execute("DELETE FROM jobs WHERE document_id = ?", [document_id])?;
     tx.execute(
         "UPDATE documents SET status = ?, error_code = ?, error_message = ?, seconds_left = NULL WHERE id = ?",
@@ -338,6 +340,7 @@ fn complete(tx: &Transaction, job: &Job, total: u32, page_warnings: &[PageWarnin
          WHERE id = ?3",
         params![total, Json(page_warnings), document_id],
     )?;
+    passwords::forget(tx, document_id)?;
     tx.execute("DELETE FROM jobs WHERE id = ?", [job.id])?;
     remove_replaced(tx, document_id)?;
     let sql = "SELECT vector_store_row FROM documents WHERE id = ?";

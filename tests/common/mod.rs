@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod collection;
+pub mod scans;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -143,6 +144,8 @@ pub fn program(data_dir: &Path) -> Command {
     command
         .current_dir(data_dir)
         .env("HOME", data_dir)
+        // Tests mean the same whatever is installed.
+        .env("INGLENOOK_OCR", "off")
         .arg("--data-dir")
         .arg(data_dir);
     command

@@ -1,15 +1,20 @@
-"""Compares what the readers here find in documents with what is in them, and with markitdown.
+"""Compares what the readers here find in documents with what is in them, and with other readers.
 
     cargo build --release --example extract_text
-    pip install 'markitdown[docx,pptx,xlsx]' python-docx python-pptx openpyxl odfpy ebooklib beautifulsoup4
-    python tests/fidelity/compare.py target/release/examples/extract_text SHARED_DATA
+    pip install 'markitdown[docx,pptx,xlsx,pdf]' python-docx python-pptx openpyxl odfpy ebooklib beautifulsoup4 pypdf trafilatura
+    apt install poppler-utils tesseract-ocr
+    python tests/fidelity/compare.py target/release/examples/extract_text SHARED_DATA          # Office, books, mails
+    python tests/fidelity/compare.py target/release/examples/extract_text SHARED_DATA --pages  # PDF, HTML, Markdown, text
+    python tests/fidelity/compare.py target/release/examples/extract_text SHARED_DATA --scans  # PDF pages as pictures
 
 SHARED_DATA is the folder with the test material. Words are compared as multisets, in lower case, without punctuation:
 recall is the share of the reference's words that were found, precision the share of the found words that the reference
-has. A reference is what another program found (pandoc's and docling's expected output), what a library for the format
+has. Order is the share of the words standing once in both that come in the order of the reference (longest increasing
+subsequence). A reference is what another program found (pandoc's and docling's expected output), what a library for the format
 finds, or, for files made here, what was written into them.
 """
 
+import bisect
 import collections
 import datetime
 import email.message
@@ -269,16 +274,154 @@ def cases(data, folder):
     yield "zip", folder / "made.zip", "\n".join(f"{path.name}\n{text}" for path, text in inside)
 
 
+def order(reference, found):
+    """Of the words that stand once in both texts, the share that comes in the order of the reference."""
+    sequence = re.findall(r"\w+", reference.lower())
+    in_reference, in_found = words(reference), words(found)
+    places = {word: at for at, word in enumerate(re.findall(r"\w+", found.lower())) if in_found[word] == 1}
+    row = [places[word] for word in sequence if in_reference[word] == 1 and word in places]
+    ends = []
+    for place in row:
+        at = bisect.bisect_left(ends, place)
+        ends[at : at + 1] = [place]
+    return len(ends) / max(1, len(row))
+
+
+def read_by_us(program, files, *options):
+    lines = subprocess.run([program, *options, *map(str, files)], capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def pdftotext(path):
+    return subprocess.run(["pdftotext", str(path), "-"], capture_output=True, text=True).stdout
+
+
+def pypdf_text(path):
+    from pypdf import PdfReader
+
+    return "\n".join(page.extract_text() for page in PdfReader(path).pages)
+
+
+def trafilatura_text(path):
+    import trafilatura
+
+    return trafilatura.extract(path.read_bytes()) or ""
+
+
+def html_words(source):
+    from bs4 import BeautifulSoup
+
+    return BeautifulSoup(source, "html.parser").get_text(" ")
+
+
+def page_cases(data, folder):
+    """Format, file, reference text, and the names of the rivals that read it."""
+    import gzip
+
+    docs = data / "docs"
+    for reference in sorted((docs / "pdf_expected").glob("*.poppler.txt")):
+        path = docs / "pdf" / reference.name.replace(".poppler.txt", ".pdf")
+        yield "pdf (poppler)", path, reference.read_text(), ["pypdf", "markitdown"]
+    for reference in sorted((docs / "pdf").glob("*.docling.md")):
+        path = docs / "pdf" / reference.name.replace(".docling.md", ".pdf")
+        yield "pdf (docling)", path, plain_markdown(reference.read_text()), ["pdftotext", "pypdf", "markitdown"]
+    for reference in sorted((docs / "pdf").glob("*.txt")):
+        yield "pdf (by hand)", reference.with_suffix(".pdf"), reference.read_text(), ["pdftotext", "pypdf", "markitdown"]
+    for reference in sorted((docs / "html").glob("*.docling.md")):
+        path = docs / "html" / reference.name.replace(".docling.md", ".html")
+        yield "html (docling)", path, plain_markdown(reference.read_text()), ["trafilatura", "markitdown"]
+    for reference in sorted((docs / "html_readability").glob("*.expected.html")):
+        path = reference.with_name(reference.name.replace(".expected.", ".source."))
+        yield "html (readability)", path, html_words(reference.read_text()), ["trafilatura", "markitdown"]
+    truth = json.loads((docs / "html_article/ground-truth.json").read_text())
+    for packed in sorted((docs / "html_article").glob("*.html.gz")):
+        name = packed.name.removesuffix(".html.gz")
+        entry = next(value for key, value in truth.items() if key.startswith(name))
+        path = folder / f"{name}.html"
+        path.write_bytes(gzip.decompress(packed.read_bytes()))
+        yield "html (articles)", path, entry["articleBody"], ["trafilatura", "markitdown"]
+    for path in sorted((docs / "markdown").glob("*.md")):
+        yield "markdown", path, path.read_text(), []
+    for path in sorted((docs / "text").iterdir()):
+        encoding = "cp1252" if "1252" in path.name else "utf-8"
+        yield "text", path, path.read_bytes().decode(encoding, "replace"), ["markitdown"]
+
+
+def compare_pages(program, data):
+    from markitdown import MarkItDown
+
+    markitdown = MarkItDown()
+    rivals = {
+        "pdftotext": pdftotext,
+        "pypdf": pypdf_text,
+        "trafilatura": trafilatura_text,
+        "markitdown": lambda path: plain_markdown(markitdown.convert(str(path)).text_content),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        cases = list(page_cases(data, pathlib.Path(folder)))
+        ours = read_by_us(program, [path for _, path, _, _ in cases])
+        table = collections.defaultdict(lambda: collections.defaultdict(list))
+        for (kind, path, reference, names), found in zip(cases, ours, strict=True):
+            texts = {"ours": found.get("document", {}).get("text", "")}
+            for name in names:
+                try:
+                    texts[name] = rivals[name](path)
+                except Exception as error:  # whatever it does not read
+                    texts[name] = ""
+                    print(f"{path.name}: {name}: {type(error).__name__}", file=sys.stderr)
+            for name, text in texts.items():
+                scores = (*score(reference, text), order(reference, text))
+                table[kind][name].append(scores)
+                print(f"{kind:20} {path.name:40} {name:12} " + " ".join(f"{it:.3f}" for it in scores), file=sys.stderr)
+    print("| format | files | reader | recall | precision | F1 | order |")
+    print("|---|---|---|---|---|---|---|")
+    for kind, readers in table.items():
+        for name, scores in readers.items():
+            recall, precision, in_order = (sum(it[side] for it in scores) / len(scores) for side in range(3))
+            cells = [kind, str(len(scores)), name, *(f"{it:.3f}" for it in (recall, precision, f1(recall, precision), in_order))]
+            print("| " + " | ".join(cells) + " |")
+
+
+SCANNED = ["tracemonkey", "multicolumn", "basicapi", "normal_4pages", "scotus-transcript-p1"]
+
+
+def compare_scans(program, data):
+    """First pages as pictures of 150 and 300 dots per inch, recognised, against the text of the same page."""
+    import difflib
+
+    print("| page | dpi | character accuracy | word recall | order |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in SCANNED:
+            pdf = data / f"docs/pdf/{name}.pdf"
+            reference = subprocess.run(["pdftotext", "-l", "1", str(pdf), "-"], capture_output=True, text=True).stdout
+            for dpi in (150, 300):
+                picture = pathlib.Path(folder) / f"{name}-{dpi}"
+                command = ["pdftoppm", "-l", "1", "-r", str(dpi), "-gray", "-png", "-singlefile", str(pdf), str(picture)]
+                subprocess.run(command, check=True)
+                found = read_by_us(program, [f"{picture}.png"], "--ocr")[0].get("document", {}).get("text", "")
+                # Characters of words, in the order of reading; a divided word is one.
+                plain = lambda text: re.sub(r"\s+", " ", re.sub(r"-\n(?=[a-z])", "", text)).strip()
+                matcher = difflib.SequenceMatcher(None, plain(reference), plain(found), autojunk=False)
+                same = sum(block.size for block in matcher.get_matching_blocks())
+                accuracy = same / max(1, len(plain(reference)))
+                recall, in_order = score(reference, found)[0], order(reference, found)
+                print(f"| {name} | {dpi} | {accuracy:.3f} | {recall:.3f} | {in_order:.3f} |")
+
+
 def main():
     program, data = sys.argv[1], pathlib.Path(sys.argv[2])
+    if "--pages" in sys.argv:
+        return compare_pages(program, data)
+    if "--scans" in sys.argv:
+        return compare_scans(program, data)
     from markitdown import MarkItDown
 
     rival = MarkItDown()
     with tempfile.TemporaryDirectory() as folder:
         all_cases = list(cases(data, pathlib.Path(folder)))
         files = [str(path) for _, path, _ in all_cases]
-        lines = subprocess.run([program, *files], capture_output=True, text=True, check=True).stdout
-        ours = [json.loads(line) for line in lines.splitlines()]
+        ours = read_by_us(program, files)
         table = collections.defaultdict(list)
         for (kind, path, reference), found in zip(all_cases, ours, strict=True):
             text = found.get("document", {}).get("text", "")

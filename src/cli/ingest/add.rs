@@ -6,9 +6,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::find::{Found, find};
-use crate::rag::extract::{ExtractError, format_of};
+use crate::rag::extract::{ExtractError, Format, format_of};
 use crate::store::{
-    Attributes, Chunking, Content, Document, DocumentStatus, IfExists, NewDocument, NewFile, Store,
+    Attributes, Chunking, Content, Document, DocumentStatus, IfExists, NewDocument, NewFile,
+    Password, Store,
 };
 
 /// What came of a file.
@@ -33,6 +34,10 @@ pub struct Adding {
     pub store: Store,
     pub collection: String,
     pub chunking: Chunking,
+    /// For those of the documents that are encrypted.
+    pub password: Option<Password>,
+    /// Images are read too.
+    pub recognises: bool,
 }
 
 /// A file as it is on disk.
@@ -61,7 +66,9 @@ impl Adding {
 
     async fn add(&self, found: &Found) -> anyhow::Result<Added> {
         let (path, filename) = (found.path.clone(), found.name.clone());
-        let seen = tokio::task::spawn_blocking(move || see(&path, &filename)).await??;
+        let recognises = self.recognises;
+        let see = move || see(&path, &filename, recognises);
+        let seen = tokio::task::spawn_blocking(see).await??;
         let name = found.path.display().to_string();
         let Some(seen) = seen else {
             anyhow::ensure!(!found.is_named, "is empty");
@@ -93,6 +100,7 @@ impl Adding {
             attributes: Attributes::new(),
             chunking: self.chunking,
             if_exists: IfExists::Replace,
+            password: self.password.clone(),
         };
         let attached = self.store.attach_new(&self.collection, new).await?;
         if attached.is_unchanged {
@@ -114,15 +122,16 @@ fn queued_or_unchanged(name: String, document: Document) -> Added {
 }
 
 /// `None` of an empty file.
-fn see(path: &Path, filename: &str) -> anyhow::Result<Option<Seen>> {
+fn see(path: &Path, filename: &str, recognises: bool) -> anyhow::Result<Option<Seen>> {
     let bytes = std::fs::read(path).map_err(|error| anyhow::anyhow!("cannot be read: {error}"))?;
     if bytes.is_empty() {
         return Ok(None);
     }
-    let is_document = !matches!(
-        format_of(&bytes, filename),
-        Err(ExtractError::UnsupportedFormat { .. })
-    );
+    let is_document = match format_of(&bytes, filename) {
+        Ok(Format::Image) => recognises,
+        Err(ExtractError::UnsupportedFormat { .. }) => false,
+        _ => true,
+    };
     let digest = Sha256::digest(&bytes);
     let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Some(Seen {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::app::App;
 use crate::config::Settings;
 use crate::rag::ingest::allowed_chunking;
-use crate::store::{Document, DocumentStatus, LastLook, Stage, Store, try_worker_lock};
+use crate::store::{Document, DocumentStatus, LastLook, Password, Stage, Store, try_worker_lock};
 use add::{Added, Adding};
 use bars::Bars;
 
@@ -30,6 +30,14 @@ pub struct IngestArgs {
     /// folders of them, or patterns such as 'reports/**/*.pdf'
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
+    /// Opens PDFs that are encrypted; kept until they are read
+    #[arg(long, value_name = "PASSWORD", value_parser = parsed_password)]
+    password: Option<Password>,
+}
+
+/// Kept in a type that shows it nowhere.
+fn parsed_password(typed: &str) -> Result<Password, std::convert::Infallible> {
+    Ok(Password::new(typed.to_owned()))
 }
 
 pub async fn run(settings: Settings, args: IngestArgs) -> anyhow::Result<ExitCode> {
@@ -46,6 +54,8 @@ pub async fn run(settings: Settings, args: IngestArgs) -> anyhow::Result<ExitCod
         store: store.clone(),
         collection: collection.clone(),
         chunking: allowed_chunking(chunking, embedder),
+        password: args.password,
+        recognises: app.recognises(),
     };
     let adding = tokio::spawn(adding.run(args.paths, sender));
     let mut session = Session {

@@ -151,7 +151,7 @@ async fn document(
             let message = "text is empty, but must have at least one word";
             Err(ApiError::invalid("text", message))
         }
-        (None, Some(text)) => Ok(context.files.document(text.as_bytes(), "text.md").await?),
+        (None, Some(text)) => Ok(context.files.document(text.into_bytes(), "text.md").await?),
         (Some(_), Some(_)) => {
             let message = "a preview is of either 'file_id' or 'text'; leave one of them out";
             Err(ApiError::invalid("text", message))

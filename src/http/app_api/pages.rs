@@ -42,35 +42,44 @@ pub struct DocumentPage {
     number: u32,
     #[schema(inline)]
     outcome: Outcome,
-    /// Why it failed; null for others.
+    /// Why it failed, or why a scan was not recognised; null for others.
     #[schema(required)]
     reason: Option<String>,
+    /// How sure the recognition of a scan was of its words, from 0 to 100; null for other pages.
+    #[schema(required)]
+    confidence: Option<u8>,
     /// Of its text.
     num_characters: usize,
     /// Passages that have text of this page; one may have text of several.
     num_passages: usize,
 }
 
-/// Whether a page has been read. An `empty` one has no text.
+/// Whether a page has been read. An `empty` one has no text; one that is `scanned` is a picture whose words are not known,
+/// and of one that is `recognised` they are.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
     Read,
+    Recognised,
     Empty,
+    Scanned,
     Failed,
 }
 
 impl From<Page> for DocumentPage {
     fn from(page: Page) -> Self {
-        let (outcome, reason) = match page.outcome {
-            PageOutcome::Read => (Outcome::Read, None),
-            PageOutcome::Empty => (Outcome::Empty, None),
-            PageOutcome::Failed(reason) => (Outcome::Failed, Some(reason)),
+        let (outcome, reason, confidence) = match page.outcome {
+            PageOutcome::Read => (Outcome::Read, None, None),
+            PageOutcome::Recognised { confidence } => (Outcome::Recognised, None, Some(confidence)),
+            PageOutcome::Empty => (Outcome::Empty, None, None),
+            PageOutcome::Scanned(reason) => (Outcome::Scanned, Some(reason), None),
+            PageOutcome::Failed(reason) => (Outcome::Failed, Some(reason), None),
         };
         Self {
             number: page.number,
             outcome,
             reason,
+            confidence,
             num_characters: page.num_characters,
             num_passages: page.num_passages,
         }

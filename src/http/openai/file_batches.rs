@@ -137,6 +137,7 @@ fn files(
                 attributes: request.attributes.clone(),
                 chunking_strategy: request.chunking_strategy.clone(),
                 if_exists: request.if_exists.clone(),
+                password: None,
             };
             ("file_ids", file_ids.into_iter().map(attach).collect())
         }

@@ -83,7 +83,7 @@ impl FilePart {
                 let (media_type, bytes) = decoded(data, &about).await?;
                 let name = self.filename.filter(|name| !name.trim().is_empty());
                 let name = name.unwrap_or_else(|| default_name(media_type.as_deref()));
-                let block = context.files.block(&bytes, &name);
+                let block = context.files.block(bytes, &name);
                 block
                     .await
                     .map_err(|error| ApiError::from(error).about(&about))

@@ -14,7 +14,7 @@ use crate::http::openai::found::TextContent;
 use crate::http::openai::page::{self, Deleted, Page, PageQuery};
 use crate::http::openai::vector_store_file::VectorStoreFile;
 use crate::rag::ingest::allowed_chunking;
-use crate::store::{Chunking, DocumentStatus, IfExists, NewDocument};
+use crate::store::{Chunking, DocumentStatus, IfExists, NewDocument, Password};
 
 /// Milliseconds after which a client that polls should ask again.
 const POLL_AFTER_MS: &str = "100";
@@ -29,6 +29,9 @@ pub struct AttachRequest {
     pub chunking_strategy: Option<ChunkingStrategy>,
     #[schema(value_type = Option<IfExistsChoice>, inline)]
     pub if_exists: Option<String>,
+    /// Opens an encrypted PDF. It is kept until the file is read, and shown nowhere.
+    #[schema(value_type = Option<String>, max_length = 1024, write_only)]
+    pub password: Option<Password>,
 }
 
 /// What becomes of the file when the vector store has others of its name. `keep`, the default: nothing. `skip`: it is not
@@ -84,7 +87,19 @@ pub fn new_document(
         attributes,
         chunking: allowed_chunking(chunking, embedder),
         if_exists: if_exists(request.if_exists.as_deref())?,
+        password: password(request.password)?,
     })
+}
+
+/// An empty one is none: documents that need no password are opened with it anyway.
+fn password(password: Option<Password>) -> Result<Option<Password>, ApiError> {
+    const MAX_BYTES: usize = 1024;
+    let num_bytes = password.as_ref().map_or(0, |it| it.expose().len());
+    if num_bytes > MAX_BYTES {
+        let message = format!("password has {num_bytes} bytes, more than the limit of {MAX_BYTES}");
+        return Err(ApiError::invalid("password", message));
+    }
+    Ok(password.filter(|_| num_bytes > 0))
 }
 
 fn if_exists(choice: Option<&str>) -> Result<IfExists, ApiError> {

@@ -161,6 +161,7 @@ pub async fn create(
             attributes: None,
             chunking_strategy: None,
             if_exists: None,
+            password: None,
         };
         new_document(&context, attach, chunking)
     };

@@ -30,6 +30,7 @@ impl Mail {
         let attachments: Vec<Attachment> = message
             .attachments()
             .enumerate()
+            .filter(|(_, part)| !(is_image(part) && is_shown_in_text(&message, part)))
             .filter_map(|(index, part)| attachment(index, part))
             .collect();
         let num_bytes: usize = attachments.iter().map(|it| it.bytes.len()).sum();
@@ -150,6 +151,18 @@ fn is_image(part: &mail_parser::MessagePart<'_>) -> bool {
     kind.is_some_and(|kind| kind.ctype().eq_ignore_ascii_case("image"))
 }
 
+/// Whether the text shows the part where it stands, as the sign of a company.
+fn is_shown_in_text(message: &Message<'_>, part: &mail_parser::MessagePart<'_>) -> bool {
+    let Some(id) = part.content_id().filter(|id| !id.is_empty()) else {
+        return false;
+    };
+    let reference = format!("cid:{id}");
+    let parts = message.html_body.iter().filter_map(|id| message.part(*id));
+    parts
+        .filter_map(|part| part.text_contents())
+        .any(|source| source.contains(&reference))
+}
+
 fn listed(addresses: &Address<'_>) -> String {
     let each = addresses.iter().map(|it| {
         let (name, address) = (
@@ -200,6 +213,20 @@ mod tests {
             reason.contains("boat.png") && reason.contains("PNG image"),
             "{reason}"
         );
+    }
+
+    #[test]
+    fn a_picture_that_the_text_shows_is_no_attachment() {
+        let source = "From: a@example.org\r\nContent-Type: multipart/related; boundary=x\r\n\r\n\
+            --x\r\nContent-Type: text/html\r\n\r\n<p>Regards</p><img src=\"cid:sign@1\">\r\n\
+            --x\r\nContent-Type: image/png\r\nContent-ID: <sign@1>\r\n\
+            Content-Disposition: attachment; filename=image001.png\r\n\
+            Content-Transfer-Encoding: base64\r\n\r\niVBORw0KGgo=\r\n--x--\r\n";
+        let mail = Mail::open(source.as_bytes(), &Budget::default()).expect("a mail");
+        assert_eq!(mail.num_pages(), 1);
+        let unnamed = source.replace("cid:sign@1", "cid:other");
+        let mail = Mail::open(unnamed.as_bytes(), &Budget::default()).expect("a mail");
+        assert_eq!(mail.num_pages(), 2);
     }
 
     #[test]

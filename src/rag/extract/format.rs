@@ -29,6 +29,8 @@ pub enum Format {
     JsonLines,
     Notebook,
     Zip,
+    /// A picture of text, for recognition.
+    Image,
     Text,
 }
 
@@ -52,6 +54,7 @@ impl fmt::Display for Format {
             Self::JsonLines => "JSON lines file",
             Self::Notebook => "Jupyter notebook",
             Self::Zip => "ZIP archive",
+            Self::Image => "image",
             Self::Text => "text file",
         })
     }
@@ -60,7 +63,8 @@ impl fmt::Display for Format {
 /// The supported formats, for messages.
 pub const SUPPORTED: &str = "PDF, Word (DOCX), PowerPoint (PPTX), Excel (XLSX), OpenDocument (ODT, ODS, ODP), EPUB, \
                              RTF, e-mail (EML), HTML, Markdown, CSV, JSON, Jupyter notebooks, plain text (also source \
-                             code and logs), and ZIP archives of these";
+                             code and logs), ZIP archives of these, and images (PNG, JPEG, TIFF, WebP, BMP) where \
+                             tesseract is installed";
 
 /// What `bytes` named `filename` is, or the refusal that names it.
 pub fn detect(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
@@ -86,6 +90,9 @@ pub fn detect(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
         Some(Content::Encrypted) => return Err(ExtractError::Encrypted),
         Some(Content::Unsupported(found)) => return refuse(found),
         None => {}
+    }
+    if image(bytes).is_some() {
+        return Ok(Format::Image);
     }
     if let Some(found) = known_binary(bytes) {
         return refuse(found);
@@ -236,6 +243,18 @@ const BINARY_SIGNATURES: &[(&[u8], &str)] = &[
     (b"\0\0\x01\0", "an icon"),
 ];
 
+/// Which kind of image that recognition reads, named for messages.
+pub fn image(bytes: &[u8]) -> Option<&'static str> {
+    const READ: [&str; 5] = [
+        "a PNG image",
+        "a JPEG image",
+        "a TIFF image",
+        "a WebP image",
+        "a BMP image",
+    ];
+    known_binary(bytes).filter(|found| READ.contains(found))
+}
+
 fn known_binary(bytes: &[u8]) -> Option<&'static str> {
     if bytes.starts_with(b"RIFF") && bytes.len() >= 12 {
         match &bytes[8..12] {
@@ -293,9 +312,10 @@ mod tests {
 
     #[test]
     fn content_is_believed_before_the_name() {
-        assert!(
-            refusal(b"\x89PNG\r\n\x1a\n....", "report.pdf")
-                .contains("\"report.pdf\" is a PNG image")
+        assert!(refusal(b"GIF89a....", "report.pdf").contains("\"report.pdf\" is a GIF image"));
+        assert_eq!(
+            detect(b"\x89PNG\r\n\x1a\n....", "report.pdf"),
+            Ok(Format::Image)
         );
         assert_eq!(detect(b"%PDF-1.4\n", "notes.txt"), Ok(Format::Pdf));
         assert_eq!(

@@ -11,6 +11,7 @@ mod html;
 mod json;
 mod markdown;
 mod notebook;
+pub mod ocr;
 mod odf;
 mod office;
 mod pdf;
@@ -33,6 +34,26 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use format::{Format, SUPPORTED};
+pub use ocr::{Recognition, Recognizer};
+
+/// A file as it came.
+#[derive(Clone)]
+pub struct Original<'a> {
+    pub bytes: Vec<u8>,
+    pub filename: &'a str,
+    /// What opens it, if it is encrypted. Never logged, and gone with this value.
+    pub password: Option<&'a str>,
+}
+
+impl<'a> Original<'a> {
+    pub fn new(bytes: Vec<u8>, filename: &'a str) -> Self {
+        Self {
+            bytes,
+            filename,
+            password: None,
+        }
+    }
+}
 
 /// A document's text and what is known about its structure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,10 +80,22 @@ pub struct PageSpan {
 #[serde(rename_all = "snake_case")]
 pub enum PageOutcome {
     Read,
+    /// The page is a picture whose words were recognised, with their mean confidence from 0 to 100.
+    Recognised {
+        confidence: u8,
+    },
     /// The page was read and has no text.
     Empty,
+    /// The page is a picture, and why its words were not recognised.
+    Scanned(String),
     /// The page could not be read, and why.
     Failed(String),
+}
+
+impl PageOutcome {
+    pub fn has_text(&self) -> bool {
+        matches!(self, Self::Read | Self::Recognised { .. })
+    }
 }
 
 /// A heading whose line begins at byte `offset` of the text.
@@ -87,6 +120,10 @@ pub struct ExtractLimits {
     pub memory_bytes: u64,
     /// The largest file that is read at all.
     pub max_bytes: usize,
+    /// For recognising the words of all scanned pages together, beside the wall time.
+    pub recognition_time: Duration,
+    /// Who reads scanned pages.
+    pub recognition: Recognition,
 }
 
 impl ExtractLimits {
@@ -98,6 +135,8 @@ impl ExtractLimits {
             page_time: Duration::from_secs(20),
             memory_bytes: 2 << 30,
             max_bytes: 512 << 20,
+            recognition_time: Duration::from_secs(3600),
+            recognition: Recognition::switched_off(),
         }
     }
 }
@@ -110,6 +149,21 @@ pub enum ExtractError {
     Empty { filename: String },
     #[error("the file is encrypted; remove its password and upload it again")]
     Encrypted,
+    #[error(
+        "the PDF needs a password; attach the file again with 'password' (or inglenook ingest --password), or save it \
+         without one"
+    )]
+    NeedsPassword,
+    #[error(
+        "the given password does not open the PDF; attach the file again with the right 'password'"
+    )]
+    WrongPassword,
+    #[error("{filename:?} is {found}, and {reason}")]
+    NeedsRecognition {
+        filename: String,
+        found: &'static str,
+        reason: String,
+    },
     #[error("the {format} has no text to read: {reason}")]
     NoText { format: Format, reason: String },
     #[error("the {format} cannot be read: {reason}; repair or export it again")]
@@ -131,9 +185,11 @@ impl ExtractError {
     /// The code under which a document's status reports the error.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::UnsupportedFormat { .. } => "unsupported_file",
+            Self::UnsupportedFormat { .. } | Self::NeedsRecognition { .. } => "unsupported_file",
             Self::Empty { .. }
             | Self::Encrypted
+            | Self::NeedsPassword
+            | Self::WrongPassword
             | Self::NoText { .. }
             | Self::Invalid { .. }
             | Self::TooLarge { .. }
@@ -160,43 +216,41 @@ pub struct PagesRead {
 ///
 /// Needs a tokio runtime with I/O and time. Dropping the future ends the child process that reads the file.
 pub async fn extract(
-    bytes: &[u8],
-    filename: &str,
+    original: Original<'_>,
     limits: &ExtractLimits,
 ) -> Result<ExtractedText, ExtractError> {
-    extract_watched(bytes, filename, limits, &watch::Sender::default()).await
+    extract_watched(original, limits, &watch::Sender::default()).await
 }
 
 /// As [`extract`], telling each page as it is read.
 pub async fn extract_watched(
-    bytes: &[u8],
-    filename: &str,
+    original: Original<'_>,
     limits: &ExtractLimits,
     pages: &watch::Sender<PagesRead>,
 ) -> Result<ExtractedText, ExtractError> {
-    if bytes.len() > limits.max_bytes {
+    let filename = original.filename.to_owned();
+    let num_bytes = original.bytes.len();
+    if num_bytes > limits.max_bytes {
         return Err(ExtractError::TooLarge {
-            num_bytes: bytes.len(),
+            num_bytes,
             max_bytes: limits.max_bytes,
         });
     }
-    if bytes.is_empty() {
-        return Err(ExtractError::Empty {
-            filename: filename.to_owned(),
-        });
+    if num_bytes == 0 {
+        return Err(ExtractError::Empty { filename });
     }
-    let format = detect(bytes, filename).await?;
+    let (original, format) = detect(original).await?;
     match format {
         // Without a parser that could be led astray, or with one that is fit for any input.
         Format::Html => {
-            let bytes = bytes.to_vec();
+            let bytes = original.bytes;
             on_big_stack(format, limits.wall_time, move || html::extract(&bytes)).await
         }
         Format::Markdown | Format::Text => {
-            let bytes = bytes.to_vec();
-            let filename = filename.to_owned();
+            let bytes = original.bytes;
             on_big_stack(format, limits.wall_time, move || {
                 let text = text::decode(&bytes);
+                drop(bytes);
                 if text.trim().is_empty() {
                     return Err(ExtractError::Empty { filename });
                 }
@@ -207,7 +261,8 @@ pub async fn extract_watched(
             })
             .await
         }
-        _ => supervise::read(bytes, filename, format, limits, pages).await,
+        Format::Image => ocr::read_image(original, limits).await,
+        _ => supervise::read(original, format, limits, pages).await,
     }
 }
 
@@ -217,17 +272,37 @@ pub fn format_of(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
 }
 
 /// Looks through the whole file in the worst case, and so away from the threads that serve when it is large.
-async fn detect(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
+async fn detect(original: Original<'_>) -> Result<(Original<'_>, Format), ExtractError> {
     const SMALL: usize = 64 << 10;
+    let Original {
+        bytes,
+        filename,
+        password,
+    } = original;
     if bytes.len() <= SMALL {
-        return format::detect(bytes, filename);
+        let format = format::detect(&bytes, filename)?;
+        let original = Original {
+            bytes,
+            filename,
+            password,
+        };
+        return Ok((original, format));
     }
-    let (bytes, filename) = (bytes.to_vec(), filename.to_owned());
-    let detected = tokio::task::spawn_blocking(move || format::detect(&bytes, &filename)).await;
-    detected.map_err(|error| ExtractError::Worker {
+    let name = filename.to_owned();
+    let detected = tokio::task::spawn_blocking(move || {
+        let format = format::detect(&bytes, &name);
+        (bytes, format)
+    });
+    let (bytes, format) = detected.await.map_err(|error| ExtractError::Worker {
         program: "format detection".into(),
         reason: error.to_string(),
-    })?
+    })?;
+    let original = Original {
+        bytes,
+        filename,
+        password,
+    };
+    Ok((original, format?))
 }
 
 /// A document that knows no pages.

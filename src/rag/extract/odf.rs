@@ -2,22 +2,33 @@
 //! document with all tracked changes accepted.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::archive::Archive;
 use super::protocol::{PageContent, Refusal};
 use super::reader::{Budget, Reader};
 use super::table::{Cell, Table, on_one_line};
-use super::writer::{PAGE_MARK, Writer};
+use super::writer::{LAID_OUT_MARK, Writer};
 use super::xml::{Element, Event, Node, Xml};
 
-/// What a document is read into; sheets and slides can be empty, but not all.
 pub struct Document {
     title: Option<String>,
-    pages: Vec<PageContent>,
+    source: String,
+    parts: Parts,
+    content: Content,
 }
 
+/// What is read in one go.
+enum Parts {
+    /// A text, whose pages are found as it is read.
+    Whole,
+    /// The bytes of each sheet or slide.
+    Each(Vec<Range<usize>>),
+}
+
+const CONTENT: &str = "content.xml";
+
 pub fn open(bytes: Vec<u8>, budget: &Budget) -> Result<Document, Refusal> {
-    const CONTENT: &str = "content.xml";
     let mut archive = Archive::open(bytes, budget)?;
     let manifest = archive
         .read_xml("META-INF/manifest.xml")?
@@ -30,20 +41,21 @@ pub fn open(bytes: Vec<u8>, budget: &Budget) -> Result<Document, Refusal> {
         .read_xml(CONTENT)?
         .ok_or_else(|| Refusal::Invalid(format!("its part {CONTENT:?} is missing")))?;
     let mut content = Content::default();
-    content.read(&source, CONTENT)?;
-    content.end_page()?;
-    if content.pages.iter().all(|page| page.text.is_empty()) {
-        return Err(Refusal::NoText("there are no words in it".to_owned()));
-    }
+    let parts = content.parts(&source)?;
     Ok(Document {
         title,
-        pages: content.pages,
+        source,
+        parts,
+        content,
     })
 }
 
 impl Reader for Document {
     fn num_pages(&self) -> u32 {
-        self.pages.len() as u32
+        match &self.parts {
+            Parts::Whole => 1,
+            Parts::Each(spans) => spans.len() as u32,
+        }
     }
 
     fn title(&self) -> Option<String> {
@@ -51,7 +63,13 @@ impl Reader for Document {
     }
 
     fn page(&mut self, number: u32) -> Result<PageContent, String> {
-        Ok(std::mem::take(&mut self.pages[number as usize - 1]))
+        let span = match &self.parts {
+            Parts::Whole => 0..self.source.len(),
+            Parts::Each(spans) => spans[number as usize - 1].clone(),
+        };
+        self.content.number = number;
+        self.content.writer = Writer::default();
+        self.content.read(&self.source[span])
     }
 }
 
@@ -64,37 +82,66 @@ fn title(archive: &mut Archive) -> Option<String> {
 
 #[derive(Default)]
 struct Content {
-    pages: Vec<PageContent>,
     writer: Writer,
     /// The names of styles that begin a page.
     page_styles: HashSet<String>,
     num_notes: usize,
-    num_slides: usize,
+    /// Of the sheet or slide that is being read.
+    number: u32,
     /// The same element is a sheet there and a table in a text.
     is_spreadsheet: bool,
 }
 
 impl Content {
-    /// Block by block, and sheets row by row, so that only one is in memory as a tree.
-    fn read(&mut self, source: &str, member: &str) -> Result<(), String> {
-        let mut xml = Xml::new(source, member);
+    /// Finds the sheets or slides, and the styles, without reading what stands in them.
+    fn parts(&mut self, source: &str) -> Result<Parts, String> {
+        let mut xml = Xml::new(source, CONTENT);
+        let mut spans = Vec::new();
+        let mut is_text = true;
+        loop {
+            let start = xml.position();
+            let Some(event) = xml.next()? else { break };
+            let Event::Open(element) = event else {
+                continue;
+            };
+            match element.name.as_str() {
+                "document-content" | "body" | "automatic-styles" => {}
+                "presentation" => is_text = false,
+                "spreadsheet" => {
+                    is_text = false;
+                    self.is_spreadsheet = true;
+                }
+                "style" => {
+                    let style = xml.rest_of(element)?;
+                    self.style(&style);
+                }
+                "table" | "page" if !is_text => {
+                    xml.skip()?;
+                    spans.push(start..xml.position());
+                }
+                _ => xml.skip()?,
+            }
+        }
+        Ok(match is_text {
+            true => Parts::Whole,
+            false => Parts::Each(spans),
+        })
+    }
+
+    /// A whole text, or one sheet or slide. Block by block, and sheets row by row, so that only one is in memory as a tree.
+    fn read(&mut self, source: &str) -> Result<PageContent, String> {
+        let mut xml = Xml::new(source, CONTENT);
         while let Some(event) = xml.next()? {
             let Event::Open(element) = event else {
                 continue;
             };
             match element.name.as_str() {
-                "document-content" | "body" | "text" | "presentation" | "automatic-styles" => {}
-                "spreadsheet" => self.is_spreadsheet = true,
-                "style" => {
-                    let style = xml.rest_of(element)?;
-                    self.style(&style);
-                }
-                "table" if self.is_spreadsheet => {
-                    self.sheet(&element, &mut xml)?;
-                }
+                "document-content" | "body" | "text" => {}
+                "automatic-styles" => xml.skip()?,
+                "table" if self.is_spreadsheet => self.sheet(&element, &mut xml)?,
                 "page" => {
                     let slide = xml.rest_of(element)?;
-                    self.slide(&slide)?;
+                    self.slide(&slide);
                 }
                 _ => {
                     let block = xml.rest_of(element)?;
@@ -102,15 +149,7 @@ impl Content {
                 }
             }
         }
-        Ok(())
-    }
-
-    fn end_page(&mut self) -> Result<(), String> {
-        let page = std::mem::take(&mut self.writer).finish()?;
-        if !page.text.is_empty() || page.has_images {
-            self.pages.push(page);
-        }
-        Ok(())
+        std::mem::take(&mut self.writer).finish()
     }
 
     fn style(&mut self, style: &Element) {
@@ -145,7 +184,7 @@ impl Content {
                 self.writer.end_block();
             }
             "table" => self.table(block),
-            "soft-page-break" => self.writer.new_page(),
+            "soft-page-break" => self.writer.laid_out_page(),
             "tracked-changes"
             | "annotation"
             | "sequence-decls"
@@ -227,7 +266,7 @@ impl Content {
         let mut text = String::new();
         for paragraph in paragraphs {
             let inline = self.inline(paragraph);
-            text.push_str(&inline.text.replace(PAGE_MARK, " "));
+            text.push_str(&inline.text.replace(LAID_OUT_MARK, " "));
             text.push('\n');
             beside.notes.extend(inline.notes);
             beside.text_boxes.extend(inline.text_boxes);
@@ -241,7 +280,10 @@ impl Content {
         }
         for text_box in inline.text_boxes {
             self.writer.end_block();
-            text_box.elements().for_each(|block| self.block(block));
+            match text_box.name.as_str() {
+                "table" => self.table(text_box),
+                _ => text_box.elements().for_each(|block| self.block(block)),
+            }
         }
     }
 
@@ -270,72 +312,75 @@ impl Content {
                 }
                 "tab" => out.text.push('\t'),
                 "line-break" => out.text.push('\n'),
-                "soft-page-break" => out.text.push(PAGE_MARK),
+                "soft-page-break" => out.text.push(LAID_OUT_MARK),
                 "note" => {
                     self.num_notes += 1;
                     out.text.push_str(&format!("[^{}]", self.num_notes));
                     let note = element.child("note-body").map(plain).unwrap_or_default();
                     out.notes.push((self.num_notes, note));
                 }
-                "text-box" => out.text_boxes.push(element),
+                "text-box" | "table" => out.text_boxes.push(element),
                 "image" => {}
                 "frame" => {
                     self.writer.has_images |= element.child("image").is_some();
-                    for name in ["desc", "title"] {
-                        if let Some(words) = element.child(name).map(plain)
-                            && !words.is_empty()
-                        {
-                            out.text.push_str(&format!("[Image: {words}]"));
-                            break;
-                        }
-                    }
+                    out.text.extend(description(element));
                     self.add_inline(element, out);
                 }
                 "annotation" | "annotation-end" | "title" | "desc" | "tracked-changes"
                 | "ruby-text" => {}
+                // A shape with paragraphs of its own.
+                _ if element.child("p").is_some() || element.child("list").is_some() => {
+                    out.text_boxes.push(element);
+                }
                 _ => self.add_inline(element, out),
             }
         }
     }
 
-    fn slide(&mut self, slide: &Element) -> Result<(), String> {
-        self.num_slides += 1;
-        let class = |frame: &Element| frame.attribute("class").map(str::to_owned);
-        let titles = slide
-            .elements()
-            .filter(|it| class(it).as_deref() == Some("title"));
-        let title = titles.map(plain).collect::<Vec<_>>().join(" ");
-        let title = match title.trim() {
-            "" => format!("Slide {}", self.num_slides),
-            title => title.to_owned(),
+    fn slide(&mut self, slide: &Element) {
+        let title = slide.elements().filter(|it| is_of_class(it, "title"));
+        let title = title.map(plain).collect::<Vec<_>>().join(" ");
+        let has_title = !title.trim().is_empty();
+        let title = match has_title {
+            false => format!("Slide {}", self.number),
+            true => title,
         };
         self.writer.heading(1, &title);
         for shape in slide.elements() {
             match shape.name.as_str() {
                 "notes" => {
-                    let notes = shape
-                        .elements()
-                        .filter(|it| class(it).as_deref() == Some("notes"));
+                    let notes = shape.elements().filter(|it| is_of_class(it, "notes"));
                     let notes = notes.map(plain).collect::<Vec<_>>().join(" ");
                     if !notes.is_empty() {
                         self.writer.paragraph(&format!("Notes:\n{notes}"));
                     }
                 }
-                "frame" if class(shape).as_deref() == Some("title") => {}
+                "frame" if is_of_class(shape, "title") => {}
                 "forms" => {}
-                _ => {
-                    let inline = self.inline(shape);
-                    self.writer.paragraph(&inline.text);
-                    self.write_beside(inline);
-                    let mut tables = Vec::new();
-                    shape.all("table", &mut tables);
-                    for table in tables {
-                        self.table(table);
-                    }
-                }
+                _ => self.shape(shape),
             }
         }
-        self.end_page()
+        if !has_title && self.writer.has_only_heading() {
+            let has_images = self.writer.has_images;
+            self.writer = Writer::default();
+            self.writer.has_images = has_images;
+        }
+    }
+
+    /// What a shape shows: its paragraphs and tables, those of the shapes in it, and the description of its picture.
+    fn shape(&mut self, shape: &Element) {
+        self.writer.has_images |= shape.child("image").is_some();
+        if let Some(description) = description(shape) {
+            self.writer.paragraph(&description);
+        }
+        for part in shape.elements() {
+            match part.name.as_str() {
+                "p" | "h" | "list" | "table" => self.block(part),
+                // The picture of a table or chart that stands beside it, for programs that do not know it.
+                "image" | "title" | "desc" | "event-listeners" | "glue-point" => {}
+                _ => self.shape(part),
+            }
+        }
     }
 
     fn sheet(&mut self, sheet: &Element, xml: &mut Xml<'_>) -> Result<(), String> {
@@ -364,8 +409,25 @@ impl Content {
             }
         }
         table.finish(&mut self.writer);
-        self.end_page()
+        if self.writer.has_only_heading() {
+            self.writer = Writer::default();
+        }
+        Ok(())
     }
+}
+
+/// The part that a frame plays on its slide.
+fn is_of_class(frame: &Element, class: &str) -> bool {
+    frame.attribute("class") == Some(class)
+}
+
+/// What is said of a picture for those who do not see it.
+fn description(frame: &Element) -> Option<String> {
+    let mut texts = ["desc", "title"]
+        .iter()
+        .filter_map(|name| frame.child(name));
+    let words = texts.find_map(|text| Some(plain(text)).filter(|it| !it.is_empty()))?;
+    Some(format!("[Image: {words}]"))
 }
 
 /// The words of a paragraph, and what hangs on them.

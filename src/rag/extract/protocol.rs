@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{Format, Heading};
 
 /// The first line of the child's standard input; the file follows it until the end.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Not `Debug`: it may carry a password.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Request {
     pub mark: String,
     /// Pages before this one were read by an earlier child.
@@ -17,6 +18,11 @@ pub struct Request {
     pub cpu_seconds: u64,
     pub format: Format,
     pub filename: String,
+    #[serde(default)]
+    pub password: Option<String>,
+    /// Pictures of scanned pages are wanted.
+    #[serde(default)]
+    pub wants_scans: bool,
 }
 
 /// The child's messages, in this order: `Opened`, a `Page` for each page, `Done`; or `Refused` alone.
@@ -44,6 +50,9 @@ pub struct Page {
 pub struct PageContent {
     pub text: String,
     pub has_images: bool,
+    /// What a page shows whose text can only be recognised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<Scan>,
     /// Offsets count from the beginning of `text`.
     #[serde(default)]
     pub headings: Vec<Heading>,
@@ -52,10 +61,58 @@ pub struct PageContent {
     pub breaks: Vec<usize>,
 }
 
+/// A page that is a picture, or whose fonts do not tell their letters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// The one image that fills the page; without it only a renderer can show the page.
+    pub picture: Option<Picture>,
+    /// Why the page has failed, unless its words are recognised.
+    pub failure: Option<String>,
+}
+
+/// An image in a format that image readers know.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    #[serde(with = "base64_text")]
+    pub bytes: Vec<u8>,
+    pub dots_per_inch: u32,
+    /// It stands on the page as it is stored.
+    pub is_upright: bool,
+}
+
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Picture({} bytes, {} dpi)",
+            self.bytes.len(),
+            self.dots_per_inch
+        )
+    }
+}
+
+mod base64_text {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map_err(D::Error::custom)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     Encrypted,
+    NeedsPassword,
+    WrongPassword,
     Invalid(String),
     NoText(String),
 }

@@ -62,14 +62,32 @@ impl From<String> for Refusal {
     }
 }
 
-pub fn open(
-    format: Format,
-    bytes: Vec<u8>,
-    filename: &str,
-    budget: &Budget,
-) -> Result<Box<dyn Reader>, Refusal> {
+/// A file of a known format.
+pub struct Source<'a> {
+    pub format: Format,
+    pub bytes: Vec<u8>,
+    pub filename: &'a str,
+    pub password: Option<&'a str>,
+    /// Somebody will recognise the words of scanned pages.
+    pub wants_scans: bool,
+}
+
+pub fn open(source: Source<'_>, budget: &Budget) -> Result<Box<dyn Reader>, Refusal> {
+    let Source {
+        format,
+        bytes,
+        filename,
+        password,
+        wants_scans,
+    } = source;
     Ok(match format {
-        Format::Pdf => Box::new(pdf::PdfReader::open(bytes)?),
+        Format::Pdf => Box::new(pdf::PdfReader::open(bytes, password, wants_scans)?),
+        Format::Image => {
+            let found = format::image(&bytes).unwrap_or("an image");
+            return Err(Refusal::Invalid(format!(
+                "{filename:?} is {found}; images inside of other files are not read"
+            )));
+        }
         Format::Docx => Box::new(office::docx::open(bytes, budget)?),
         Format::Pptx => Box::new(office::pptx::Presentation::open(bytes, budget)?),
         Format::Xlsx => Box::new(office::xlsx::Workbook::open(bytes, budget)?),
@@ -149,8 +167,16 @@ pub fn read_inner(bytes: Vec<u8>, filename: &str, budget: &Budget) -> Result<Pag
         ExtractError::Encrypted => "it is encrypted".to_owned(),
         other => other.to_string(),
     })?;
-    let mut reader = open(format, bytes, filename, &budget).map_err(|refusal| match refusal {
+    let source = Source {
+        format,
+        bytes,
+        filename,
+        password: None,
+        wants_scans: false,
+    };
+    let mut reader = open(source, &budget).map_err(|refusal| match refusal {
         Refusal::Encrypted => "it is encrypted".to_owned(),
+        Refusal::NeedsPassword | Refusal::WrongPassword => "it needs a password".to_owned(),
         Refusal::Invalid(reason) | Refusal::NoText(reason) => reason,
     })?;
     let mut all = PageContent::default();

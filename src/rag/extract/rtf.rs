@@ -16,8 +16,7 @@ pub fn open(bytes: &[u8]) -> Result<Whole, Refusal> {
     while let Some(token) = tokens.next() {
         document.take(token, &mut tokens)?;
     }
-    document.flush();
-    document.end_paragraph();
+    document.end();
     let title = on_one_line(&document.title);
     let content = document.writer.finish()?;
     if content.text.is_empty() {
@@ -377,6 +376,22 @@ impl Document {
         if let Some(level) = level {
             self.levels.insert(self.last_style, level);
         }
+    }
+
+    /// The end of the file, wherever it comes.
+    fn end(&mut self) {
+        self.flush();
+        let note = on_one_line(&std::mem::take(&mut self.note));
+        if !note.is_empty() {
+            self.num_notes += 1;
+            self.notes.push(format!("[^{}]: {note}", self.num_notes));
+        }
+        if self.state.is_in_table {
+            let cell = on_one_line(&std::mem::take(&mut self.body));
+            self.row.push(cell);
+            self.state.is_in_table = false;
+        }
+        self.end_paragraph();
     }
 
     fn end_paragraph(&mut self) {

@@ -9,9 +9,11 @@ use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::ocr::PageRecognition;
 use super::protocol::{self, Message, PageContent, Refusal, Request};
 use super::{
-    ExtractError, ExtractLimits, ExtractedText, Format, PageOutcome, PageSpan, PagesRead, pdf,
+    ExtractError, ExtractLimits, ExtractedText, Format, Original, PageOutcome, PageSpan, PagesRead,
+    pdf,
 };
 
 /// How often a child is started again after a page ended it. Every start opens the document anew.
@@ -19,21 +21,22 @@ const MAX_RESTARTS: usize = 5;
 
 /// A file that is known to be of `format`.
 pub async fn read(
-    bytes: &[u8],
-    filename: &str,
+    original: Original<'_>,
     format: Format,
     limits: &ExtractLimits,
     told: &watch::Sender<PagesRead>,
 ) -> Result<ExtractedText, ExtractError> {
-    let deadline = Instant::now() + limits.wall_time;
-    let mut reading = Reading::new(format, filename, told);
+    let mut deadline = Instant::now() + limits.wall_time;
+    let mut reading = Reading::new(format, &original, limits, told);
     let mut num_restarts = 0;
     loop {
-        let ending = run_child(bytes, limits, deadline, &mut reading).await?;
+        let ending = run_child(&original, limits, &mut deadline, &mut reading).await?;
         let failure = match ending {
             Ending::Done => break,
             Ending::TooMuch(reason) => return Err(ExtractError::Invalid { format, reason }),
             Ending::Refused(Refusal::Encrypted) => return Err(ExtractError::Encrypted),
+            Ending::Refused(Refusal::NeedsPassword) => return Err(ExtractError::NeedsPassword),
+            Ending::Refused(Refusal::WrongPassword) => return Err(ExtractError::WrongPassword),
             Ending::Refused(Refusal::Invalid(reason)) => {
                 return Err(ExtractError::Invalid { format, reason });
             }
@@ -46,7 +49,7 @@ pub async fn read(
             return Err(failure.into_error(format, limits));
         }
         if matches!(failure, Failure::WallTime) || num_restarts == MAX_RESTARTS {
-            if reading.pages.iter().all(|page| page.is_err()) {
+            if reading.pages.iter().all(Result::is_err) {
                 return Err(failure.into_error(format, limits));
             }
             let reason = match failure {
@@ -82,24 +85,46 @@ const SHORT_MESSAGE: usize = 64 << 10;
 /// What was read so far; a page's place is its number less one.
 struct Reading<'a> {
     format: Format,
-    filename: &'a str,
     num_pages: u32,
     title: Option<String>,
-    pages: Vec<Result<PageContent, String>>,
+    pages: Vec<Result<PageRead, String>>,
     /// Of text, in all pages.
     num_bytes: usize,
+    recognition: PageRecognition<'a>,
     told: &'a watch::Sender<PagesRead>,
 }
 
+/// A page that was read, and how.
+#[derive(Default)]
+struct PageRead {
+    content: PageContent,
+    how: How,
+}
+
+#[derive(Default)]
+enum How {
+    #[default]
+    AsText,
+    Recognised(u8),
+    /// It is a picture, and why it was not recognised.
+    NotRecognised(String),
+}
+
 impl<'a> Reading<'a> {
-    fn new(format: Format, filename: &'a str, told: &'a watch::Sender<PagesRead>) -> Self {
+    fn new(
+        format: Format,
+        original: &'a Original<'_>,
+        limits: &'a ExtractLimits,
+        told: &'a watch::Sender<PagesRead>,
+    ) -> Self {
+        let has_password = original.password.is_some();
         Self {
             format,
-            filename,
             num_pages: 0,
             title: None,
             pages: Vec::new(),
             num_bytes: 0,
+            recognition: PageRecognition::new(&original.bytes, has_password, limits),
             told,
         }
     }
@@ -110,8 +135,37 @@ impl<'a> Reading<'a> {
         self.told.send_modify(|told| told.num_pages = num_pages);
     }
 
-    fn add(&mut self, page: Result<PageContent, String>) {
-        let num_bytes = page.as_ref().map_or(0, |page| page.text.len());
+    /// Adds what came of the next page, recognised if it is a scan.
+    async fn add_read(&mut self, content: Result<PageContent, String>) {
+        let page = match content {
+            Ok(content) => self.page_read(content).await,
+            Err(reason) => Err(reason),
+        };
+        self.add(page);
+    }
+
+    async fn page_read(&mut self, mut content: PageContent) -> Result<PageRead, String> {
+        let Some(scan) = content.scan.take() else {
+            let how = How::AsText;
+            return Ok(PageRead { content, how });
+        };
+        let failure = scan.failure.clone();
+        let number = self.pages.len() as u32 + 1;
+        let how = match self.recognition.read(number, scan).await {
+            Ok(read) => {
+                content.text = read.text;
+                How::Recognised(read.confidence)
+            }
+            Err(reason) => match failure {
+                Some(failure) => return Err(format!("{failure}; {reason}")),
+                None => How::NotRecognised(reason),
+            },
+        };
+        Ok(PageRead { content, how })
+    }
+
+    fn add(&mut self, page: Result<PageRead, String>) {
+        let num_bytes = page.as_ref().map_or(0, |page| page.content.text.len());
         self.num_bytes += num_bytes;
         self.told.send_modify(|told| {
             told.outcomes.push(outcome(&page));
@@ -143,7 +197,7 @@ impl<'a> Reading<'a> {
 struct Pages {
     format: Format,
     title: Option<String>,
-    pages: Vec<Result<PageContent, String>>,
+    pages: Vec<Result<PageRead, String>>,
 }
 
 impl Pages {
@@ -172,9 +226,20 @@ impl Pages {
             .pages
             .iter()
             .flatten()
-            .any(|page| !page.text.is_empty())
+            .any(|page| !page.content.text.is_empty())
         {
             return None;
+        }
+        let not_recognised = self
+            .pages
+            .iter()
+            .flatten()
+            .find_map(|page| match &page.how {
+                How::NotRecognised(reason) => Some(reason),
+                _ => None,
+            });
+        if let Some(reason) = not_recognised {
+            return Some(format!("its pages are scans, and {reason}"));
         }
         if let Some(reason) = self.pages.iter().find_map(|page| page.as_ref().err()) {
             return Some(match self.format {
@@ -182,10 +247,18 @@ impl Pages {
                 _ => format!("no part of it could be read ({reason})"),
             });
         }
-        let has_images = self.pages.iter().flatten().any(|page| page.has_images);
+        let has_images = self
+            .pages
+            .iter()
+            .flatten()
+            .any(|page| page.content.has_images);
         Some(match has_images {
+            true if self.format == Format::Pdf => {
+                "its pages have no text but small pictures only".to_owned()
+            }
             true => {
-                "its pages are images only; run it through text recognition (OCR) first".to_owned()
+                "there are only pictures in it; save it as a PDF, whose pages can be recognised"
+                    .to_owned()
             }
             false if self.format == Format::Pdf => {
                 "its pages are blank or drawings only".to_owned()
@@ -195,18 +268,25 @@ impl Pages {
     }
 }
 
-fn outcome(page: &Result<PageContent, String>) -> PageOutcome {
-    match page {
-        Ok(content) if content.text.is_empty() => PageOutcome::Empty,
-        Ok(_) => PageOutcome::Read,
-        Err(reason) => PageOutcome::Failed(reason.clone()),
+fn outcome(page: &Result<PageRead, String>) -> PageOutcome {
+    let page = match page {
+        Ok(page) => page,
+        Err(reason) => return PageOutcome::Failed(reason.clone()),
+    };
+    match &page.how {
+        How::Recognised(confidence) => PageOutcome::Recognised {
+            confidence: *confidence,
+        },
+        How::NotRecognised(reason) => PageOutcome::Scanned(reason.clone()),
+        How::AsText if page.content.text.is_empty() => PageOutcome::Empty,
+        How::AsText => PageOutcome::Read,
     }
 }
 
 /// Adds what was read in one go behind what the document has already.
-fn append(document: &mut ExtractedText, page: Result<PageContent, String>) {
+fn append(document: &mut ExtractedText, page: Result<PageRead, String>) {
     let outcome = outcome(&page);
-    let content = page.unwrap_or_default();
+    let content = page.unwrap_or_default().content;
     let text = &mut document.text;
     if !content.text.is_empty() && !text.is_empty() {
         text.push_str(match document.format {
@@ -223,10 +303,14 @@ fn append(document: &mut ExtractedText, page: Result<PageContent, String>) {
     let mut begin = 0;
     for end in content.breaks.into_iter().chain([content.text.len()]) {
         let words = content.text[begin..end].trim_end();
+        let outcome = match &outcome {
+            PageOutcome::Read if words.is_empty() => PageOutcome::Empty,
+            outcome => outcome.clone(),
+        };
         document.pages.push(PageSpan {
             number: document.pages.len() as u32 + 1,
             span: start + begin..start + begin + words.len(),
-            outcome: outcome.clone(),
+            outcome,
         });
         begin = end;
     }
@@ -286,9 +370,9 @@ impl Failure {
 
 /// Runs one child and adds what it reads to `reading`.
 async fn run_child(
-    bytes: &[u8],
+    original: &Original<'_>,
     limits: &ExtractLimits,
-    deadline: Instant,
+    deadline: &mut Instant,
     reading: &mut Reading<'_>,
 ) -> Result<Ending, ExtractError> {
     let mark = new_mark();
@@ -298,7 +382,9 @@ async fn run_child(
         memory_bytes: limits.memory_bytes,
         cpu_seconds: limits.wall_time.as_secs().max(1),
         format: reading.format,
-        filename: reading.filename.to_owned(),
+        filename: original.filename.to_owned(),
+        password: original.password.map(str::to_owned),
+        wants_scans: reading.recognition.is_available(),
     };
     let not_started = |reason: String| ExtractError::Worker {
         program: limits.program.clone(),
@@ -323,7 +409,7 @@ async fn run_child(
         protocol::write_request(&mut head, &request);
         // A child that has died or refused no longer reads; its messages and its end say what happened.
         if stdin.write_all(&head).await.is_ok() {
-            let _ = stdin.write_all(bytes).await;
+            let _ = stdin.write_all(&original.bytes).await;
         }
     };
     let errors = tokio::spawn(tail(stderr));
@@ -384,11 +470,11 @@ async fn listen(
     stdout: ChildStdout,
     mark: &str,
     page_time: Duration,
-    deadline: Instant,
+    deadline: &mut Instant,
     reading: &mut Reading<'_>,
 ) -> Heard {
     // A page's text is limited (`writer::MAX_PAGE_BYTES`, and the glyphs of a PDF's page), and twice as long when every
-    // character of it is escaped; noise is cut off.
+    // character of it is escaped; so is the picture of a scan. Noise is cut off.
     const MAX_LINE: u64 = 256 << 20;
     let mut stdout = BufReader::new(stdout);
     let mut line = Vec::new();
@@ -397,10 +483,9 @@ async fn listen(
         let message = loop {
             line.clear();
             let mut limited = (&mut stdout).take(MAX_LINE);
-            match tokio::time::timeout_at(quiet.min(deadline), limited.read_until(b'\n', &mut line))
-                .await
-            {
-                Err(_) if deadline <= quiet => return Heard::WallTime,
+            let until = quiet.min(*deadline);
+            match tokio::time::timeout_at(until, limited.read_until(b'\n', &mut line)).await {
+                Err(_) if *deadline <= quiet => return Heard::WallTime,
                 Err(_) => return Heard::PageTime,
                 Ok(Err(_)) | Ok(Ok(0)) => return Heard::End,
                 Ok(Ok(_)) => {}
@@ -417,7 +502,10 @@ async fn listen(
             }
             Message::Opened { num_pages, title } => reading.open(num_pages, title),
             Message::Page(page) => {
-                reading.add(page.content);
+                // The child waits meanwhile, and its time with it.
+                let started = Instant::now();
+                reading.add_read(page.content).await;
+                *deadline += started.elapsed();
                 if reading.num_bytes > MAX_DOCUMENT_BYTES {
                     return Heard::TooMuch(format!(
                         "it has more text than the limit of {MAX_DOCUMENT_BYTES} bytes"

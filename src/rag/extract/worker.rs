@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::ExitCode;
 
 use super::protocol::{self, Message, Page, Refusal, Request};
-use super::reader::{self, Budget};
+use super::reader::{self, Budget, Source};
 
 /// Nesting in a file is recursion in its parser.
 const STACK_BYTES: usize = 128 << 20;
@@ -34,8 +34,14 @@ fn serve(input: impl Read, mut output: impl Write) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     read_all(&mut input, &mut bytes)?;
     let mut say = |message: &Message| protocol::write_message(&mut output, &request.mark, message);
-    let opened =
-        caught(|| reader::open(request.format, bytes, &request.filename, &Budget::default()));
+    let source = Source {
+        format: request.format,
+        bytes,
+        filename: &request.filename,
+        password: request.password.as_deref(),
+        wants_scans: request.wants_scans,
+    };
+    let opened = caught(|| reader::open(source, &Budget::default()));
     let mut reader = match opened.unwrap_or_else(|panic| Err(Refusal::Invalid(panic))) {
         Ok(reader) => reader,
         Err(refusal) => return say(&Message::Refused(refusal)),
@@ -60,11 +66,16 @@ fn read_all(input: &mut impl BufRead, bytes: &mut Vec<u8>) -> std::io::Result<()
 /// Limits that nothing in the file can lift. What the program itself has mapped by now does not count: a build for
 /// a GPU maps gigabytes of libraries.
 fn limit_self(request: &Request) -> std::io::Result<()> {
-    use rlimit::Resource;
     let memory = mapped_bytes().saturating_add(request.memory_bytes);
+    limit(memory, request.cpu_seconds)
+}
+
+/// Limits this process: the bytes that it may map, and the time that it may compute.
+pub(super) fn limit(memory_bytes: u64, cpu_seconds: u64) -> std::io::Result<()> {
+    use rlimit::Resource;
     for (resource, limit) in [
-        (Resource::AS, memory),
-        (Resource::CPU, request.cpu_seconds),
+        (Resource::AS, memory_bytes),
+        (Resource::CPU, cpu_seconds),
         (Resource::CORE, 0),
     ] {
         let (_, hard) = resource.get()?;

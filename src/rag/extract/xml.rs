@@ -81,6 +81,11 @@ impl<'a> Xml<'a> {
         }
     }
 
+    /// The byte at which the next event begins.
+    pub fn position(&self) -> usize {
+        usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX)
+    }
+
     /// The element that was opened last, with all that is in it.
     pub fn rest_of(&mut self, mut element: Element) -> Result<Element, String> {
         while let Some(event) = self.next()? {

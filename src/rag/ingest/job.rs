@@ -9,12 +9,16 @@ use tokio::sync::watch;
 
 use super::board::Place;
 use super::passages::{BATCH, ChunkerFailed, cut, embedded};
-use super::text::{encode, known_text};
+use super::text::{encode, encode_locked, known_text};
 use super::worker::Worker;
 use crate::embedding::EmbeddingError;
 use crate::rag::chunk::CHUNKER_VERSION;
-use crate::rag::extract::{ExtractError, ExtractedText, PageOutcome, PagesRead, extract_watched};
-use crate::store::{DocumentErrorCode, Job, PageWarning, Progress, StoreError};
+use crate::rag::extract::ocr::GOOD_CONFIDENCE;
+use crate::rag::extract::{
+    ExtractError, ExtractedText, Original, PageOutcome, PageSpan, PagesRead, Recognition,
+    extract_watched,
+};
+use crate::store::{DocumentErrorCode, Job, PageWarning, Password, Progress, StoreError};
 
 /// Batches of a document on their way to the embedder, so that it need not wait while one is stored.
 const BATCHES_AHEAD: usize = 3;
@@ -164,7 +168,8 @@ impl Worker {
 
     /// The document's text, read anew only when it, or its equal, has not been before.
     async fn text_of(&self, job: &Job, place: &Place) -> Result<ExtractedText, IngestError> {
-        if let Some(document) = known_text(&self.store, &job.file_id).await? {
+        let known = known_text(&self.store, &job.file_id).await?;
+        if let Some(document) = known.filter(|it| !self.could_recognise_more(it)) {
             return Ok(document);
         }
         let _permit = self.readers.acquire().await.expect("it is never closed");
@@ -172,26 +177,39 @@ impl Worker {
         {
             return Ok(document);
         }
-        let document = self.read(job, place).await?;
-        let encoded = tokio::task::spawn_blocking(move || (encode(&document), document)).await;
+        let password = self.store.password(job).await?;
+        let is_locked = password.is_some();
+        let document = self.read(job, password, place).await?;
+        let encoded = tokio::task::spawn_blocking(move || {
+            let encode = if is_locked { encode_locked } else { encode };
+            (encode(&document), document)
+        });
+        let encoded = encoded.await;
         let (extraction, document) =
             encoded.map_err(|error| StoreError::Panicked(error.to_string()))?;
         self.store.save_extraction(&job.file_id, extraction).await?;
+        if is_locked {
+            self.store.forget_password(job).await?;
+        }
         Ok(document)
     }
 
-    async fn read(&self, job: &Job, place: &Place) -> Result<ExtractedText, IngestError> {
+    async fn read(
+        &self,
+        job: &Job,
+        password: Option<Password>,
+        place: &Place,
+    ) -> Result<ExtractedText, IngestError> {
         let file = self.store.file(&job.file_id).await?;
         let content = self.store.file_content(&job.file_id).await?;
         place.send_modify(|it| it.reading_since = Some(Instant::now()));
         let (pages, mut told) = watch::channel(PagesRead::default());
         let read = {
-            let mut read = std::pin::pin!(extract_watched(
-                &content,
-                &file.filename,
-                &self.limits,
-                &pages
-            ));
+            let original = Original {
+                password: password.as_ref().map(Password::expose),
+                ..Original::new(content, &file.filename)
+            };
+            let mut read = std::pin::pin!(extract_watched(original, &self.limits, &pages));
             loop {
                 tokio::select! {
                     read = &mut read => break read,
@@ -211,13 +229,18 @@ impl Worker {
             pages: page_warnings(pages.borrow().outcomes.iter()),
         })?;
         let outcomes = document.pages.iter().map(|page| &page.outcome);
-        let has_text =
-            |it: &PageOutcome| !matches!(it, PageOutcome::Empty | PageOutcome::Failed(_));
-        if !outcomes.clone().any(has_text) {
+        if !outcomes.clone().any(PageOutcome::has_text) {
             let pages = page_warnings(outcomes);
             return Err(IngestError::NoText { pages });
         }
         Ok(document)
+    }
+
+    /// Whether a text was kept while scanned pages could not be recognised, which they can be now.
+    fn could_recognise_more(&self, document: &ExtractedText) -> bool {
+        let is_scan = |page: &PageSpan| matches!(page.outcome, PageOutcome::Scanned(_));
+        matches!(self.limits.recognition, Recognition::With(_))
+            && document.pages.iter().any(is_scan)
     }
 }
 
@@ -234,7 +257,21 @@ fn page_warnings<'a>(outcomes: impl Iterator<Item = &'a PageOutcome>) -> Vec<Pag
             error: "no text on this page".into(),
             is_empty: true,
         }),
-        PageOutcome::Read => None,
+        PageOutcome::Scanned(reason) => Some(PageWarning {
+            page,
+            error: format!("a scanned page: {reason}"),
+            is_empty: false,
+        }),
+        PageOutcome::Recognised { confidence } if *confidence < GOOD_CONFIDENCE => {
+            Some(PageWarning {
+                page,
+                error: format!(
+                    "a scanned page that was recognised poorly (a confidence of {confidence} of 100); look at it"
+                ),
+                is_empty: false,
+            })
+        }
+        PageOutcome::Read | PageOutcome::Recognised { .. } => None,
     };
     (1..).zip(outcomes).filter_map(warning).collect()
 }

@@ -6,7 +6,9 @@ use crate::rag::extract::{ExtractedText, Format, Heading, PageOutcome, PageSpan}
 use crate::store::{Extraction, Store, StoreError};
 
 /// Changes whenever extraction gives another text for the same file, so that old texts are not mistaken for new ones.
-const EXTRACTOR_VERSION: &str = "2";
+const EXTRACTOR_VERSION: &str = "3";
+/// Stands behind the version of a text that a password has opened. Whoever has the same file need not know its password.
+const LOCKED: &str = " with a password";
 
 /// What a document has besides its text, as it is stored.
 #[derive(Serialize, Deserialize)]
@@ -19,7 +21,11 @@ struct Layout {
 /// The text of a file that has been read before, as it would be read now.
 pub async fn known_text(store: &Store, file_id: &str) -> Result<Option<ExtractedText>, StoreError> {
     let stored = store.extraction(file_id).await?;
-    let Some(current) = stored.filter(|it| it.extractor_version == EXTRACTOR_VERSION) else {
+    // What a password has opened cannot be read anew, since the password is not kept.
+    let is_usable = |it: &Extraction| {
+        it.extractor_version == EXTRACTOR_VERSION || it.extractor_version.ends_with(LOCKED)
+    };
+    let Some(current) = stored.filter(is_usable) else {
         return Ok(None);
     };
     let decoded = tokio::task::spawn_blocking(move || decode(current)).await;
@@ -48,8 +54,12 @@ pub(super) async fn text_of_same_content(
     Ok(document)
 }
 
+/// A page that another attempt may read, also one that could be recognised where tesseract is installed.
 fn is_failed(page: &PageSpan) -> bool {
-    matches!(page.outcome, PageOutcome::Failed(_))
+    matches!(
+        page.outcome,
+        PageOutcome::Failed(_) | PageOutcome::Scanned(_)
+    )
 }
 
 /// The text of what was read of a file, which is kept for whoever reads it next, unless a page of it could not be read.
@@ -66,6 +76,13 @@ pub async fn kept_text(
     let text = extraction.text.clone();
     store.save_extraction(file_id, extraction).await?;
     Ok(text)
+}
+
+/// As `encode`, for a document that a password has opened.
+pub(super) fn encode_locked(document: &ExtractedText) -> Extraction {
+    let mut extraction = encode(document);
+    extraction.extractor_version.push_str(LOCKED);
+    extraction
 }
 
 pub(super) fn encode(document: &ExtractedText) -> Extraction {

@@ -33,6 +33,7 @@ async fn attach_as(store: &Store, vector_store: &str, file: &str, if_exists: IfE
         attributes: Attributes::new(),
         chunking: CHUNKING,
         if_exists,
+        password: None,
     };
     store.attach_new(vector_store, new).await.unwrap()
 }

@@ -9,6 +9,7 @@ mod files;
 mod filters;
 mod jobs;
 mod languages;
+mod passwords;
 mod random_operations;
 mod reindex;
 mod search;
@@ -85,6 +86,7 @@ pub(super) async fn cancel(store: &Store, vector_store: &str, file: &str) -> Fil
         attributes: Attributes::new(),
         chunking: CHUNKING,
         if_exists: IfExists::Keep,
+        password: None,
     };
     let batch = store
         .create_file_batch(vector_store, vec![new])

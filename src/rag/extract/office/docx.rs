@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::super::protocol::{PageContent, Refusal};
 use super::super::reader::{Budget, Whole};
 use super::super::table::on_one_line;
-use super::super::writer::{PAGE_MARK, Writer};
+use super::super::writer::{LAID_OUT_MARK, PAGE_MARK, Writer};
 use super::super::xml::{Element, Event, Node, Xml};
 use super::numbering::Numbering;
 use super::styles::Styles;
@@ -43,7 +43,7 @@ pub fn open(bytes: Vec<u8>, budget: &Budget) -> Result<Whole, Refusal> {
     document.read(&source, &main)?;
     let content: PageContent = document.writer.finish()?;
     if content.text.is_empty() {
-        let reason = "there are no words in it; if it shows scanned pages, run them through text recognition (OCR)";
+        let reason = "there are no words in it; if it shows scanned pages, save it as a PDF, whose pages can be recognised";
         return Err(Refusal::NoText(reason.to_owned()));
     }
     Ok(Whole::new(title.or(document.title), content))
@@ -205,34 +205,34 @@ impl Document {
             .and_then(|it| it.value_of("gridBefore")?.parse().ok());
         let mut column: usize = late.unwrap_or(0);
         let mut texts = vec![String::new(); column.min(MAX_LATE)];
+        let is_mark = |c: char| matches!(c, PAGE_MARK | LAID_OUT_MARK);
+        // Cells beside one another may all go on on the next page, but it is one page.
+        let (mut num_pages_before, mut num_pages_in) = (0, 0);
         for cell in cells {
             let properties = cell.child("tcPr");
             let mut text = String::new();
             self.cell(cell, &mut text, &mut beside);
-            let mut text = on_one_line(&text.replace(PAGE_MARK, " \u{c} "));
+            let words_at = text
+                .find(|c: char| !c.is_whitespace())
+                .unwrap_or(text.len());
+            let (before, inside) = text.split_at(words_at);
+            num_pages_before = before.matches(is_mark).count().max(num_pages_before);
+            num_pages_in = inside.matches(is_mark).count().max(num_pages_in);
+            let mut text = on_one_line(&text.replace(is_mark, " "));
             if properties.is_some_and(goes_on) {
                 text = above.get(&column).cloned().unwrap_or_default();
             } else {
-                above.insert(column, text.replace(PAGE_MARK, ""));
+                above.insert(column, text.clone());
             }
             texts.push(text);
             let span = properties.and_then(|it| it.value_of("gridSpan")?.parse().ok());
             column = column.saturating_add(span.unwrap_or(1));
         }
-        if texts
-            .iter()
-            .all(|text| text.trim_matches([PAGE_MARK, ' ']).is_empty())
-        {
-            return self.write_beside(beside);
+        (0..num_pages_before).for_each(|_| self.writer.laid_out_page());
+        if texts.iter().any(|text| !text.is_empty()) {
+            self.writer.line(texts.join(" | ").trim());
         }
-        let line = texts.join(" | ");
-        // Cells beside one another may all go on on the next page, but it is one page.
-        let is_split = line.contains(PAGE_MARK);
-        let line = line.replace(" \u{c} ", " ").replace(PAGE_MARK, "");
-        if is_split {
-            self.writer.new_page();
-        }
-        self.writer.line(line.trim());
+        (0..num_pages_in).for_each(|_| self.writer.laid_out_page());
         self.write_beside(beside)
     }
 
@@ -279,7 +279,7 @@ impl Document {
                     out.text.push(PAGE_MARK);
                 }
                 "br" | "cr" => out.text.push('\n'),
-                "lastRenderedPageBreak" => out.text.push(PAGE_MARK),
+                "lastRenderedPageBreak" => out.text.push(LAID_OUT_MARK),
                 "noBreakHyphen" => out.text.push('-'),
                 "sym" => out.text.extend(symbol(element)),
                 "r" if is_hidden(element) => {}

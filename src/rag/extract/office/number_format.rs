@@ -2,8 +2,56 @@
 //! 18.8.31). Colours, fractions and widths are left out; a date without a fixed order is written as year-month-day.
 
 pub struct NumberFormat {
-    /// For positive numbers, negative ones, and zero.
-    sections: Vec<Vec<Token>>,
+    /// For positive numbers, negative ones, and zero, unless they have conditions.
+    sections: Vec<Section>,
+}
+
+struct Section {
+    condition: Option<Condition>,
+    tokens: Vec<Token>,
+}
+
+/// As `[>=1000]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Condition {
+    is_below: bool,
+    is_above: bool,
+    or_equal: bool,
+    bound: f64,
+}
+
+impl Condition {
+    fn new(inside: &str) -> Option<Self> {
+        let number_at = inside.find(|c: char| !"<>=".contains(c))?;
+        let (comparison, bound) = inside.split_at(number_at);
+        let bound = bound.trim().parse().ok()?;
+        let (is_below, is_above, or_equal) = match comparison {
+            "<" => (true, false, false),
+            "<=" => (true, false, true),
+            ">" => (false, true, false),
+            ">=" => (false, true, true),
+            "=" => (false, false, true),
+            "<>" => (true, true, false),
+            _ => return None,
+        };
+        Some(Self {
+            is_below,
+            is_above,
+            or_equal,
+            bound,
+        })
+    }
+
+    fn holds(self, number: f64) -> bool {
+        (self.is_below && number < self.bound)
+            || (self.is_above && number > self.bound)
+            || (self.or_equal && number == self.bound)
+    }
+
+    /// Its section says by itself that a number is negative.
+    fn is_for_negatives(self) -> bool {
+        self.is_below && !self.is_above && self.bound <= 0.0
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +110,10 @@ impl NumberFormat {
     }
 
     pub fn new(code: &str) -> Self {
-        let sections = sections(code).into_iter().map(|section| tokens(&section));
+        let sections = sections(code).into_iter().map(|section| Section {
+            condition: condition(&section),
+            tokens: tokens(&section),
+        });
         Self {
             sections: sections.collect(),
         }
@@ -70,11 +121,8 @@ impl NumberFormat {
 
     /// `number` as shown. `from_1904` says from which year dates are counted.
     pub fn shown(&self, number: f64, from_1904: bool) -> String {
-        let (section, has_own_sign) = match (number, self.sections.as_slice()) {
-            (_, []) => return general(number),
-            (n, [_, negative, ..]) if n < 0.0 => (negative, true),
-            (0.0, [_, _, zero, ..]) => (zero, false),
-            (_, [first, ..]) => (first, false),
+        let Some((section, has_own_sign)) = self.section(number) else {
+            return general(number);
         };
         let is_date = |token: &Token| matches!(token, Token::Date(..) | Token::Elapsed(_));
         if section.iter().any(is_date) {
@@ -100,6 +148,38 @@ impl NumberFormat {
             false => shown.trim().to_owned(),
         }
     }
+}
+
+impl NumberFormat {
+    /// The section for a number, and whether it says itself that the number is negative.
+    fn section(&self, number: f64) -> Option<(&[Token], bool)> {
+        if self.sections.iter().any(|it| it.condition.is_some()) {
+            let holds = |section: &&Section| section.condition.is_none_or(|it| it.holds(number));
+            let section = self.sections.iter().find(holds)?;
+            let has_own_sign = section.condition.is_some_and(Condition::is_for_negatives);
+            return Some((&section.tokens, has_own_sign));
+        }
+        let (section, has_own_sign) = match (number, self.sections.as_slice()) {
+            (_, []) => return None,
+            (n, [_, negative, ..]) if n < 0.0 => (negative, true),
+            (0.0, [_, _, zero, ..]) => (zero, false),
+            (_, [first, ..]) => (first, false),
+        };
+        Some((&section.tokens, has_own_sign))
+    }
+}
+
+/// The condition of a section, which stands in brackets before its digits.
+fn condition(section: &str) -> Option<Condition> {
+    let mut rest = section;
+    while let Some((inside, after)) = rest.strip_prefix('[').and_then(|it| it.split_once(']')) {
+        let condition = Condition::new(inside);
+        if condition.is_some() {
+            return condition;
+        }
+        rest = after;
+    }
+    None
 }
 
 fn sections(code: &str) -> Vec<String> {
@@ -337,7 +417,7 @@ fn fixed(
     whole: usize,
     has_thousands: bool,
 ) -> String {
-    let text = format!("{value:.places$}");
+    let text = rounded(value, places);
     let (digits, decimals) = text.split_once('.').unwrap_or((&text, ""));
     let mut decimals = decimals.to_owned();
     while decimals.len() > needed && decimals.ends_with('0') {
@@ -364,10 +444,58 @@ fn fixed(
     out
 }
 
-fn exponential(value: f64, places: usize) -> String {
-    let text = format!("{value:.*e}", places.min(30));
+/// As many digits as a sheet counts with.
+const NUM_DIGITS: usize = 15;
+
+/// A number that is not negative with `places` decimals. Sheets round halves up, and what is written with 15 digits:
+/// 1.005 is a half there, though the nearest binary number is below it.
+fn rounded(value: f64, places: usize) -> String {
+    let (digits, exponent) = digits_of(value);
+    // How many of the digits stay.
+    let kept = i64::from(exponent) + 1 + places as i64;
+    if kept >= NUM_DIGITS as i64 {
+        return format!("{value:.places$}");
+    }
+    let number = match usize::try_from(kept) {
+        Ok(kept) => rounded_to(digits, kept),
+        Err(_) => 0,
+    };
+    let text = format!("{number:0>width$}", width = places + 1);
+    let (whole, decimals) = text.split_at(text.len() - places);
+    match places {
+        0 => whole.to_owned(),
+        _ => format!("{whole}.{decimals}"),
+    }
+}
+
+/// The first `NUM_DIGITS` digits of a number that is not negative, and the power of ten of the first of them.
+fn digits_of(value: f64) -> (u64, i32) {
+    let text = format!("{value:.*e}", NUM_DIGITS - 1);
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let digits = mantissa.replace('.', "").parse().unwrap_or(0);
+    (digits, exponent.parse().unwrap_or(0))
+}
+
+/// The first `kept` of `NUM_DIGITS` digits as a number, halves rounded up.
+fn rounded_to(digits: u64, kept: usize) -> u64 {
+    let unit = 10u64.pow((NUM_DIGITS - kept) as u32);
+    (digits + unit / 2) / unit
+}
+
+fn exponential(value: f64, places: usize) -> String {
+    let places = places.min(NUM_DIGITS - 1);
+    let (digits, mut exponent) = digits_of(value);
+    let mut number = rounded_to(digits, places + 1);
+    if number >= 10u64.pow(places as u32 + 1) {
+        number /= 10;
+        exponent += 1;
+    }
+    let text = number.to_string();
+    let (first, decimals) = text.split_at(1.min(text.len()));
+    let mantissa = match places {
+        0 => first.to_owned(),
+        _ => format!("{first}.{decimals:0<places$}"),
+    };
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}E{sign}{:02}", exponent.abs())
 }
@@ -530,7 +658,20 @@ mod tests {
             ("General", -42.0, "-42"),
             ("General", 0.0, "0"),
             ("General", 1234567.891, "1234567.891"),
-            ("0.00", 1.005, "1.00"),
+            ("0.00", 1.005, "1.01"),
+            ("0", 2.5, "3"),
+            ("0.0", 0.25, "0.3"),
+            ("0.0", 0.04, "0.0"),
+            ("0.0", 9.95, "10.0"),
+            ("0", 0.5, "1"),
+            ("0%", 0.145, "15%"),
+            ("0.00", 123456789012345.0, "123456789012345.00"),
+            ("0E+00", 95.0, "1E+02"),
+            ("[<100]0.0;[>=1000]#,##0;0", 99.0, "99.0"),
+            ("[<100]0.0;[>=1000]#,##0;0", 1234.0, "1,234"),
+            ("[<100]0.0;[>=1000]#,##0;0", 500.0, "500"),
+            ("[Red][<0](0);0", -7.0, "(7)"),
+            ("[=1]0\" day\";0\" days\"", 2.0, "2 days"),
             ("0.00", -0.001, "0.00"),
             ("#,##0", 1234567.0, "1,234,567"),
             ("#,##0.00 \"€\"", 1234.5, "1,234.50 €"),

@@ -115,6 +115,7 @@ impl Reader for Presentation {
         let mut writer = Writer::default();
         let title = title(&slide);
         // Every slide has a heading, or its words would count as the slide's before.
+        let has_title = title.is_some();
         writer.heading(1, &title.unwrap_or_else(|| format!("Slide {number}")));
         if let Some(content) = slide.child("cSld") {
             self.shapes(content, &relations, &mut writer)?;
@@ -127,7 +128,10 @@ impl Reader for Presentation {
                 writer.line(&line);
             }
         }
-        writer.finish()
+        match has_title || !writer.has_only_heading() {
+            true => writer.finish(),
+            false => Ok(writer.without_words()),
+        }
     }
 }
 

@@ -176,7 +176,10 @@ impl Reader for Workbook {
                 writer.paragraph(&super::drawing::words(text_box));
             }
         }
-        writer.finish()
+        match writer.has_only_heading() {
+            true => Ok(writer.without_words()),
+            false => writer.finish(),
+        }
     }
 }
 

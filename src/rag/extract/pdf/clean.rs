@@ -3,28 +3,45 @@
 
 use unicode_normalization::UnicodeNormalization;
 
+const SOFT_HYPHEN: char = '\u{ad}';
+
 /// The text of one page, trimmed.
 pub fn page(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(line).collect();
+    let mut begins_paragraph = true;
+    let mut lines = Vec::new();
+    for text in text.lines() {
+        lines.push((text, begins_paragraph));
+        begins_paragraph = text.trim().is_empty();
+    }
+    joined(lines).0
+}
+
+/// Lines, each with whether it begins a paragraph, as text, and where in it each line begins.
+pub fn joined<'l>(lines: impl IntoIterator<Item = (&'l str, bool)>) -> (String, Vec<usize>) {
     let mut out = String::new();
+    let mut offsets = Vec::new();
     let mut is_paragraph_start = true;
-    for line in lines.iter().map(|line| line.as_str()) {
+    for (text, begins_paragraph) in lines {
+        is_paragraph_start |= begins_paragraph;
+        let line = line(text);
         if line.is_empty() {
-            is_paragraph_start = true;
+            offsets.push(out.len());
             continue;
         }
         if !out.is_empty() {
             if is_paragraph_start {
-                out.truncate(out.trim_end_matches('\u{ad}').len());
+                out.truncate(out.trim_end_matches(SOFT_HYPHEN).len());
                 out.push_str("\n\n");
             } else {
-                join_line(&mut out, line);
+                join_line(&mut out, &line);
             }
         }
         is_paragraph_start = false;
-        out.push_str(line);
+        offsets.push(out.len());
+        out.push_str(&line);
     }
-    out.replace('\u{ad}', "")
+    out.truncate(out.trim_end_matches(SOFT_HYPHEN).len());
+    (out, offsets)
 }
 
 /// What stands between two pages: a sentence that goes on is not cut into paragraphs.
@@ -40,7 +57,7 @@ pub fn page_break(before: &str, after: &str) -> &'static str {
 /// Prepares `out` for the next line of its paragraph: a line break, or nothing inside a divided word.
 fn join_line(out: &mut String, next: &str) {
     let continues = next.chars().next().is_some_and(char::is_lowercase);
-    if let Some(word) = out.strip_suffix('\u{ad}') {
+    if let Some(word) = out.strip_suffix(SOFT_HYPHEN) {
         out.truncate(word.len());
         return;
     }
@@ -82,7 +99,11 @@ fn line(line: &str) -> String {
         }
     }
     out.truncate(out.trim_end().len());
-    out
+    // Only at the end of a line a soft hyphen says something.
+    match out.strip_suffix(SOFT_HYPHEN) {
+        Some(before) => before.replace(SOFT_HYPHEN, "") + "\u{ad}",
+        None => out.replace(SOFT_HYPHEN, ""),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Opens a PDF: mends a broken cross-reference table, tries the empty password, finds pages and title. A page tree
+//! Opens a PDF: mends a broken cross-reference table, tries the empty and the given password, finds pages and title. A page tree
 //! may be a loop or a bomb; what comes out is a bounded list.
 
 use std::collections::HashSet;
@@ -12,17 +12,17 @@ use super::mend;
 /// More pages than any book has; a page tree can name one page a million times.
 const MAX_PAGES: usize = 50_000;
 
-pub fn open(bytes: &[u8]) -> Result<Document, Refusal> {
-    let first = load(bytes);
-    if matches!(first, Err(Refusal::Encrypted)) {
+pub fn open(bytes: &[u8], password: Option<&str>) -> Result<Document, Refusal> {
+    let first = load(bytes, password);
+    if is_locked(&first) {
         return first;
     }
     let num_sound = first.as_ref().map_or(0, num_sound_pages);
     if num_sound > 0 && first.as_ref().is_ok_and(|it| num_sound == pages(it).len()) {
         return first;
     }
-    match load(&mend::rewritten(bytes)) {
-        Err(Refusal::Encrypted) => Err(Refusal::Encrypted),
+    match load(&mend::rewritten(bytes), password) {
+        mended if is_locked(&mended) => mended,
         Ok(mended) if num_sound_pages(&mended) > num_sound => Ok(mended),
         mended => {
             let has_pages = |document: &Document| !pages(document).is_empty();
@@ -122,19 +122,37 @@ pub fn title(document: &Document) -> Option<String> {
     is_meant.then(|| title.to_owned())
 }
 
-fn load(bytes: &[u8]) -> Result<Document, Refusal> {
-    use pdf_extract::Error;
-    let invalid = |error: Error| Refusal::Invalid(error.to_string());
-    let mut document = match Document::load_mem(bytes) {
-        Err(
-            Error::InvalidPassword | Error::Decryption(_) | Error::UnsupportedSecurityHandler(_),
-        ) => {
+/// Nothing else helps but a password, or another program.
+fn is_locked(opened: &Result<Document, Refusal>) -> bool {
+    matches!(
+        opened,
+        Err(Refusal::Encrypted | Refusal::NeedsPassword | Refusal::WrongPassword)
+    )
+}
+
+/// Documents that need no password to be read are opened with the empty one.
+fn load(bytes: &[u8], password: Option<&str>) -> Result<Document, Refusal> {
+    use pdf_extract::{Error, LoadOptions};
+    let locked = match password {
+        Some(_) => Refusal::WrongPassword,
+        None => Refusal::NeedsPassword,
+    };
+    let options = password.map_or_else(LoadOptions::default, LoadOptions::with_password);
+    let mut document = match Document::load_mem_with_options(bytes, options) {
+        Ok(document) => document,
+        Err(Error::InvalidPassword) => return Err(locked),
+        Err(Error::Decryption(_) | Error::UnsupportedSecurityHandler(_)) => {
             return Err(Refusal::Encrypted);
         }
-        other => other.map_err(invalid)?,
+        Err(error) => return Err(Refusal::Invalid(error.to_string())),
     };
-    if document.is_encrypted() && document.decrypt("").is_err() {
-        return Err(Refusal::Encrypted);
+    if !document.is_encrypted() {
+        return Ok(document);
     }
-    Ok(document)
+    let is_open = document.decrypt("").is_ok()
+        || password.is_some_and(|password| document.decrypt(password).is_ok());
+    match is_open {
+        true => Ok(document),
+        false => Err(locked),
+    }
 }

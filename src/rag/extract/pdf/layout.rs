@@ -5,24 +5,29 @@ use unicode_normalization::char::compose;
 
 use super::page::Glyph;
 
-/// The page's text: lines, with an empty line between paragraphs.
-pub fn text(glyphs: Vec<Glyph>) -> String {
+/// A line of the page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextLine {
+    pub text: String,
+    /// The height of its font on the page.
+    pub size: f64,
+    /// An empty line stands before it.
+    pub begins_paragraph: bool,
+}
+
+/// The page's text, line by line.
+pub fn text_lines(glyphs: Vec<Glyph>) -> Vec<TextLine> {
     let lines = lines(glyphs);
     let leading = usual_leading(&lines);
-    let mut text = String::new();
-    let mut above: Option<&Line> = None;
-    for line in &lines {
-        if let Some(above) = above {
-            text.push_str(if is_new_paragraph(above, line, leading) {
-                "\n\n"
-            } else {
-                "\n"
-            });
-        }
-        text.push_str(&line.text());
-        above = Some(line);
-    }
-    text
+    let above = std::iter::once(None).chain(lines.iter().map(Some));
+    let with_above = lines.iter().zip(above);
+    with_above
+        .map(|(line, above)| TextLine {
+            text: line.text(),
+            size: line.size,
+            begins_paragraph: above.is_none_or(|above| is_new_paragraph(above, line, leading)),
+        })
+        .collect()
 }
 
 /// Gaps in units of the font size. A space is a quarter to a third of it, kerning below a tenth.
@@ -299,6 +304,17 @@ fn is_new_paragraph(above: &Line, below: &Line, leading: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(glyphs: Vec<Glyph>) -> String {
+        let mut text = String::new();
+        for line in text_lines(glyphs) {
+            if !text.is_empty() {
+                text.push_str(if line.begins_paragraph { "\n\n" } else { "\n" });
+            }
+            text.push_str(&line.text);
+        }
+        text
+    }
 
     /// Letters one unit wide and high, at the given places.
     fn drawn(words: &[(&str, f64, f64)]) -> Vec<Glyph> {

@@ -5,13 +5,17 @@ mod cmap;
 mod document;
 mod encoding;
 mod font;
+mod headings;
 mod layout;
 mod lexer;
 mod matrix;
 mod mend;
+mod outline;
 mod page;
+mod picture;
 mod read;
 mod streams;
 
+pub use clean::page as clean_page;
 pub use clean::page_break;
 pub use read::PdfReader;

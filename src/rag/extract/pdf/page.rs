@@ -28,11 +28,21 @@ pub struct Glyph {
 }
 
 #[derive(Debug, Default)]
-pub struct Drawn {
+pub struct Drawn<'a> {
     pub glyphs: Vec<Glyph>,
     /// How many glyphs have a font that does not tell their text.
     pub num_unreadable: usize,
-    pub has_images: bool,
+    /// At most `MAX_IMAGES`.
+    pub images: Vec<PlacedImage<'a>>,
+}
+
+/// An image on the page.
+#[derive(Debug)]
+pub struct PlacedImage<'a> {
+    /// `None` for one that is written among the operators.
+    pub stream: Option<&'a Stream>,
+    /// Takes the unit square to the image's place.
+    pub place: Matrix,
 }
 
 /// Fonts are the same object on many pages.
@@ -52,14 +62,19 @@ const MAX_FORM_DEPTH: usize = 16;
 const MAX_OPERATORS: usize = 20_000_000;
 const MAX_GLYPHS: usize = 2_000_000;
 const MAX_SAVED_STATES: usize = 1024;
+const MAX_IMAGES: usize = 1000;
 
-pub fn read_page(document: &Document, id: ObjectId, fonts: PageFonts<'_>) -> Result<Drawn, String> {
+pub fn read_page<'a>(
+    document: &'a Document,
+    id: ObjectId,
+    fonts: PageFonts<'a>,
+    empty: &'a Dictionary,
+) -> Result<Drawn<'a>, String> {
     let page = document
         .get_dictionary(id)
         .map_err(|error| error.to_string())?;
     let content = page_content(document, page)?;
-    let empty = Dictionary::new();
-    let resources = inherited(document, page, b"Resources").unwrap_or(&empty);
+    let resources = inherited(document, page, b"Resources").unwrap_or(empty);
     let mut interpreter = Interpreter {
         document,
         fonts,
@@ -101,14 +116,20 @@ fn inherited<'a>(
     page: &'a Dictionary,
     key: &[u8],
 ) -> Option<&'a Dictionary> {
+    inherited_as(document, page, key, |found| found.as_dict().ok())
+}
+
+/// An attribute of a page that may stand at the nodes above it (ISO 32000-1, 7.7.3.4).
+pub fn inherited_as<'a, T>(
+    document: &'a Document,
+    page: &'a Dictionary,
+    key: &[u8],
+    read: impl Fn(&'a Object) -> Option<T>,
+) -> Option<T> {
     const MAX_ANCESTORS: usize = 64;
     let mut node = page;
     for _ in 0..MAX_ANCESTORS {
-        if let Some(found) = node
-            .get(key)
-            .ok()
-            .and_then(|found| font::dictionary(document, found))
-        {
+        if let Some(found) = get(document, node, key).and_then(&read) {
             return Some(found);
         }
         node = get(document, node, b"Parent")?.as_dict().ok()?;
@@ -171,7 +192,7 @@ enum Replacement {
 struct Interpreter<'a> {
     document: &'a Document,
     fonts: PageFonts<'a>,
-    drawn: Drawn,
+    drawn: Drawn<'a>,
     num_operators: usize,
 }
 
@@ -202,7 +223,7 @@ impl<'a> Interpreter<'a> {
                         state.page = matrix.then(&state.page);
                     }
                 }
-                b"BI" => self.drawn.has_images = true,
+                b"BI" => self.add_image(None, &state),
                 b"Do" => self.draw_object(resources, &operands, &state, depth)?,
                 b"BMC" => marked.push(None),
                 b"BDC" => marked.push(self.actual_text(resources, &operands).map(Replacement::Due)),
@@ -387,7 +408,7 @@ impl<'a> Interpreter<'a> {
         let kind =
             get(self.document, &object.dict, b"Subtype").and_then(|kind| kind.as_name().ok());
         if kind == Some(b"Image") {
-            self.drawn.has_images = true;
+            self.add_image(Some(object), state);
         }
         if kind != Some(b"Form") || depth == MAX_FORM_DEPTH {
             return Ok(());
@@ -413,6 +434,13 @@ impl<'a> Interpreter<'a> {
         match streams::decoded(self.document, object) {
             Ok(content) => self.run(&content, own.unwrap_or(resources), state, depth + 1),
             Err(_) => Ok(()),
+        }
+    }
+
+    fn add_image(&mut self, stream: Option<&'a Stream>, state: &State) {
+        if self.drawn.images.len() < MAX_IMAGES {
+            let place = state.page;
+            self.drawn.images.push(PlacedImage { stream, place });
         }
     }
 

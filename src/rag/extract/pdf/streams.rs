@@ -1,11 +1,42 @@
 //! The decoded bytes of a stream. What a damaged stream gives before its damage is kept.
 
-use pdf_extract::{Document, Object, Stream, dictionary};
+use pdf_extract::{Dictionary, Document, Object, Stream, dictionary};
 
 use super::font::get;
 
 /// All filters of a stream, in order; fails at one that is not for text or that cannot go on.
 pub fn decoded(document: &Document, stream: &Stream) -> Result<Vec<u8>, String> {
+    let mut bytes = stream.content.clone();
+    for (name, parameters) in filters(document, stream) {
+        bytes = filtered(&name, bytes, parameters)?;
+    }
+    Ok(bytes)
+}
+
+/// A filter and its parameters.
+pub type Filter<'a> = (Vec<u8>, Option<&'a Dictionary>);
+
+/// The filters of a stream up to the last, where that one is for images: it is given back with the bytes.
+pub fn decoded_to_image<'a>(
+    document: &'a Document,
+    stream: &'a Stream,
+) -> Result<(Vec<u8>, Option<Filter<'a>>), String> {
+    let mut filters = filters(document, stream);
+    let is_for_images = |filter: &mut Filter<'_>| {
+        matches!(
+            filter.0.as_slice(),
+            b"DCTDecode" | b"DCT" | b"JPXDecode" | b"CCITTFaxDecode" | b"CCF" | b"JBIG2Decode"
+        )
+    };
+    let last = filters.pop_if(is_for_images);
+    let mut bytes = stream.content.clone();
+    for (name, parameters) in filters {
+        bytes = filtered(&name, bytes, parameters)?;
+    }
+    Ok((bytes, last))
+}
+
+fn filters<'a>(document: &'a Document, stream: &'a Stream) -> Vec<Filter<'a>> {
     let names: Vec<Vec<u8>> = match get(document, &stream.dict, b"Filter") {
         Some(Object::Name(name)) => vec![name.clone()],
         Some(Object::Array(names)) => {
@@ -19,21 +50,22 @@ pub fn decoded(document: &Document, stream: &Stream) -> Result<Vec<u8>, String> 
         _ => Vec::new(),
     };
     let parameters = get(document, &stream.dict, b"DecodeParms");
-    let mut bytes = stream.content.clone();
-    for (index, name) in names.iter().enumerate() {
-        let parameters = match parameters {
-            Some(Object::Array(each)) => each
-                .get(index)
-                .and_then(|it| document.dereference(it).ok())
-                .map(|(_, it)| it),
-            other => other,
-        };
-        bytes = filtered(name, bytes, parameters)?;
-    }
-    Ok(bytes)
+    let of = |index: usize| match parameters {
+        Some(Object::Array(each)) => {
+            let each = document.dereference(each.get(index)?).ok()?.1;
+            each.as_dict().ok()
+        }
+        other => other?.as_dict().ok(),
+    };
+    let numbered = names.into_iter().enumerate();
+    numbered.map(|(index, name)| (name, of(index))).collect()
 }
 
-fn filtered(name: &[u8], bytes: Vec<u8>, parameters: Option<&Object>) -> Result<Vec<u8>, String> {
+fn filtered(
+    name: &[u8],
+    bytes: Vec<u8>,
+    parameters: Option<&Dictionary>,
+) -> Result<Vec<u8>, String> {
     let name = match name {
         b"ASCIIHexDecode" | b"AHx" => return Ok(hexadecimal(&bytes)),
         b"RunLengthDecode" | b"RL" => return Ok(run_lengths(&bytes)),
@@ -49,7 +81,7 @@ fn filtered(name: &[u8], bytes: Vec<u8>, parameters: Option<&Object>) -> Result<
         }
     };
     let mut dictionary = dictionary! { "Filter" => name };
-    if let Some(Object::Dictionary(parameters)) = parameters {
+    if let Some(parameters) = parameters {
         dictionary.set("DecodeParms", parameters.clone());
     }
     Stream::new(dictionary, bytes)
