@@ -13,6 +13,7 @@ mod extractions;
 mod file_batches;
 mod files;
 mod filter;
+mod imports;
 mod index_file;
 mod items;
 mod jobs;
@@ -23,6 +24,7 @@ mod processes;
 mod responses;
 mod scope;
 mod shared_index;
+mod sources;
 mod uploads;
 mod vector_index;
 mod vector_search;
@@ -50,18 +52,23 @@ pub use documents::{
 pub use error::{Result, StoreError};
 pub use extractions::Extraction;
 pub use file_batches::FileBatch;
-pub use files::{Content, NewFile, StoredFile};
+pub use files::{Content, NewFile, StoredFile, sha256};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
+pub use imports::{
+    Import, ImportCounts, ImportPage, ImportStatus, NewImport, PageDocument, PageOutcome,
+    PageResult,
+};
 pub use items::Item;
 pub use jobs::{Job, NewChunk};
 pub use keyword_search::{WordFrequencies, WordHit};
 pub use listing::{ListOptions, Order, Page};
 pub use responses::{StoredResponse, Written};
 pub use scope::SearchScope;
+pub use sources::{Kept, NewSource, Origin, Source};
 pub use uploads::{NewUpload, Upload, UploadPart, UploadStatus};
 pub use vector_search::Hit;
 pub use vector_stores::{FileCounts, NewVectorStore, VectorStore, VectorStoreUpdate};
-pub use worker_lock::{WorkerLock, try_worker_lock};
+pub use worker_lock::{WatchLock, WorkerLock, try_watch_lock, try_worker_lock};
 
 use database::Database;
 use keyword_search::WordCounts;

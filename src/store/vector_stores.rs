@@ -105,6 +105,18 @@ impl Store {
         self.database().read(move |tx| get(tx, &id)).await
     }
 
+    /// The oldest vector store of this name that has not expired.
+    pub async fn vector_store_named(&self, name: &str) -> Result<Option<String>> {
+        let name = name.to_owned();
+        let sql = "SELECT id FROM vector_stores WHERE name = ? AND coalesce(expires_at > unixepoch(), true)
+                   ORDER BY row LIMIT 1";
+        let read = move |tx: &Transaction| {
+            let mut statement = tx.prepare_cached(sql)?;
+            Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+        };
+        self.database().read(read).await
+    }
+
     /// Refuses vector stores that do not exist or have expired, and puts the expiry of the others off.
     pub async fn use_vector_stores(&self, ids: &[String]) -> Result<()> {
         let ids = ids.to_vec();

@@ -9,6 +9,7 @@ mod jobs;
 mod languages;
 mod random_operations;
 mod search;
+mod sources;
 mod vector_index;
 
 use std::path::Path;
