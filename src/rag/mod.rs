@@ -12,6 +12,7 @@ mod duplicates;
 pub mod expiry;
 pub mod extract;
 pub mod generate;
+pub mod import;
 pub mod ingest;
 pub mod marks;
 pub mod models;
@@ -25,6 +26,7 @@ pub mod sentence;
 pub mod timings;
 pub mod tools;
 pub mod turns;
+pub mod watch;
 
 use crate::embedding::{Embedder, Pooling};
 use crate::store::Store;
