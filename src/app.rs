@@ -1,6 +1,7 @@
 //! Joins the parts: chooses the device, loads models, opens the store, starts ingestion, and ends all of it in order.
 
 mod earlier;
+mod imports;
 mod kv_cache;
 mod library;
 mod model_details;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{OcrMode, Settings, program_on_path};
+use crate::config::{OcrMode, Settings, Switch, program_on_path};
 use crate::device::{ComputeDevice, DeviceChoice};
 use crate::embedding::{Embedder, EmbedderOptions, Reranker, RerankerOptions};
 use crate::engine::{Engine, EngineConfig, Speculation};
@@ -30,13 +31,17 @@ use crate::rag::earlier::EarlierModels;
 use crate::rag::expiry::Expiry;
 use crate::rag::extract::{ExtractLimits, Recognition, Recognizer};
 use crate::rag::generate::ChatModel;
+use crate::rag::import::Importer;
 use crate::rag::ingest::Ingestion;
 use crate::rag::models::{ModelLibrary, ModelStatus, Models, ModelsOptions};
 use crate::rag::retrieve::Reranking;
+use crate::rag::watch::Watcher;
 use crate::rag::{Workspace, confidence, default_min_similarity};
 use crate::store::{Chunking, EmbedderId, Store, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
 use earlier::{earlier_models, loadable_name};
+pub use imports::import_options;
+use imports::watch_options;
 use library::{Library, size_on_disk};
 use model_details::DetailsCache;
 
@@ -298,6 +303,7 @@ impl App {
                 .then(|| Duration::from_secs(settings.sse_keep_alive)),
             shutdown_grace: Duration::from_secs(settings.shutdown_grace),
             cors_origins: settings.cors_origins.clone(),
+            watch_interval: Duration::from_secs(settings.watch_interval),
         }
     }
 
@@ -339,6 +345,26 @@ impl App {
         let grace = options.shutdown_grace;
         prepare_uploads(&options.upload_dir)?;
         let upload_dir = options.upload_dir.clone();
+        let importer = match self.settings.web_import {
+            Switch::On => Some(Importer::start(
+                self.workspace.store.clone(),
+                import_options(&self.settings)?,
+            )),
+            Switch::Off => None,
+        };
+        let watch_options = watch_options(&self.settings)?;
+        let watcher = match watch_options.folders.is_empty() {
+            true => None,
+            false => Some(Watcher::start(self.workspace.store.clone(), watch_options)),
+        };
+        let tasks = [
+            importer
+                .as_ref()
+                .map(|importer| ("imports", importer.watch())),
+            watcher
+                .as_ref()
+                .map(|watcher| ("watched folders", watcher.watch())),
+        ];
         let context = Context {
             workspace: self.workspace.clone(),
             options,
@@ -352,6 +378,9 @@ impl App {
                 .settings
                 .api_pull
                 .then(|| pull::for_clients(&self.settings)),
+            imports: importer.as_ref().map(Importer::imports),
+            watched: watcher.as_ref().map(Watcher::status),
+            tasks: tasks.into_iter().flatten().collect(),
         };
         let expiry = Expiry::start(self.workspace.store.clone());
         let server = http::serve(context, listener)?;
@@ -377,6 +406,12 @@ impl App {
             _ = terminate.recv() => return Ok(ExitCode::FAILURE),
         }
         drop(expiry);
+        if let Some(watcher) = watcher {
+            watcher.stop().await;
+        }
+        if let Some(importer) = importer {
+            importer.stop().await;
+        }
         // A model that is being loaded, say, may take minutes.
         tokio::select! {
             _ = self.close() => {}

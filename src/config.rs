@@ -35,6 +35,8 @@ const TEXT_KEYS: &[&str] = &[
     "model_cache",
     "ocr",
     "ocr_languages",
+    "web_import",
+    "arxiv_endpoint",
     "log",
 ];
 
@@ -119,6 +121,22 @@ pub struct Settings {
     /// Whether clients may have models of the catalog downloaded, by `POST /api/pull`; without it nothing leaves this
     /// machine at a client's wish.
     pub api_pull: bool,
+    /// Whether clients may have documents imported from the web, by `POST /api/imports`: `off` or `on`; without it nothing
+    /// leaves this machine at a client's wish.
+    pub web_import: Switch,
+    /// Hosts that imports may read although their addresses are private or their ports unusual: `wiki.internal`,
+    /// `wiki.internal:8080` or `*.internal`.
+    pub web_import_hosts: Vec<String>,
+    /// Seconds between two requests of imports to a host; hosts that `web_import_hosts` does not name have at least one.
+    pub web_import_delay: f64,
+    /// Seconds that one document may take to come.
+    pub web_import_timeout: u64,
+    /// Where papers of arXiv come from.
+    pub arxiv_endpoint: String,
+    /// Folders whose files are documents, and stay in step with them.
+    pub watch: Vec<WatchedFolder>,
+    /// Seconds between two looks at the watched folders.
+    pub watch_interval: u64,
     /// Where `models pull` downloads from.
     pub hub_endpoint: String,
     /// Access token for gated models.
@@ -168,6 +186,13 @@ impl Default for Settings {
             ocr_languages: "eng".into(),
             cors_origins: Vec::new(),
             api_pull: false,
+            web_import: Switch::Off,
+            web_import_hosts: Vec::new(),
+            web_import_delay: 1.0,
+            web_import_timeout: 60,
+            arxiv_endpoint: "https://export.arxiv.org".into(),
+            watch: Vec::new(),
+            watch_interval: 30,
             hub_endpoint: "https://huggingface.co".into(),
             hub_token: None,
             model_cache: None,
@@ -192,6 +217,49 @@ pub fn program_on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let candidates = std::env::split_paths(&path).map(|folder| folder.join(name));
     candidates.into_iter().find(|it| it.is_file())
+}
+
+/// `off` or `on`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    Off,
+    On,
+}
+
+/// A folder whose files are documents: its path, or a table that says which vector store they belong in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FolderSetting")]
+pub struct WatchedFolder {
+    pub path: PathBuf,
+    /// The name of a vector store, which is made when there is none; without it the default one.
+    pub vector_store: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FolderSetting {
+    Path(PathBuf),
+    Table(FolderTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FolderTable {
+    path: PathBuf,
+    vector_store: Option<String>,
+}
+
+impl From<FolderSetting> for WatchedFolder {
+    fn from(setting: FolderSetting) -> Self {
+        match setting {
+            FolderSetting::Path(path) => Self {
+                path,
+                vector_store: None,
+            },
+            FolderSetting::Table(FolderTable { path, vector_store }) => Self { path, vector_store },
+        }
+    }
 }
 
 /// Why the settings cannot be used.
@@ -288,6 +356,18 @@ impl Settings {
         if !self.ocr_languages.split('+').all(is_language) {
             let must = "languages of tesseract joined by '+', such as eng+deu";
             return out_of_range("ocr_languages", self.ocr_languages.clone(), must);
+        }
+        if !(0.0..=3600.0).contains(&self.web_import_delay) {
+            let value = self.web_import_delay.to_string();
+            return out_of_range("web_import_delay", value, "between 0 and 3600 seconds");
+        }
+        for (name, value) in [
+            ("web_import_timeout", self.web_import_timeout),
+            ("watch_interval", self.watch_interval),
+        ] {
+            if value == 0 {
+                return out_of_range(name, "0".into(), "at least 1 second");
+            }
         }
         if !(1..=50).contains(&self.top_k) {
             return out_of_range("top_k", self.top_k.to_string(), "between 1 and 50");
@@ -406,6 +486,28 @@ mod tests {
             error.contains("kv_cache_tokens and kv_cache_memory"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_watched_folder_is_a_path_or_a_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("inglenook.toml");
+        let text = "data_dir = \"kept\"\nweb_import = \"on\"\n\
+            watch = [\"/srv/docs\", { path = \"/srv/hr\", vector_store = \"HR\" }]\n";
+        std::fs::write(&file, text).unwrap();
+        let settings = Settings::load(Some(&file), &json!({})).unwrap();
+        assert_eq!(settings.web_import, Switch::On);
+        let folder = |path: &str, store: Option<&str>| WatchedFolder {
+            path: path.into(),
+            vector_store: store.map(str::to_owned),
+        };
+        let expected = [folder("/srv/docs", None), folder("/srv/hr", Some("HR"))];
+        assert_eq!(settings.watch, expected);
+        std::fs::write(&file, "web_import = \"yes\"\n").unwrap();
+        let error = Settings::load(Some(&file), &json!({}))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("web_import"), "{error}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod llm;
 
 pub mod embedding;
 pub mod engine;
+pub mod fetch;
 pub mod store;
 pub mod tokenizer;
 

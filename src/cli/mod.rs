@@ -3,6 +3,7 @@
 mod ask;
 mod bench;
 mod chunks;
+mod import;
 mod ingest;
 mod loaded_models;
 mod models;
@@ -36,6 +37,8 @@ enum Command {
     Serve,
     /// Add documents, and wait until they can be searched
     Ingest(ingest::IngestArgs),
+    /// Add documents from the web: a page, a site or a paper of arXiv
+    Import(import::ImportArgs),
     /// Ask a question about the documents
     Ask(ask::AskArgs),
     /// Find passages in the documents, with their scores
@@ -167,6 +170,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => block_on(serve::run(settings)),
         Command::Ingest(args) => block_on(ingest::run(settings, args)),
+        Command::Import(args) => block_on(import::run(settings, args)),
         Command::Ask(args) => block_on(ask::run(settings, args)),
         Command::Search(args) => block_on(search::run(settings, args)),
         Command::Reembed => block_on(reembed::run(settings)),

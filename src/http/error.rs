@@ -427,6 +427,7 @@ impl From<StoreError> for ApiError {
             StoreError::BadSpan { .. } => Self::invalid("start", message),
             StoreError::Stopped | StoreError::DiskFull { .. } => Self::not_available(message),
             StoreError::Gone { .. }
+            | StoreError::ImportGone { .. }
             | StoreError::NewerSchema { .. }
             | StoreError::Corrupt { .. }
             | StoreError::Locked { .. }

@@ -102,6 +102,8 @@ pub async fn get(context: web::Data<Context>) -> HttpResponse {
     if ingestion.is_some_and(|task| task.is_finished()) {
         dead.push("ingestion".into());
     }
+    let ended = context.tasks.iter().filter(|(_, task)| task.is_finished());
+    dead.extend(ended.map(|(name, _)| name.to_string()));
     if !dead.is_empty() {
         let message = format!("stopped working: {}; restart the server", dead.join(", "));
         let error = ApiError::of_status(StatusCode::SERVICE_UNAVAILABLE, &message);

@@ -27,12 +27,15 @@ use actix_web::http::header;
 use actix_web::middleware::{NormalizePath, from_fn};
 use actix_web::{App, HttpServer, web};
 
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::embedding::{Embedder, Reranker};
 use crate::rag::attached::FileReader;
 use crate::rag::generate::ChatModel;
+use crate::rag::import::Imports;
 use crate::rag::models::{Leased, LoadError, ModelKind};
+use crate::rag::watch::FolderStatus;
 use crate::rag::{Answerer, QUOTE_MODEL, Workspace};
 use error::ApiError;
 use openai::responses::BackgroundTasks;
@@ -56,6 +59,12 @@ pub struct Context {
     pub notices: Vec<String>,
     /// Downloads a model, where the owner lets clients do so.
     pub pull_model: Option<ollama::PullModel>,
+    /// Imports documents from the web, where the owner lets clients do so.
+    pub imports: Option<Imports>,
+    /// How the watched folders are, where there are any.
+    pub watched: Option<watch::Receiver<Vec<FolderStatus>>>,
+    /// What else runs in the background, by name.
+    pub tasks: Vec<(&'static str, AbortHandle)>,
 }
 
 /// How the server behaves.
@@ -72,6 +81,8 @@ pub struct HttpOptions {
     /// The silence before an answer begins after which a stream says that it lives; `None` never does.
     pub sse_keep_alive: Option<Duration>,
     pub cors_origins: Vec<String>,
+    /// Between two looks at the watched folders.
+    pub watch_interval: Duration,
 }
 
 impl Context {

@@ -15,6 +15,7 @@ pub mod earlier;
 pub mod expiry;
 pub mod extract;
 pub mod generate;
+pub mod import;
 pub mod ingest;
 pub mod marks;
 pub mod models;
@@ -31,6 +32,7 @@ pub mod summary;
 pub mod timings;
 pub mod tools;
 pub mod turns;
+pub mod watch;
 
 use crate::embedding::{Embedder, Pooling};
 use crate::store::{Chunking, Store};

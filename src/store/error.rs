@@ -12,6 +12,8 @@ pub enum StoreError {
         "job {job_id} on {file_id} is no longer this worker's: its document was deleted, cancelled or queued anew; drop it"
     )]
     Gone { job_id: i64, file_id: String },
+    #[error("the import {id} is no longer this worker's: it was cancelled or forgotten; drop it")]
+    ImportGone { id: String },
     #[error(
         "the vector store {id:?} has expired, and what it held is gone; create a new one and attach the files there"
     )]

@@ -52,15 +52,7 @@ const COLUMNS: &str =
 impl Store {
     /// Keeps a file. When this returns, it survives the end of the process and of the power.
     pub async fn create_file(&self, file: NewFile, content: Content) -> Result<StoredFile> {
-        let create = move |tx: &Transaction| match content {
-            Content::Bytes(bytes) => insert(tx, file, bytes.as_slice(), "the uploaded bytes"),
-            Content::Path(path) => {
-                let name = path.display().to_string();
-                let opened = File::open(&path)
-                    .map_err(|source| StoreError::io(format!("open {name}"), source))?;
-                insert(tx, file, opened, &name)
-            }
-        };
+        let create = move |tx: &Transaction| create(tx, file, content);
         self.database().write(create).await
     }
 
@@ -138,6 +130,19 @@ impl Store {
         let id = id.to_owned();
         let read = move |tx: &Transaction| segment(tx, file_row(tx, &id)?, ordinal.into());
         self.database().read(read).await
+    }
+}
+
+/// As [`Store::create_file`], as part of something larger.
+pub(super) fn create(tx: &Transaction, file: NewFile, content: Content) -> Result<StoredFile> {
+    match content {
+        Content::Bytes(bytes) => insert(tx, file, bytes.as_slice(), "the uploaded bytes"),
+        Content::Path(path) => {
+            let name = path.display().to_string();
+            let opened = File::open(&path)
+                .map_err(|source| StoreError::io(format!("open {name}"), source))?;
+            insert(tx, file, opened, &name)
+        }
     }
 }
 
@@ -252,6 +257,11 @@ pub(super) fn for_each_segment(
         keep(ordinal, &segment)?;
     }
     Ok(num_bytes)
+}
+
+/// Of some bytes, as files have it.
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
 }
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {

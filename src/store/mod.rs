@@ -15,6 +15,7 @@ mod extractions;
 mod file_batches;
 mod files;
 mod filter;
+mod imports;
 mod index_file;
 mod index_version;
 mod items;
@@ -29,6 +30,7 @@ mod reindex;
 mod responses;
 mod scope;
 mod shared_index;
+mod sources;
 mod summaries;
 mod uploads;
 mod vector_index;
@@ -59,8 +61,12 @@ pub use embedders::OtherEmbedder;
 pub use error::{Result, StoreError};
 pub use extractions::Extraction;
 pub use file_batches::FileBatch;
-pub use files::{Content, NewFile, StoredFile};
+pub use files::{Content, NewFile, StoredFile, sha256};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
+pub use imports::{
+    Import, ImportCounts, ImportPage, ImportStatus, NewImport, PageDocument, PageOutcome,
+    PageResult,
+};
 pub use index_version::IndexVersion;
 pub use items::Item;
 pub use jobs::{Job, NewChunk};
@@ -71,11 +77,12 @@ pub use progress::{LastLook, Look};
 pub use reindex::{Reindex, ReindexFailure, ReindexProgress, ReindexScope};
 pub use responses::{StoredResponse, Written};
 pub use scope::SearchScope;
+pub use sources::{Kept, NewSource, Origin, Source};
 pub use summaries::PassageSummary;
 pub use uploads::{NewUpload, Upload, UploadPart, UploadStatus};
 pub use vector_search::Hit;
 pub use vector_stores::{FileCounts, NewVectorStore, VectorStore, VectorStoreUpdate};
-pub use worker_lock::{WorkerLock, try_worker_lock};
+pub use worker_lock::{WatchLock, WorkerLock, try_watch_lock, try_worker_lock};
 
 use database::Database;
 use keyword_search::WordCounts;

@@ -114,13 +114,18 @@ impl Store {
     /// How the documents of a vector store are cut; `None` as the server's settings say.
     pub async fn chunking_of(&self, id: &str) -> Result<Option<Chunking>> {
         let id = id.to_owned();
+        let read = move |tx: &Transaction| chunking_in(tx, vector_store_row(tx, &id)?);
+        self.database().read(read).await
+    }
+
+    /// The oldest vector store of this name that has not expired.
+    pub async fn vector_store_named(&self, name: &str) -> Result<Option<String>> {
+        let name = name.to_owned();
+        let sql = "SELECT id FROM vector_stores WHERE name = ? AND coalesce(expires_at > unixepoch(), true)
+                   ORDER BY row LIMIT 1";
         let read = move |tx: &Transaction| {
-            let row = vector_store_row(tx, &id)?;
-            let sql =
-                "SELECT max_chunk_tokens, chunk_overlap_tokens FROM vector_stores WHERE row = ?";
-            Ok(tx
-                .prepare_cached(sql)?
-                .query_row([row], |row| chunking_from(row, 0))?)
+            let mut statement = tx.prepare_cached(sql)?;
+            Ok(statement.query_row([name], |row| row.get(0)).optional()?)
         };
         self.database().read(read).await
     }
@@ -303,6 +308,13 @@ fn get(tx: &Transaction, id: &str) -> Result<VectorStore> {
 }
 
 /// Two columns from `first` on, both there or neither.
+/// How the documents of a vector store are cut, where it says so.
+pub(super) fn chunking_in(tx: &Transaction, row: i64) -> Result<Option<Chunking>> {
+    let sql = "SELECT max_chunk_tokens, chunk_overlap_tokens FROM vector_stores WHERE row = ?";
+    let mut statement = tx.prepare_cached(sql)?;
+    Ok(statement.query_row([row], |row| chunking_from(row, 0))?)
+}
+
 fn chunking_from(row: &Row, first: usize) -> rusqlite::Result<Option<Chunking>> {
     let (max_tokens, overlap_tokens): (Option<u32>, Option<u32>) =
         (row.get(first)?, row.get(first + 1)?);

@@ -1,13 +1,16 @@
 //! What the browser app needs beyond the OpenAI-compatible API: the server's status, its loaded models, a document's
-//! passages and pages, how far ingestion is, how texts are cut, and cutting and embedding documents anew.
+//! passages and pages, how far ingestion is, how texts are cut, cutting and embedding documents anew, imports from the web
+//! and watched folders.
 
 mod chunks;
+mod imports;
 mod loaded_models;
 mod pages;
 mod passage;
 mod progress;
 mod reindex;
 mod status;
+mod watch;
 
 use utoipa::OpenApi;
 
@@ -25,7 +28,13 @@ use crate::http::routes::Routes;
     reindex::get,
     reindex::cancel,
     progress::follow,
-    pages::list
+    pages::list,
+    imports::create,
+    imports::list,
+    imports::get,
+    imports::delete,
+    imports::events,
+    watch::get
 ))]
 pub struct Document;
 
@@ -40,5 +49,11 @@ pub fn routes(routes: &mut Routes) {
         .post("/chunks/preview", chunks::preview)
         .post("/reindex", reindex::start)
         .get("/reindex", reindex::get)
-        .delete("/reindex", reindex::cancel);
+        .delete("/reindex", reindex::cancel)
+        .post("/imports", imports::create)
+        .get("/imports", imports::list)
+        .get("/imports/{id}", imports::get)
+        .delete("/imports/{id}", imports::delete)
+        .get("/imports/{id}/events", imports::events)
+        .get("/watch", watch::get);
 }

@@ -24,6 +24,8 @@ pub struct Status {
     device: String,
     /// Where files are attached to that belong nowhere else.
     default_vector_store_id: String,
+    /// Whether documents may be imported from the web.
+    web_import: bool,
     /// What the reader should know of this server, such as that a model is missing.
     notices: Vec<String>,
 }
@@ -79,6 +81,7 @@ pub async fn get(context: web::Data<Context>) -> Result<HttpResponse, ApiError> 
         answer_models: answer_models(&context, &entries),
         device: context.device.clone(),
         default_vector_store_id: default.id,
+        web_import: context.imports.is_some(),
         notices,
     }))
 }

@@ -13,6 +13,7 @@ mod passwords;
 mod random_operations;
 mod reindex;
 mod search;
+mod sources;
 mod vector_index;
 
 use std::path::Path;
