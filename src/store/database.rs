@@ -20,12 +20,13 @@ const QUEUE_CAPACITY: usize = 64;
 const NUM_READERS: usize = 3;
 const FILE_NAME: &str = "inglenook.db";
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_batches_uploads_expiry.sql"),
     include_str!("migrations/0003_conversations.sql"),
     include_str!("migrations/0004_files_in_pieces.sql"),
     include_str!("migrations/0005_response_events.sql"),
+    include_str!("migrations/0006_scope_changes.sql"),
 ];
 
 pub(super) struct Database {

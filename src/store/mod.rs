@@ -4,6 +4,7 @@
 
 mod chat_completions;
 mod chunks;
+mod codes;
 mod conversations;
 mod database;
 mod documents;
@@ -13,6 +14,9 @@ mod extractions;
 mod file_batches;
 mod files;
 mod filter;
+mod finalists;
+mod graph;
+mod id_set;
 mod index_file;
 mod items;
 mod jobs;
@@ -22,9 +26,11 @@ mod listing;
 mod processes;
 mod responses;
 mod scope;
+mod scope_cache;
 mod shared_index;
 mod uploads;
 mod vector_index;
+mod vector_rows;
 mod vector_search;
 mod vector_stores;
 mod worker_lock;
@@ -50,6 +56,7 @@ pub use extractions::Extraction;
 pub use file_batches::FileBatch;
 pub use files::{Content, NewFile, StoredFile};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
+pub use graph::VectorStorage;
 pub use items::Item;
 pub use jobs::{Job, NewChunk};
 pub use keyword_search::WordFrequencies;
@@ -63,6 +70,7 @@ pub use worker_lock::{WorkerLock, try_worker_lock};
 
 use database::Database;
 use processes::ProcessMark;
+use scope_cache::ScopeCache;
 use shared_index::SharedIndex;
 
 /// Which model made the vectors. Chunks of another one are kept but never searched.
@@ -82,6 +90,7 @@ struct Parts {
     database: Database,
     embedder: Arc<EmbedderId>,
     index: Arc<SharedIndex>,
+    scopes: ScopeCache,
     jobs_changed: Notify,
     process: ProcessMark,
 }
@@ -89,15 +98,25 @@ struct Parts {
 impl Store {
     /// Opens the data folder, and creates it (readable by its owner only) when it is not there.
     pub async fn open(data_dir: &Path, embedder: EmbedderId) -> Result<Self> {
+        Self::open_with(data_dir, embedder, VectorStorage::default()).await
+    }
+
+    /// As `open`, with another storage of the vectors in the index. One of another storage answers until it is built.
+    pub async fn open_with(
+        data_dir: &Path,
+        embedder: EmbedderId,
+        storage: VectorStorage,
+    ) -> Result<Self> {
         let dir = data_dir.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             let database = Database::open(&dir)?;
             let embedder = Arc::new(embedder);
-            let index = Arc::new(SharedIndex::new(&dir, Arc::clone(&embedder)));
+            let index = Arc::new(SharedIndex::new(&dir, Arc::clone(&embedder), storage));
             let parts = Parts {
                 database,
                 embedder,
                 index,
+                scopes: ScopeCache::default(),
                 jobs_changed: Notify::new(),
                 process: ProcessMark::new(&dir),
             };

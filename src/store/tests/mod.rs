@@ -6,7 +6,9 @@ mod durability;
 mod files;
 mod filters;
 mod jobs;
+mod large_index;
 mod random_operations;
+mod scope_cache;
 mod search;
 mod vector_index;
 
