@@ -30,7 +30,7 @@ use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
 use crate::rag::models::{ModelLibrary, ModelStatus, Models, ModelsOptions};
 use crate::rag::{Workspace, default_min_similarity, quote};
-use crate::store::{EmbedderId, Store, create_private_dir, unix_now};
+use crate::store::{EmbedderId, Store, VectorStorage, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
 use library::{Library, size_on_disk};
 use model_details::DetailsCache;
@@ -183,7 +183,12 @@ impl App {
             models.chat(name).await?;
         }
         notices.extend(demonstration_notice(&demonstrations));
-        let store = Store::open(&settings.data_dir, embedder_id(embedder.as_ref())).await?;
+        let embedder_id = embedder_id(embedder.as_ref());
+        let storage = settings
+            .vector_storage
+            .parse::<VectorStorage>()
+            .map_err(anyhow::Error::msg)?;
+        let store = Store::open_with(&settings.data_dir, embedder_id, storage).await?;
         if embedder.is_some() {
             let stale = store.documents_of_other_embedders().await?;
             if stale > 0 {

@@ -29,6 +29,7 @@ const TEXT_KEYS: &[&str] = &[
     "kv_cache_memory",
     "kv_cache_type",
     "speculation",
+    "vector_storage",
     "hub_endpoint",
     "hub_token",
     "model_cache",
@@ -84,6 +85,8 @@ pub struct Settings {
     pub sse_keep_alive: u64,
     /// Seconds that running answers may take to finish after Ctrl-C or SIGTERM.
     pub shutdown_grace: u64,
+    /// What the vector index keeps of each vector: `i8`, `f16` or `f32`. Scores are the same; the database has them in full.
+    pub vector_storage: String,
     /// Passages given to the chat model for one question.
     pub top_k: usize,
     /// Cosine similarity below which nothing counts as relevant; without it a value that fits the embedding model.
@@ -129,6 +132,7 @@ impl Default for Settings {
             generation_timeout: 120,
             sse_keep_alive: 10,
             shutdown_grace: 20,
+            vector_storage: "i8".into(),
             top_k: 6,
             min_similarity: None,
             min_quote_confidence: None,
@@ -232,6 +236,10 @@ impl Settings {
         }
         if !(1..=50).contains(&self.top_k) {
             return out_of_range("top_k", self.top_k.to_string(), "between 1 and 50");
+        }
+        if !matches!(self.vector_storage.as_str(), "i8" | "f16" | "f32") {
+            let must = "i8, f16 or f32";
+            return out_of_range("vector_storage", self.vector_storage.clone(), must);
         }
         if let Some(value) = self.min_similarity
             && !(-1.0..=1.0).contains(&value)
@@ -354,5 +362,9 @@ mod tests {
     fn a_value_out_of_range_is_refused_with_its_range() {
         let error = load(json!({ "top_k": 0 })).unwrap_err().to_string();
         assert_eq!(error, "top_k is 0, but must be between 1 and 50");
+        let error = load(json!({ "vector_storage": "f8" }))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "vector_storage is f8, but must be i8, f16 or f32");
     }
 }
