@@ -37,7 +37,7 @@ use crate::rag::models::{ModelLibrary, ModelStatus, Models, ModelsOptions};
 use crate::rag::retrieve::Reranking;
 use crate::rag::watch::Watcher;
 use crate::rag::{Workspace, confidence, default_min_similarity};
-use crate::store::{Chunking, EmbedderId, Store, create_private_dir, unix_now};
+use crate::store::{Chunking, EmbedderId, Store, VectorStorage, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
 use earlier::{earlier_models, loadable_name};
 pub use imports::import_options;
@@ -197,7 +197,12 @@ impl App {
             models.chat(name).await?;
         }
         notices.extend(demonstration_notice(&demonstrations));
-        let store = Store::open(&settings.data_dir, embedder_id(embedder.as_ref())).await?;
+        let embedder_id = embedder_id(embedder.as_ref());
+        let storage = settings
+            .vector_storage
+            .parse::<VectorStorage>()
+            .map_err(anyhow::Error::msg)?;
+        let store = Store::open_with(&settings.data_dir, embedder_id, storage).await?;
         let mut earlier = EarlierModels::default();
         let mut stale_notices = Vec::new();
         if let Some(name) = embedder_source {

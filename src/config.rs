@@ -30,6 +30,7 @@ const TEXT_KEYS: &[&str] = &[
     "kv_cache_memory",
     "kv_cache_type",
     "speculation",
+    "vector_storage",
     "hub_endpoint",
     "hub_token",
     "model_cache",
@@ -89,6 +90,8 @@ pub struct Settings {
     pub sse_keep_alive: u64,
     /// Seconds that running answers may take to finish after Ctrl-C or SIGTERM.
     pub shutdown_grace: u64,
+    /// What the vector index keeps of each vector: `i8`, `f16` or `f32`. Scores are the same; the database has them in full.
+    pub vector_storage: String,
     /// Passages given to the chat model for one question.
     pub top_k: usize,
     /// The rerank model that reads the first passages of every search again, by its name; without it none does, unless a
@@ -171,6 +174,7 @@ impl Default for Settings {
             generation_timeout: 120,
             sse_keep_alive: 10,
             shutdown_grace: 20,
+            vector_storage: "i8".into(),
             top_k: 6,
             chunk_tokens: 256,
             chunk_overlap: 64,
@@ -384,6 +388,10 @@ impl Settings {
             let value = self.rerank_candidates.to_string();
             return out_of_range("rerank_candidates", value, "between 1 and 200");
         }
+        if !matches!(self.vector_storage.as_str(), "i8" | "f16" | "f32") {
+            let must = "i8, f16 or f32";
+            return out_of_range("vector_storage", self.vector_storage.clone(), must);
+        }
         if let Some(value) = self.min_similarity
             && !(-1.0..=1.0).contains(&value)
         {
@@ -540,5 +548,9 @@ mod tests {
             error,
             "chunk_overlap is 51, but must be at most half of chunk_tokens"
         );
+        let error = load(json!({ "vector_storage": "f8" }))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "vector_storage is f8, but must be i8, f16 or f32");
     }
 }

@@ -10,7 +10,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("llm", &["kernels", "device"]),
     ("embedding", &["kernels", "device"]),
     ("engine", &["llm"]),
-    ("store", &[]),
+    ("store", &["kernels"]),
     ("fetch", &[]),
     ("tokenizer", &["llm"]),
     (

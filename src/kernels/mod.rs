@@ -1,6 +1,7 @@
 //! The inner loops that candle lacks or is slow at. Every `unsafe` block of the project lives here.
 
 pub mod activation;
+pub mod codes;
 /// Read-only memory maps of files.
 pub mod mapped_file;
 pub mod matrix;

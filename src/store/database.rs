@@ -21,7 +21,7 @@ const QUEUE_CAPACITY: usize = 64;
 const NUM_READERS: usize = 3;
 const FILE_NAME: &str = "inglenook.db";
 
-pub(super) const MIGRATIONS: [&str; 11] = [
+pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_batches_uploads_expiry.sql"),
     include_str!("migrations/0003_conversations.sql"),
@@ -33,6 +33,7 @@ pub(super) const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/0009_answers.sql"),
     include_str!("migrations/0010_passwords.sql"),
     include_str!("migrations/0011_imports.sql"),
+    include_str!("migrations/0012_scope_changes.sql"),
 ];
 
 pub(super) struct Database {

@@ -1,9 +1,8 @@
 //! The vector index on disk: one file that is replaced whole, never changed in place. It holds usearch's own bytes, the
-//! chunks of each document, a description and a checksum. Any doubt about it is an error, upon which it is rebuilt.
+//! rows with their codes, a description and checksums. Any doubt about it is an error, upon which it is rebuilt.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,13 +10,19 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::EmbedderId;
+use super::codes::Codes;
 use super::error::{Result, StoreError};
-use super::vector_index::{Position, VectorIndex, new_graph};
+use super::files::hexadecimal;
+use super::graph::{Graph, VectorStorage};
+use super::id_set::IdSet;
+use super::vector_index::{Position, VectorIndex};
+use super::vector_rows::{Run, VectorRows};
+use crate::kernels::mapped_file::MappedFile;
 
 const MAGIC: &[u8; 8] = b"INGLEVEC";
-const FORMAT: u32 = 1;
-/// At the end of the file: length of the description, checksum of all before the checksum, magic.
-const TRAILER_BYTES: u64 = 4 + 32 + 8;
+const FORMAT: u32 = 2;
+/// At the end of the file: length of the description, checksum of rows and description, magic.
+const TRAILER_BYTES: usize = 4 + 32 + 8;
 const TEMP_PREFIX: &str = ".vectors-";
 
 #[derive(Serialize, Deserialize)]
@@ -25,10 +30,27 @@ struct Description {
     format: u32,
     embedder_hash: String,
     dimensions: usize,
-    num_vectors: usize,
     seq: i64,
     nonce: i64,
-    documents_bytes: u64,
+    num_rows: usize,
+    num_runs: usize,
+    graph: Option<GraphDescription>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GraphDescription {
+    storage: VectorStorage,
+    num_bytes: usize,
+    sha256: String,
+    num_node_words: usize,
+}
+
+/// A graph in a file that was opened, not read yet: that takes a while, and searches are right without it.
+pub(super) struct SavedGraph {
+    file: MappedFile,
+    description: GraphDescription,
+    dimensions: usize,
+    nodes: IdSet,
 }
 
 pub(super) fn path(dir: &Path) -> PathBuf {
@@ -52,137 +74,212 @@ pub(super) fn save(index: &VectorIndex, path: &Path, embedder: &EmbedderId) -> R
         .prefix(TEMP_PREFIX)
         .tempfile_in(dir)
         .map_err(failed)?;
-    index
-        .graph()
-        .save(utf8(temp.path())?)
-        .map_err(|error| StoreError::VectorIndex(error.to_string()))?;
-
-    let mut documents = Vec::new();
-    for (document_id, chunk_ids) in index.documents() {
-        for number in [*document_id, chunk_ids.len() as i64]
-            .iter()
-            .chain(chunk_ids)
-        {
-            documents.extend(number.to_le_bytes());
-        }
-    }
+    let graph = match index.graph() {
+        Some(graph) => Some(save_graph(graph, temp.path(), failed)?),
+        None => None,
+    };
+    let rows = index.rows();
     let description = Description {
         format: FORMAT,
         embedder_hash: embedder.hash.clone(),
         dimensions: embedder.dimensions,
-        num_vectors: index.len(),
         seq: index.position.seq,
         nonce: index.position.nonce,
-        documents_bytes: documents.len() as u64,
+        num_rows: rows.len(),
+        num_runs: rows.live_runs().count(),
+        graph,
     };
     let description = serde_json::to_vec(&description).map_err(|error| failed(error.into()))?;
-
-    // usearch opened the file by its name; this handle sees what it wrote.
-    let mut file = File::options()
-        .read(true)
+    // usearch opened the file by its name; this handle adds to what it wrote.
+    let file = File::options()
         .append(true)
         .open(temp.path())
         .map_err(failed)?;
-    let mut tail = documents;
-    tail.extend(&description);
-    tail.extend((description.len() as u32).to_le_bytes());
-    file.write_all(&tail).map_err(failed)?;
-    let checksum = checksum(&mut file, u64::MAX).map_err(failed)?;
+    let mut file = Hashing {
+        to: BufWriter::with_capacity(1 << 20, file),
+        hash: Sha256::new(),
+    };
+    write_rows(&mut file, index)
+        .and_then(|()| file.write_all(&description))
+        .and_then(|()| file.write_all(&(description.len() as u32).to_le_bytes()))
+        .map_err(failed)?;
+    let checksum = file.hash.finalize();
+    let mut file = file.to;
     file.write_all(&checksum)
         .and_then(|()| file.write_all(MAGIC))
+        .and_then(|()| file.flush())
+        .and_then(|()| file.get_ref().sync_all())
         .map_err(failed)?;
-    file.sync_all().map_err(failed)?;
     temp.persist(path).map_err(|error| failed(error.error))?;
     // The rename itself must last, or the old file is back after a power failure, which does no harm.
     Ok(())
 }
 
-/// Reads a saved index. Says why it cannot be used: missing, damaged, or of another embedder.
-pub(super) fn load(path: &Path, embedder: &EmbedderId) -> Result<VectorIndex> {
+/// Reads all of a saved index but its graph. Says why it cannot be used: missing, damaged, or of another embedder.
+pub(super) fn load(
+    path: &Path,
+    embedder: &EmbedderId,
+) -> Result<(VectorIndex, Option<SavedGraph>)> {
     let failed =
         |source| StoreError::io(format!("read the vector index {}", path.display()), source);
     let unusable = |why: &str| StoreError::VectorIndex(format!("{} {why}", path.display()));
-    let mut file = File::open(path).map_err(failed)?;
-    let num_bytes = file.metadata().map_err(failed)?.len();
-    if num_bytes < TRAILER_BYTES {
-        return Err(unusable("is cut short"));
-    }
-    let mut trailer = [0; TRAILER_BYTES as usize];
-    file.seek(SeekFrom::End(-(TRAILER_BYTES as i64)))
-        .and_then(|_| file.read_exact(&mut trailer))
-        .map_err(failed)?;
-    // usearch trusts what it reads, so nothing reaches it that was not written by `save`.
-    if &trailer[36..] != MAGIC
-        || checksum(&mut file, num_bytes - 40).map_err(failed)? != trailer[4..36]
-    {
-        return Err(unusable("is damaged or cut short"));
-    }
-    let description_bytes = u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]);
-    let read_before = |file: &mut File, end: u64, length: u64| {
-        let start = end
-            .checked_sub(length)
-            .ok_or(std::io::ErrorKind::InvalidData)?;
-        let mut bytes = vec![0; length as usize];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut bytes)?;
-        Ok((bytes, start))
-    };
-    let end = num_bytes - TRAILER_BYTES;
-    let (description, end) =
-        read_before(&mut file, end, description_bytes.into()).map_err(failed)?;
-    let description: Description = serde_json::from_slice(&description)
+    let damaged = || unusable("is damaged or cut short");
+    let file = MappedFile::open(path).map_err(failed)?;
+    let (content, trailer) = file
+        .split_at_checked(file.len().saturating_sub(TRAILER_BYTES))
+        .filter(|(_, trailer)| trailer.len() == TRAILER_BYTES && &trailer[36..] == MAGIC)
+        .ok_or_else(damaged)?;
+    let length = u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]) as usize;
+    let start = content.len().checked_sub(length).ok_or_else(damaged)?;
+    let description: Description = serde_json::from_slice(&content[start..])
         .map_err(|_| unusable("has a description of another version"))?;
     if description.format != FORMAT {
         return Err(unusable("has another format"));
     }
+    let start = description
+        .graph
+        .as_ref()
+        .map_or(0, |graph| graph.num_bytes);
+    let checked = file
+        .get(start..file.len() - (TRAILER_BYTES - 4))
+        .ok_or_else(damaged)?;
+    if Sha256::digest(checked)[..] != trailer[4..36] {
+        return Err(damaged());
+    }
     if description.embedder_hash != embedder.hash || description.dimensions != embedder.dimensions {
         return Err(unusable("was made with another embedder"));
     }
-    let (documents, _) =
-        read_before(&mut file, end, description.documents_bytes).map_err(failed)?;
-    let documents =
-        parse_documents(&documents).ok_or_else(|| unusable("lists its documents wrongly"))?;
-
-    let graph = new_graph(embedder.dimensions)?;
-    graph
-        .load(utf8(path)?)
-        .map_err(|error| StoreError::VectorIndex(error.to_string()))?;
-    let num_listed: usize = documents.values().map(Vec::len).sum();
-    if graph.dimensions() != embedder.dimensions
-        || graph.size() != description.num_vectors
-        || graph.size() != num_listed
-    {
-        return Err(unusable("does not hold what it says"));
-    }
+    let (rows, nodes) =
+        read_rows(checked, &description).ok_or_else(|| unusable("does not hold what it says"))?;
     let position = Position {
         seq: description.seq,
         nonce: description.nonce,
     };
-    VectorIndex::from_parts(graph, documents, position)
+    let graph = description.graph.map(|graph| SavedGraph {
+        description: graph,
+        dimensions: embedder.dimensions,
+        nodes,
+        file,
+    });
+    Ok((VectorIndex::from_parts(rows, position), graph))
 }
 
-fn parse_documents(bytes: &[u8]) -> Option<HashMap<i64, Vec<i64>>> {
-    let mut numbers = bytes
-        .as_chunks::<8>()
-        .0
-        .iter()
-        .map(|number| i64::from_le_bytes(*number));
-    let mut documents = HashMap::new();
-    while let Some(document_id) = numbers.next() {
-        let num_chunks = usize::try_from(numbers.next()?).ok()?;
-        let chunk_ids: Vec<i64> = numbers.by_ref().take(num_chunks).collect();
-        if chunk_ids.len() != num_chunks {
-            return None;
+impl SavedGraph {
+    pub(super) fn load(self) -> Result<Graph> {
+        let bytes = &self.file[..self.description.num_bytes];
+        // usearch trusts what it reads, so nothing reaches it that was not written by `save`.
+        if hexadecimal(&Sha256::digest(bytes)) != self.description.sha256 {
+            let why = "the graph of the saved vector index is damaged";
+            return Err(StoreError::VectorIndex(why.to_owned()));
         }
-        documents.insert(document_id, chunk_ids);
+        Graph::from_bytes(self.dimensions, self.description.storage, bytes, self.nodes)
     }
-    Some(documents)
 }
 
-/// SHA-256 of the file's first `num_bytes`, or of all of it.
-fn checksum(file: &mut File, num_bytes: u64) -> std::io::Result<[u8; 32]> {
+fn save_graph(
+    graph: &Graph,
+    path: &Path,
+    failed: impl Fn(std::io::Error) -> StoreError,
+) -> Result<GraphDescription> {
+    graph.save(utf8(path)?)?;
+    let mut file = File::open(path).map_err(&failed)?;
+    let num_bytes = file.seek(SeekFrom::End(0)).map_err(&failed)? as usize;
+    Ok(GraphDescription {
+        storage: graph.storage(),
+        num_bytes,
+        sha256: hexadecimal(&checksum(&mut file).map_err(&failed)?),
+        num_node_words: graph.nodes().words().len(),
+    })
+}
+
+fn write_rows(file: &mut impl Write, index: &VectorIndex) -> std::io::Result<()> {
+    let rows = index.rows();
+    let (numbers, scales, errors) = rows.codes.parts();
+    for part in numbers.chunks(1 << 16) {
+        let bytes: Vec<u8> = part.iter().map(|number| *number as u8).collect();
+        file.write_all(&bytes)?;
+    }
+    for value in scales.iter().chain(errors) {
+        file.write_all(&value.to_le_bytes())?;
+    }
+    for chunk_id in rows.chunk_ids() {
+        file.write_all(&chunk_id.to_le_bytes())?;
+    }
+    for run in rows.live_runs() {
+        for number in [run.document_id, run.start, run.len] {
+            file.write_all(&number.to_le_bytes())?;
+        }
+    }
+    for word in index.graph().map_or(&[][..], |graph| graph.nodes().words()) {
+        file.write_all(&word.to_le_bytes())?;
+    }
+    Ok(())
+}
+
+/// The rows, and which of them have a node in the graph.
+fn read_rows(bytes: &[u8], description: &Description) -> Option<(VectorRows, IdSet)> {
+    let mut rest = bytes;
+    let mut take = |count: usize, size: usize| {
+        let (part, after) = rest.split_at_checked(count.checked_mul(size)?)?;
+        rest = after;
+        Some(part)
+    };
+    let num_rows = description.num_rows;
+    let numbers = take(num_rows, description.dimensions)?;
+    let scales = take(num_rows, 4)?;
+    let errors = take(num_rows, 4)?;
+    let chunk_ids = take(num_rows, 8)?;
+    let runs = take(description.num_runs, 12)?;
+    let graph = description.graph.as_ref();
+    let words = take(graph.map_or(0, |graph| graph.num_node_words), 8)?;
+    let codes = Codes::from_parts(
+        description.dimensions,
+        numbers.iter().map(|byte| *byte as i8).collect(),
+        super::vector_index::vector_from_bytes(scales),
+        super::vector_index::vector_from_bytes(errors),
+    )?;
+    let chunk_ids = chunk_ids.as_chunks().0.iter();
+    let runs = runs.as_chunks::<12>().0.iter().map(|bytes| {
+        let number =
+            |at| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Run {
+            document_id: number(0),
+            start: number(4),
+            len: number(8),
+            is_in_graph: false,
+        }
+    });
+    let rows = VectorRows::from_parts(
+        codes,
+        chunk_ids.map(|bytes| i64::from_le_bytes(*bytes)).collect(),
+        runs.collect(),
+    )?;
+    let words = words.as_chunks().0.iter();
+    let nodes = IdSet::from_words(words.map(|bytes| u64::from_le_bytes(*bytes)).collect());
+    Some((rows, nodes))
+}
+
+/// Hashes what passes through.
+struct Hashing<W> {
+    to: W,
+    hash: Sha256,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
+fn checksum(file: &mut File) -> std::io::Result<[u8; 32]> {
     file.seek(SeekFrom::Start(0))?;
-    let mut reader = BufReader::with_capacity(1 << 20, file).take(num_bytes);
+    let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut hash = Sha256::new();
     std::io::copy(&mut reader, &mut hash)?;
     Ok(hash.finalize().into())

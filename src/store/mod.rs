@@ -4,6 +4,7 @@
 
 mod chat_completions;
 mod chunks;
+mod codes;
 mod conversations;
 mod copies;
 mod database;
@@ -15,6 +16,9 @@ mod extractions;
 mod file_batches;
 mod files;
 mod filter;
+mod finalists;
+mod graph;
+mod id_set;
 mod imports;
 mod index_file;
 mod index_version;
@@ -29,11 +33,13 @@ mod progress;
 mod reindex;
 mod responses;
 mod scope;
+mod scope_cache;
 mod shared_index;
 mod sources;
 mod summaries;
 mod uploads;
 mod vector_index;
+mod vector_rows;
 mod vector_search;
 mod vector_stores;
 mod word_index;
@@ -63,6 +69,7 @@ pub use extractions::Extraction;
 pub use file_batches::FileBatch;
 pub use files::{Content, NewFile, StoredFile, sha256};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
+pub use graph::VectorStorage;
 pub use imports::{
     Import, ImportCounts, ImportPage, ImportStatus, NewImport, PageDocument, PageOutcome,
     PageResult,
@@ -87,6 +94,7 @@ pub use worker_lock::{WatchLock, WorkerLock, try_watch_lock, try_worker_lock};
 use database::Database;
 use keyword_search::WordCounts;
 use processes::ProcessMark;
+use scope_cache::ScopeCache;
 use shared_index::SharedIndex;
 
 /// Which model made the vectors. Chunks of another one are kept but never searched.
@@ -106,6 +114,8 @@ struct Parts {
     database: Arc<Database>,
     embedder: Arc<EmbedderId>,
     index: Arc<SharedIndex>,
+    scopes: ScopeCache,
+    storage: VectorStorage,
     jobs_changed: Arc<Notify>,
     process: Arc<ProcessMark>,
     word_counts: Arc<WordCounts>,
@@ -114,15 +124,27 @@ struct Parts {
 impl Store {
     /// Opens the data folder, and creates it (readable by its owner only) when it is not there.
     pub async fn open(data_dir: &Path, embedder: EmbedderId) -> Result<Self> {
+        Self::open_with(data_dir, embedder, VectorStorage::default()).await
+    }
+
+    /// As `open`, with another storage of the vectors in the index. One of another storage answers until it is built.
+    pub async fn open_with(
+        data_dir: &Path,
+        embedder: EmbedderId,
+        storage: VectorStorage,
+    ) -> Result<Self> {
         let dir = data_dir.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             let database = Database::open(&dir)?;
             let embedder = Arc::new(embedder);
-            let index = SharedIndex::new(index_file::path(&dir), Arc::clone(&embedder));
+            let path = index_file::path(&dir);
+            let index = SharedIndex::new(path, Arc::clone(&embedder), storage);
             let parts = Parts {
                 database: Arc::new(database),
                 embedder,
                 index: Arc::new(index),
+                scopes: ScopeCache::default(),
+                storage,
                 jobs_changed: Arc::default(),
                 process: Arc::new(ProcessMark::new(&dir)),
                 word_counts: Arc::default(),
@@ -147,7 +169,9 @@ impl Store {
         Self {
             parts: Arc::new(Parts {
                 database: Arc::clone(&parts.database),
-                index: Arc::new(SharedIndex::new(path, Arc::clone(&embedder))),
+                index: Arc::new(SharedIndex::new(path, Arc::clone(&embedder), parts.storage)),
+                scopes: ScopeCache::default(),
+                storage: parts.storage,
                 embedder,
                 jobs_changed: Arc::clone(&parts.jobs_changed),
                 process: Arc::clone(&parts.process),

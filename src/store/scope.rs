@@ -1,10 +1,11 @@
 //! What a search may see, as SQL that the search itself contains.
 
-use rusqlite::Transaction;
 use rusqlite::types::Value;
+use rusqlite::{ToSql, Transaction};
 
 use super::error::Result;
 use super::filter::AttributeFilter;
+use super::json::Json;
 
 #[derive(Debug, Clone, Default)]
 pub struct SearchScope {
@@ -15,7 +16,9 @@ pub struct SearchScope {
     pub filter: Option<AttributeFilter>,
 }
 
-/// A subquery that gives the ids of the documents that may be seen.
+/// A subquery that gives the ids of the documents that may be seen. What it reads must be watched by the triggers on
+/// `scope_changes`, because its results are kept.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct AllowedDocuments {
     pub sql: String,
     pub params: Vec<Value>,
@@ -58,6 +61,20 @@ impl AllowedDocuments {
         let mut statement = tx.prepare_cached(&self.sql)?;
         let ids =
             statement.query_map(rusqlite::params_from_iter(&self.params), |row| row.get(0))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Those of `candidates` that may be seen.
+    pub(super) fn ids_among(
+        &self,
+        tx: &Transaction,
+        candidates: Json<Vec<i64>>,
+    ) -> Result<Vec<i64>> {
+        let sql = format!("{} AND d.id IN (SELECT value FROM json_each(?))", self.sql);
+        let mut statement = tx.prepare_cached(&sql)?;
+        let params = self.params.iter().map(|value| value as &dyn ToSql);
+        let params: Vec<&dyn ToSql> = params.chain([&candidates as &dyn ToSql]).collect();
+        let ids = statement.query_map(params.as_slice(), |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 }

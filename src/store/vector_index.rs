@@ -1,23 +1,22 @@
-//! The vectors in memory: a usearch graph, and which chunks belong to which document. Knows neither SQLite nor files.
-//! Nothing here is the truth; when in doubt it is thrown away and built anew.
+//! The vectors in memory: their codes, which are compared one by one while that is quicker, and a usearch graph beyond.
+//! Knows neither SQLite nor files. Nothing here is the truth; when in doubt it is thrown away and built anew.
 
-use std::collections::HashMap;
-
-use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
-
+use super::codes::{Code, Estimate};
 use super::error::{Result, StoreError};
+use super::finalists::Finalists;
+use super::graph::{Graph, Node, VectorStorage};
+use super::id_set::IdSet;
+use super::vector_rows::VectorRows;
 use super::vector_search::Hit;
 
-/// Up to so many allowed vectors are compared one by one; the graph is for more.
+/// Up to so many allowed vectors are always compared one by one, and an index that has no more needs no graph.
 pub(super) const MAX_EXACT: usize = 20_000;
-/// Graph parameters: neighbours of a node, and how many candidates building and searching keep.
-const CONNECTIVITY: usize = 16;
-const EXPANSION_ADD: usize = 128;
-const EXPANSION_SEARCH: usize = 256;
-/// Contexts that usearch prepares; above the number of threads that ever search or add at a time.
-const NUM_CONTEXTS: usize = 16;
-/// Fewer vectors are added on the calling thread.
-const MIN_PARALLEL_ADD: usize = 256;
+/// How many candidates a search in the graph keeps at least.
+const EXPANSION_SEARCH: usize = 128;
+/// How many vectors can be compared one by one in the time in which the graph's search looks at one candidate.
+const COMPARED_PER_CANDIDATE: usize = 125;
+/// The graph's search is given up after so many times the work that it should take.
+const PATIENCE: usize = 8;
 
 /// How far in the log of vector changes the index is. `seq` 0: before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,177 +26,268 @@ pub(super) struct Position {
 }
 
 pub(super) struct VectorIndex {
-    graph: Index,
-    /// The chunks of each document, by ids.
-    documents: HashMap<i64, Vec<i64>>,
-    num_removed: usize,
+    rows: VectorRows,
+    graph: Option<Graph>,
     pub position: Position,
 }
 
+/// How a search goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    CompareAll,
+    Graph { expansion: usize, max_asked: usize },
+}
+
 impl VectorIndex {
-    pub(super) fn new(dimensions: usize) -> Result<Self> {
-        Self::from_parts(new_graph(dimensions)?, HashMap::new(), Position::default())
+    pub(super) fn new(dimensions: usize) -> Self {
+        Self::from_parts(VectorRows::new(dimensions), Position::default())
     }
 
-    pub(super) fn from_parts(
-        graph: Index,
-        documents: HashMap<i64, Vec<i64>>,
-        position: Position,
-    ) -> Result<Self> {
-        graph
-            .reserve_capacity_and_threads(graph.size().max(1), NUM_CONTEXTS)
-            .map_err(failed)?;
-        Ok(Self {
-            graph,
-            documents,
-            num_removed: 0,
+    pub(super) fn from_parts(rows: VectorRows, position: Position) -> Self {
+        Self {
+            rows,
+            graph: None,
             position,
+        }
+    }
+
+    pub(super) fn rows(&self) -> &VectorRows {
+        &self.rows
+    }
+
+    pub(super) fn graph(&self) -> Option<&Graph> {
+        self.graph.as_ref()
+    }
+
+    /// Vectors that may be found.
+    pub(super) fn len(&self) -> usize {
+        self.rows.num_live()
+    }
+
+    /// Each document with the id of its first chunk and how many it has.
+    pub(super) fn documents(&self) -> impl Iterator<Item = (i64, (i64, u32))> {
+        self.rows.live_runs().map(|run| {
+            let first = self.rows.chunk_id(run.start);
+            (run.document_id.into(), (first, run.len))
         })
     }
 
-    pub(super) fn graph(&self) -> &Index {
-        &self.graph
+    pub(super) fn num_documents(&self) -> usize {
+        self.rows.live_runs().count()
     }
 
-    pub(super) fn documents(&self) -> &HashMap<i64, Vec<i64>> {
-        &self.documents
+    /// Whether, without a graph, more rows are left over from what is gone than it is worth to keep.
+    pub(super) fn has_idle_rows(&self) -> bool {
+        self.graph.is_none() && self.rows.runs().len() > 2 * self.num_documents() + 100
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.graph.size()
+    /// Whether the graph that should be there is not, or is of another kind.
+    pub(super) fn lacks_graph(&self, storage: VectorStorage) -> bool {
+        match &self.graph {
+            Some(graph) => graph.storage() != storage,
+            None => self.len() > MAX_EXACT,
+        }
     }
 
-    /// Whether so much was removed that searches in the graph would suffer.
+    /// Whether so many of the graph's nodes are of vectors that are gone that searches take much longer for them.
     pub(super) fn is_worn(&self) -> bool {
-        self.num_removed > 1_000 && self.num_removed > self.len() / 2
+        let in_graph = self.rows.live_runs().filter(|run| run.is_in_graph);
+        let num_alive: usize = in_graph.map(|run| run.len as usize).sum();
+        let num_nodes = self.graph.as_ref().map_or(0, Graph::num_nodes);
+        let num_gone = num_nodes.saturating_sub(num_alive);
+        num_gone > 1_000 && num_gone > num_alive / 2
     }
 
-    /// Adds vectors of chunks. They must not be in the index yet.
-    pub(super) fn add(&mut self, vectors: &[ChunkVector]) -> Result<()> {
-        let needed = self.graph.size() + vectors.len();
-        if needed > self.graph.capacity() {
-            // In large steps: reserving copies.
-            let capacity = needed.max(self.graph.capacity() + self.graph.capacity() / 2);
-            self.graph
-                .reserve_capacity_and_threads(capacity, NUM_CONTEXTS)
-                .map_err(failed)?;
-        }
-        let graph = &self.graph;
-        let add_all = |part: &[ChunkVector]| {
-            part.iter().try_for_each(|new| {
-                graph
-                    .add(new.chunk_id as u64, &unit(&new.vector))
-                    .map_err(failed)
-            })
+    /// Adds all chunks of a document that is not there. They are found from now on, and are in the graph once it has
+    /// grown.
+    pub(super) fn add_document(&mut self, document_id: i64, chunks: &[ChunkVector]) -> Result<()> {
+        let coded: Vec<(i64, Code)> = chunks
+            .iter()
+            .map(|chunk| (chunk.chunk_id, Code::of(&unit(&chunk.vector))))
+            .collect();
+        self.rows.add(document_id, &coded)
+    }
+
+    pub(super) fn remove_document(&mut self, document_id: i64) {
+        self.rows.remove(document_id);
+    }
+
+    /// Takes another graph, or none, in the place of the one that was there.
+    pub(super) fn set_graph(&mut self, graph: Option<Graph>) {
+        self.rows
+            .settle(graph.as_ref().map_or(&IdSet::default(), Graph::nodes));
+        self.graph = graph;
+    }
+
+    /// Rows that may be found and that `graph` has no node for, at most `limit`, from `start` on.
+    pub(super) fn missing_in(&self, graph: &Graph, start: u32, limit: usize) -> Vec<u32> {
+        let all = start..self.rows.len() as u32;
+        all.filter(|row| self.rows.is_live(*row) && !graph.nodes().contains((*row).into()))
+            .take(limit)
+            .collect()
+    }
+
+    /// The first document that the graph does not have whole, and how many there are in all.
+    pub(super) fn outside_the_graph(&self) -> (Option<usize>, usize) {
+        let mut outside = (0..)
+            .zip(self.rows.runs())
+            .filter(|(_, run)| !run.is_in_graph && self.rows.is_live(run.start));
+        let first = outside.next();
+        let rest: usize = outside.map(|(_, run)| run.len as usize).sum();
+        let num_first = first.map_or(0, |(_, run)| run.len as usize);
+        (first.map(|(place, _)| place), num_first + rest)
+    }
+
+    /// Adds to the graph what it lacks of the run at `place`, at most `limit` rows; `full` gives vectors by chunk ids, if
+    /// the graph keeps more than codes.
+    pub(super) fn grow_graph(
+        &mut self,
+        place: usize,
+        limit: usize,
+        full: impl FnOnce(&[i64]) -> Result<Vec<Vec<f32>>>,
+    ) -> Result<()> {
+        let Some(graph) = &mut self.graph else {
+            return Ok(());
         };
-        let num_threads =
-            std::thread::available_parallelism().map_or(1, |n| n.get().min(NUM_CONTEXTS / 2));
-        if vectors.len() < MIN_PARALLEL_ADD || num_threads == 1 {
-            add_all(vectors)?;
-        } else {
-            std::thread::scope(|scope| {
-                let parts = vectors.chunks(vectors.len().div_ceil(num_threads));
-                let adding: Vec<_> = parts
-                    .map(|part| scope.spawn(move || add_all(part)))
-                    .collect();
-                let died = |_| {
-                    Err(StoreError::VectorIndex(
-                        "a thread that adds vectors panicked".to_owned(),
-                    ))
-                };
-                adding
-                    .into_iter()
-                    .try_for_each(|thread| thread.join().unwrap_or_else(died))
-            })?;
-        }
-        for new in vectors {
-            self.documents
-                .entry(new.document_id)
-                .or_default()
-                .push(new.chunk_id);
+        let run = self.rows.runs()[place];
+        let rows: Vec<u32> = (run.start..run.start + run.len)
+            .filter(|row| !graph.nodes().contains((*row).into()))
+            .take(limit)
+            .collect();
+        let is_last = rows.len() < limit;
+        add_to_graph(graph, &self.rows, &rows, full, 1)?;
+        if is_last {
+            self.rows.mark_in_graph(place);
         }
         Ok(())
     }
 
-    pub(super) fn remove_document(&mut self, document_id: i64) -> Result<()> {
-        for chunk_id in self.documents.remove(&document_id).unwrap_or_default() {
-            self.num_removed += self.graph.remove(chunk_id as u64).map_err(failed)?;
+    /// The chunks among which are the `limit` most similar to `query` of the allowed documents: all of them when there
+    /// are few to compare, nearly always beyond. The caller compares them exactly.
+    pub(super) fn search(&self, query: &[f32], allowed: &IdSet, limit: usize) -> Result<Vec<i64>> {
+        let num_nodes = self.graph.as_ref().map_or(0, Graph::num_nodes);
+        let (mut num_allowed, mut num_outside) = (0, 0);
+        for run in self.rows.runs() {
+            if allowed.contains(run.document_id.into()) {
+                num_allowed += run.len as usize;
+                num_outside += if run.is_in_graph { 0 } else { run.len as usize };
+            }
         }
-        Ok(())
-    }
-
-    /// The `limit` chunks of the allowed documents that are most similar to `query`, best first. Exact for up to
-    /// `MAX_EXACT` allowed vectors. Scores are cosine similarities.
-    pub(super) fn search(&self, query: &[f32], allowed: &[i64], limit: usize) -> Result<Vec<Hit>> {
-        let num_allowed: usize = allowed.iter().map(|id| self.chunks_of(id).len()).sum();
-        match num_allowed {
-            0..=MAX_EXACT => self.search_all(query, allowed, limit),
-            _ => self.search_graph(query, allowed, limit),
+        match way(num_allowed, num_allowed - num_outside, num_nodes, limit) {
+            Way::CompareAll => Ok(self.compare_all(query, allowed, limit)),
+            Way::Graph {
+                expansion,
+                max_asked,
+            } => self.search_graph(query, allowed, limit, expansion, max_asked),
         }
     }
 
     /// Compares every allowed vector.
-    pub(super) fn search_all(
-        &self,
-        query: &[f32],
-        allowed: &[i64],
-        limit: usize,
-    ) -> Result<Vec<Hit>> {
-        let hits = self.score(
-            &unit(query),
-            allowed.iter().flat_map(|id| self.chunks_of(id)).copied(),
-        )?;
-        Ok(best(hits, limit))
+    pub(super) fn compare_all(&self, query: &[f32], allowed: &IdSet, limit: usize) -> Vec<i64> {
+        let mut finalists = Finalists::new(limit);
+        self.compare_runs(&Code::of(&unit(query)), allowed, false, &mut finalists);
+        self.chunks(finalists)
     }
 
-    /// Follows the graph past vectors that are not allowed; finds nearly the same as `search_all`.
+    /// Follows the graph past vectors that are not allowed, and compares those that it does not have.
     pub(super) fn search_graph(
         &self,
         query: &[f32],
-        allowed: &[i64],
+        allowed: &IdSet,
         limit: usize,
-    ) -> Result<Vec<Hit>> {
-        let query = unit(query);
-        let allowed =
-            ChunkSet::from_iter(allowed.iter().flat_map(|id| self.chunks_of(id)).copied());
-        // usearch prepares room for as many matches as are asked for.
-        let limit = limit.min(self.len());
-        let found = self
-            .graph
-            .filtered_search(&query, limit, |key| allowed.contains(key))
-            .map_err(failed)?;
-        // Scored as in an exact search, so that scores do not depend on the way.
-        Ok(best(
-            self.score(&query, found.keys.iter().map(|key| *key as i64))?,
-            limit,
-        ))
-    }
-
-    fn chunks_of(&self, document_id: &i64) -> &[i64] {
-        self.documents.get(document_id).map_or(&[], Vec::as_slice)
-    }
-
-    fn score(&self, query: &[f32], chunk_ids: impl Iterator<Item = i64>) -> Result<Vec<Hit>> {
-        let mut vector = vec![0.0; query.len()];
-        let mut hits = Vec::with_capacity(chunk_ids.size_hint().0);
-        for chunk_id in chunk_ids {
-            if self
-                .graph
-                .get(chunk_id as u64, &mut vector)
-                .map_err(failed)?
-                == 0
-            {
-                return Err(StoreError::VectorIndex(format!(
-                    "chunk {chunk_id} has no vector"
-                )));
-            }
-            hits.push(Hit {
-                chunk_id,
-                score: unit_dot(query, &vector),
-            });
+        expansion: usize,
+        max_asked: usize,
+    ) -> Result<Vec<i64>> {
+        let unit = unit(query);
+        let code = Code::of(&unit);
+        let is_allowed = |row| allowed.contains(self.rows.document_id(row));
+        let found = match &self.graph {
+            Some(graph) => graph.search(&unit, &code, expansion, max_asked, is_allowed)?,
+            None => None,
+        };
+        let Some(found) = found else {
+            return Ok(self.compare_all(query, allowed, limit));
+        };
+        let mut finalists = Finalists::new(limit);
+        let mut products = Vec::new();
+        for row in found {
+            let push = |estimate: Estimate| finalists.push(estimate);
+            self.rows.codes.compare(&code, row, 1, &mut products, push);
         }
-        Ok(hits)
+        self.compare_runs(&code, allowed, true, &mut finalists);
+        Ok(self.chunks(finalists))
     }
+
+    fn compare_runs(
+        &self,
+        query: &Code,
+        allowed: &IdSet,
+        only_outside_graph: bool,
+        finalists: &mut Finalists,
+    ) {
+        let mut products = Vec::new();
+        for run in self.rows.runs() {
+            if allowed.contains(run.document_id.into()) && !(only_outside_graph && run.is_in_graph)
+            {
+                let codes = &self.rows.codes;
+                codes.compare(query, run.start, run.len, &mut products, |estimate| {
+                    finalists.push(estimate);
+                });
+            }
+        }
+    }
+
+    fn chunks(&self, finalists: Finalists) -> Vec<i64> {
+        let rows = finalists.into_rows();
+        rows.iter().map(|row| self.rows.chunk_id(*row)).collect()
+    }
+}
+
+/// Comparing all costs as much as there are; the graph's search, as many nodes as it has to look at until enough of them
+/// are allowed.
+fn way(num_allowed: usize, num_in_graph: usize, num_nodes: usize, limit: usize) -> Way {
+    if num_allowed <= MAX_EXACT || num_in_graph == 0 {
+        return Way::CompareAll;
+    }
+    let expansion = EXPANSION_SEARCH.max(2 * limit);
+    let num_looked_at = expansion * num_nodes / num_in_graph;
+    if num_looked_at * COMPARED_PER_CANDIDATE >= num_in_graph {
+        return Way::CompareAll;
+    }
+    Way::Graph {
+        expansion,
+        max_asked: PATIENCE * num_looked_at + 1_000,
+    }
+}
+
+/// Adds rows to a graph; `full` gives vectors by chunk ids, if the graph keeps more than codes.
+pub(super) fn add_to_graph(
+    graph: &mut Graph,
+    rows: &VectorRows,
+    new: &[u32],
+    full: impl FnOnce(&[i64]) -> Result<Vec<Vec<f32>>>,
+    num_threads: usize,
+) -> Result<()> {
+    if graph.storage() == VectorStorage::I8 {
+        let nodes: Vec<(u32, Node)> = new
+            .iter()
+            .map(|row| (*row, Node::Rounded(rows.codes.numbers_of(*row))))
+            .collect();
+        return graph.add(&nodes, num_threads);
+    }
+    let chunk_ids: Vec<i64> = new.iter().map(|row| rows.chunk_id(*row)).collect();
+    let vectors = full(&chunk_ids)?;
+    if vectors.len() != new.len() {
+        return Err(StoreError::VectorIndex(
+            "vectors of the graph are missing in the database".into(),
+        ));
+    }
+    let nodes: Vec<(u32, Node)> = new
+        .iter()
+        .zip(&vectors)
+        .map(|(row, vector)| (*row, Node::Full(vector)))
+        .collect();
+    graph.add(&nodes, num_threads)
 }
 
 pub(super) fn best(mut hits: Vec<Hit>, limit: usize) -> Vec<Hit> {
@@ -214,54 +304,9 @@ pub(super) fn best(mut hits: Vec<Hit>, limit: usize) -> Vec<Hit> {
     hits
 }
 
-pub(super) fn new_graph(dimensions: usize) -> Result<Index> {
-    let options = IndexOptions {
-        dimensions,
-        metric: MetricKind::Cos,
-        quantization: ScalarKind::F32,
-        connectivity: CONNECTIVITY,
-        expansion_add: EXPANSION_ADD,
-        expansion_search: EXPANSION_SEARCH,
-        multi: false,
-    };
-    let graph = Index::new(&options).map_err(failed)?;
-    graph
-        .reserve_capacity_and_threads(1, NUM_CONTEXTS)
-        .map_err(failed)?;
-    Ok(graph)
-}
-
 pub(super) struct ChunkVector {
-    pub document_id: i64,
     pub chunk_id: i64,
     pub vector: Vec<f32>,
-}
-
-/// Chunk ids as bits: they are dense enough, and looking one up cannot fail or panic inside usearch.
-struct ChunkSet {
-    words: Vec<u64>,
-}
-
-impl FromIterator<i64> for ChunkSet {
-    fn from_iter<I: IntoIterator<Item = i64>>(chunk_ids: I) -> Self {
-        let mut words = Vec::new();
-        for id in chunk_ids {
-            let word = (id as u64 / 64) as usize;
-            if word >= words.len() {
-                words.resize(word + 1, 0);
-            }
-            words[word] |= 1 << (id as u64 % 64);
-        }
-        Self { words }
-    }
-}
-
-impl ChunkSet {
-    fn contains(&self, key: u64) -> bool {
-        self.words
-            .get((key / 64) as usize)
-            .is_some_and(|word| word >> (key % 64) & 1 == 1)
-    }
 }
 
 /// Whether a cosine with `vector` is defined.
@@ -309,8 +354,4 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
     sums.iter().sum::<f32>() + rest
-}
-
-fn failed(error: impl std::fmt::Display) -> StoreError {
-    StoreError::VectorIndex(error.to_string())
 }

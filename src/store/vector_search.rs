@@ -1,7 +1,7 @@
 //! Vector search within a scope. What may be seen is decided first, by SQL, and goes into the search; what is found is
-//! looked up in SQLite again, so that a stale index can miss a chunk but never bring back a deleted one.
+//! compared anew with what SQLite holds, so that a stale index can miss a chunk but never bring back a deleted one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Rows, Transaction, params};
@@ -41,14 +41,14 @@ impl Store {
             return Err(StoreError::invalid("query vector", why));
         }
         let allowed = scope.allowed_documents(&self.embedder().hash)?;
-        let index = Arc::clone(&self.parts.index);
-        let embedder = Arc::clone(&self.parts.embedder);
+        // Once a start. Comparing with the database is right too, but takes seconds when there is much in it.
+        if let Err(error) = self.load_vector_index().await {
+            tracing::warn!(%error, "searching without a vector index");
+        }
+        let parts = Arc::clone(&self.parts);
         let search = move |tx: &Transaction| {
-            let allowed = allowed.ids(tx)?;
-            let mut found = index.search(tx, &query, allowed, limit)?;
-            let searchable = searchable(tx, &found.hits, &embedder.hash)?;
-            found.hits.retain(|hit| searchable.contains(&hit.chunk_id));
-            Ok(found)
+            let documents = parts.scopes.documents(tx, &allowed)?;
+            parts.index.search(tx, &query, &documents, limit)
         };
         let found = self.database().search(search).await?;
         if found.is_index_behind {
@@ -105,14 +105,4 @@ pub(super) fn compare(query: &[f32], mut rows: Rows) -> Result<Vec<Hit>> {
         });
     }
     Ok(hits)
-}
-
-fn searchable(tx: &Transaction, hits: &[Hit], embedder_hash: &str) -> Result<HashSet<i64>> {
-    let ids: Vec<i64> = hits.iter().map(|hit| hit.chunk_id).collect();
-    let mut statement = tx.prepare_cached(
-        "SELECT c.id FROM chunks c JOIN documents d ON d.id = c.document_id
-         WHERE c.id IN (SELECT value FROM json_each(?)) AND d.status = 'completed' AND d.embedder_hash = ?",
-    )?;
-    let found = statement.query_map(params![Json(ids), embedder_hash], |row| row.get(0))?;
-    Ok(found.collect::<rusqlite::Result<_>>()?)
 }

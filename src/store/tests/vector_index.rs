@@ -1,14 +1,16 @@
-//! The vector index alone: recall of the graph, wear, and the file it is saved to.
+//! The vector index alone: recall of the graph in every storage, wear, and the file it is saved to.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::super::graph::Graph;
+use super::super::id_set::IdSet;
 use super::super::index_file;
-use super::super::vector_index::{ChunkVector, Position, VectorIndex};
+use super::super::vector_index::{ChunkVector, Position, VectorIndex, add_to_graph, unit};
 use super::*;
 
 const DIMENSIONS: usize = 64;
-const CHUNKS_PER_DOCUMENT: i64 = 30;
+const CHUNKS_PER_DOCUMENT: usize = 30;
 
 /// Vectors around random centres, as those of a real collection lie around its topics.
 fn clustered(rng: &mut ChaCha8Rng, count: usize) -> Vec<Vec<f32>> {
@@ -24,21 +26,107 @@ fn clustered(rng: &mut ChaCha8Rng, count: usize) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn filled(vectors: &[Vec<f32>]) -> VectorIndex {
-    let mut index = VectorIndex::new(DIMENSIONS).unwrap();
-    let chunks: Vec<ChunkVector> = vectors
-        .iter()
-        .zip(0..)
-        .map(|(vector, chunk_id)| ChunkVector {
-            document_id: chunk_id / CHUNKS_PER_DOCUMENT,
-            chunk_id,
-            vector: vector.clone(),
-        })
-        .collect();
-    for batch in chunks.chunks(4096) {
-        index.add(batch).unwrap();
+/// An index, and what it should hold: the vectors of each document. Chunk ids are places in `all`.
+struct Filled {
+    index: VectorIndex,
+    all: Vec<Vec<f32>>,
+    /// The chunks of each document.
+    documents: std::collections::BTreeMap<i64, Vec<i64>>,
+    next_document: i64,
+}
+
+impl Filled {
+    fn new(vectors: Vec<Vec<f32>>) -> Self {
+        let mut filled = Self {
+            index: VectorIndex::new(DIMENSIONS),
+            all: Vec::new(),
+            documents: Default::default(),
+            next_document: 0,
+        };
+        filled.add(vectors);
+        filled
     }
-    index
+
+    fn add(&mut self, vectors: Vec<Vec<f32>>) {
+        for document in vectors.chunks(CHUNKS_PER_DOCUMENT) {
+            let first = self.all.len() as i64;
+            let chunks: Vec<ChunkVector> = document
+                .iter()
+                .zip(first..)
+                .map(|(vector, chunk_id)| ChunkVector {
+                    chunk_id,
+                    vector: vector.clone(),
+                })
+                .collect();
+            self.index
+                .add_document(self.next_document, &chunks)
+                .unwrap();
+            let ids = chunks.iter().map(|chunk| chunk.chunk_id).collect();
+            self.documents.insert(self.next_document, ids);
+            self.all.extend_from_slice(document);
+            self.next_document += 1;
+        }
+    }
+
+    fn remove(&mut self, document_id: i64) {
+        self.index.remove_document(document_id);
+        self.documents.remove(&document_id);
+    }
+
+    fn build_graph(&mut self, storage: VectorStorage) {
+        let mut graph = Graph::new(DIMENSIONS, storage).unwrap();
+        let rows = self.index.missing_in(&graph, 0, usize::MAX);
+        let full = |ids: &[i64]| Ok(ids.iter().map(|id| unit(&self.all[*id as usize])).collect());
+        add_to_graph(&mut graph, self.index.rows(), &rows, full, 2).unwrap();
+        self.index.set_graph(Some(graph));
+    }
+
+    fn grow_graph(&mut self) {
+        while let (Some(place), _) = self.index.outside_the_graph() {
+            let full =
+                |ids: &[i64]| Ok(ids.iter().map(|id| unit(&self.all[*id as usize])).collect());
+            self.index.grow_graph(place, 8, full).unwrap();
+        }
+    }
+
+    fn all_documents(&self) -> IdSet {
+        self.documents.keys().copied().collect()
+    }
+
+    /// The best of the allowed ones by definition, apart from the code under test.
+    fn best(&self, query: &[f32], allowed: &IdSet, limit: usize) -> Vec<i64> {
+        let allowed = self
+            .documents
+            .iter()
+            .filter(|(id, _)| allowed.contains(**id));
+        let mut all: Vec<(f64, i64)> = allowed
+            .flat_map(|(_, chunks)| chunks)
+            .map(|chunk| (cosine(query, &self.all[*chunk as usize]), *chunk))
+            .collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        all.into_iter()
+            .take(limit)
+            .map(|(_, chunk)| chunk)
+            .collect()
+    }
+
+    /// How much of the ten best a search in the graph finds; that it finds only what is allowed is checked.
+    fn recall(&self, queries: &[Vec<f32>], allowed: &IdSet) -> f64 {
+        let mut num_found = 0;
+        for query in queries {
+            let search = self.index.search_graph(query, allowed, 10, 128, usize::MAX);
+            let found = search.unwrap();
+            let everything = self.best(query, allowed, usize::MAX);
+            for chunk in &found {
+                assert!(everything.contains(chunk), "{chunk} is not allowed or gone");
+            }
+            num_found += everything[..10]
+                .iter()
+                .filter(|id| found.contains(id))
+                .count();
+        }
+        num_found as f64 / (10 * queries.len()) as f64
+    }
 }
 
 /// In double precision and by its definition, apart from the code under test.
@@ -52,50 +140,96 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
+const STORAGES: [VectorStorage; 3] = [VectorStorage::F32, VectorStorage::F16, VectorStorage::I8];
+
 #[test]
-fn the_graph_finds_nearly_what_comparing_all_finds_with_and_without_a_filter() {
+fn the_graph_finds_nearly_what_comparing_all_finds_in_every_storage_with_and_without_a_filter() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let vectors = clustered(&mut rng, 30_000);
-    let index = filled(&vectors);
-    let all: Vec<i64> = (0..1000).collect();
-    let tenth: Vec<i64> = (0..1000).filter(|document| document % 10 == 3).collect();
-    for (name, allowed) in [("all", all), ("a tenth", tenth)] {
-        let queries = clustered(&mut rng, 50);
-        let mut num_found = 0;
-        for query in &queries {
-            let is_allowed = |chunk: &i64| {
-                allowed
-                    .binary_search(&(chunk / CHUNKS_PER_DOCUMENT))
-                    .is_ok()
-            };
-            let mut expected: Vec<(f64, i64)> = (0..30_000_i64)
-                .filter(is_allowed)
-                .map(|chunk| (cosine(query, &vectors[chunk as usize]), chunk))
-                .collect();
-            expected.sort_by(|a, b| b.0.total_cmp(&a.0));
-            let exact = index.search_all(query, &allowed, 10).unwrap();
-            for (hit, (score, _)) in exact.iter().zip(&expected) {
-                assert!(
-                    (f64::from(hit.score) - score).abs() < 1e-5,
-                    "{hit:?} for {score}"
-                );
-            }
-            let found = index.search_graph(query, &allowed, 10).unwrap();
-            assert_eq!(found.len(), 10);
-            assert!(
-                found.iter().all(|hit| is_allowed(&hit.chunk_id)),
-                "{name}: {found:?}"
-            );
-            assert!(found.is_sorted_by(|a, b| a.score >= b.score));
-            let best: Vec<i64> = expected[..10].iter().map(|(_, chunk)| *chunk).collect();
-            num_found += found
-                .iter()
-                .filter(|hit| best.contains(&hit.chunk_id))
-                .count();
+    let mut filled = Filled::new(clustered(&mut rng, 6_000));
+    let queries = clustered(&mut rng, 20);
+    let all = filled.all_documents();
+    let tenth: IdSet = all.iter().filter(|document| document % 10 == 3).collect();
+    for storage in STORAGES {
+        filled.build_graph(storage);
+        for (name, allowed) in [("all", &all), ("a tenth", &tenth)] {
+            let recall = filled.recall(&queries, allowed);
+            assert!(recall >= 0.98, "{storage:?}, {name}: {recall}");
         }
-        let recall = num_found as f64 / (10 * queries.len()) as f64;
-        println!("recall at 10, {name}: {recall:.3}");
-        assert!(recall >= 0.95, "recall at 10, {name}: {recall}");
+    }
+}
+
+#[test]
+fn comparing_all_finds_exactly_the_best() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let filled = Filled::new(clustered(&mut rng, 3_000));
+    let half: IdSet = (0..100).filter(|document| document % 2 == 0).collect();
+    for query in clustered(&mut rng, 20) {
+        let found = filled.index.search(&query, &half, 10).unwrap();
+        let best = filled.best(&query, &half, 10);
+        assert!(best.iter().all(|chunk| found.contains(chunk)));
+        assert!(found.len() < 200, "{} are compared exactly", found.len());
+    }
+}
+
+#[test]
+fn a_graph_that_lost_and_gained_documents_finds_as_much_as_a_new_one() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    for storage in STORAGES {
+        let mut filled = Filled::new(clustered(&mut rng, 3_000));
+        filled.build_graph(storage);
+        for _ in 0..3 {
+            let ids: Vec<i64> = filled.documents.keys().copied().collect();
+            ids.iter()
+                .filter(|id| *id % 2 == 0)
+                .for_each(|id| filled.remove(*id));
+            filled.add(clustered(&mut rng, 1_500));
+            // Some are in the graph, others not yet: they are found in any case.
+            let queries = clustered(&mut rng, 10);
+            let outside = filled.recall(&queries, &filled.all_documents());
+            filled.grow_graph();
+            assert_eq!(filled.index.outside_the_graph(), (None, 0));
+            let grown = filled.recall(&queries, &filled.all_documents());
+            assert!(
+                outside >= 0.97 && grown >= 0.97,
+                "{storage:?}: {outside}, {grown}"
+            );
+        }
+        assert!(filled.index.is_worn());
+        filled.build_graph(storage);
+        assert!(!filled.index.is_worn());
+        let queries = clustered(&mut rng, 10);
+        let recall = filled.recall(&queries, &filled.all_documents());
+        assert!(recall >= 0.97, "{storage:?}, built anew: {recall}");
+        let num_rows = filled.index.rows().len();
+        filled.add(clustered(&mut rng, 1_500));
+        assert_eq!(filled.index.rows().len(), num_rows, "rows are used again");
+    }
+}
+
+#[test]
+fn a_search_far_from_all_that_is_allowed_is_given_up_and_still_exact() {
+    let mut rng = ChaCha8Rng::seed_from_u64(10);
+    let mut filled = Filled::new(clustered(&mut rng, 4_000));
+    filled.build_graph(VectorStorage::I8);
+    let all = filled.all_documents();
+    for query in clustered(&mut rng, 10) {
+        // Those whose nearest chunk is furthest away.
+        let mut documents: Vec<i64> = all.iter().collect();
+        let nearest = |document: &i64| {
+            let chunks = filled.documents[document].iter();
+            let scores = chunks.map(|chunk| cosine(&query, &filled.all[*chunk as usize]));
+            scores.fold(f64::NEG_INFINITY, f64::max)
+        };
+        documents.sort_by(|a, b| nearest(a).total_cmp(&nearest(b)));
+        let far: IdSet = documents[..60].iter().copied().collect();
+        let found = filled
+            .index
+            .search_graph(&query, &far, 10, 128, 300)
+            .unwrap();
+        let best = filled.best(&query, &far, 10);
+        assert!(best.iter().all(|chunk| found.contains(chunk)));
+        let everything = filled.best(&query, &far, usize::MAX);
+        assert!(found.iter().all(|chunk| everything.contains(chunk)));
     }
 }
 
@@ -103,36 +237,49 @@ fn the_graph_finds_nearly_what_comparing_all_finds_with_and_without_a_filter() {
 fn a_saved_index_loads_the_same_and_only_for_its_embedder() {
     let dir = tempfile::tempdir().unwrap();
     let path = index_file::path(dir.path());
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let vectors = clustered(&mut rng, 500);
-    let mut index = filled(&vectors);
-    index.remove_document(3).unwrap();
-    index.position = Position { seq: 17, nonce: -4 };
     let embedder = EmbedderId {
         hash: "e".into(),
         dimensions: DIMENSIONS,
     };
-    index_file::save(&index, &path, &embedder).unwrap();
-    let mut loaded = index_file::load(&path, &embedder).unwrap();
-    assert_eq!((loaded.position, loaded.len()), (index.position, 470));
-    assert_eq!(loaded.documents(), index.documents());
-    let documents: Vec<i64> = (0..20).collect();
-    for query in clustered(&mut rng, 20) {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for storage in [None, Some(VectorStorage::F16), Some(VectorStorage::I8)] {
+        let mut filled = Filled::new(clustered(&mut rng, 500));
+        if let Some(storage) = storage {
+            filled.build_graph(storage);
+        }
+        filled.remove(3);
+        filled.add(clustered(&mut rng, 5));
+        filled.index.position = Position { seq: 17, nonce: -4 };
+        index_file::save(&filled.index, &path, &embedder).unwrap();
+        let (mut loaded, graph) = index_file::load(&path, &embedder).unwrap();
+        assert_eq!(loaded.position, filled.index.position);
+        assert_eq!(loaded.len(), 475);
+        let queries = clustered(&mut rng, 20);
+        let allowed = filled.all_documents();
+        let with_graph = graph.map(|graph| graph.load().unwrap());
+        assert_eq!(with_graph.as_ref().map(Graph::storage), storage);
+        loaded.set_graph(with_graph);
+        // Runs of what is gone are not saved, so only how many rows are outside is the same.
         assert_eq!(
-            loaded.search_all(&query, &documents, 7).unwrap(),
-            index.search_all(&query, &documents, 7).unwrap()
+            loaded.outside_the_graph().1,
+            filled.index.outside_the_graph().1
         );
+        for query in &queries {
+            let search = |index: &VectorIndex| {
+                index
+                    .search_graph(query, &allowed, 7, 64, usize::MAX)
+                    .unwrap()
+            };
+            assert_eq!(search(&loaded), search(&filled.index));
+        }
+        filled.index = loaded;
+        if storage.is_some() {
+            filled.add(clustered(&mut rng, 100));
+            filled.grow_graph();
+            let recall = filled.recall(&queries, &filled.all_documents());
+            assert!(recall >= 0.98, "{storage:?}: {recall}");
+        }
     }
-    let again = ChunkVector {
-        document_id: 3,
-        chunk_id: 9_999,
-        vector: vectors[0].clone(),
-    };
-    loaded.add(&[again]).unwrap();
-    assert_eq!(
-        loaded.search_graph(&vectors[0], &[3], 5).unwrap()[0].chunk_id,
-        9_999
-    );
     for other in [("f", DIMENSIONS), ("e", 32)] {
         let other = EmbedderId {
             hash: other.0.into(),
@@ -145,73 +292,48 @@ fn a_saved_index_loads_the_same_and_only_for_its_embedder() {
 }
 
 #[test]
-fn an_index_that_lost_half_of_its_vectors_says_that_it_is_worn() {
-    let mut rng = ChaCha8Rng::seed_from_u64(2);
-    let mut index = filled(&clustered(&mut rng, 4_000));
-    for document_id in 0..40 {
-        index.remove_document(document_id).unwrap();
+fn any_damage_to_a_saved_index_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = index_file::path(dir.path());
+    let embedder = EmbedderId {
+        hash: "e".into(),
+        dimensions: DIMENSIONS,
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut filled = Filled::new(clustered(&mut rng, 60));
+    filled.build_graph(VectorStorage::I8);
+    index_file::save(&filled.index, &path, &embedder).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let is_good = || match index_file::load(&path, &embedder) {
+        Ok((_, graph)) => graph.expect("it has a graph").load().is_ok(),
+        Err(_) => false,
+    };
+    assert!(is_good());
+    for at in (0..good.len())
+        .step_by(97)
+        .chain(good.len() - 100..good.len())
+    {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(&path, bad).unwrap();
+        assert!(!is_good(), "byte {at} of {}", good.len());
+        std::fs::write(&path, &good[..at]).unwrap();
+        assert!(!is_good(), "cut at {at}");
     }
-    assert!(!index.is_worn());
-    for document_id in 40..80 {
-        index.remove_document(document_id).unwrap();
-    }
-    assert!(index.is_worn());
-    assert_eq!(index.len(), 4_000 - 80 * 30);
 }
 
-/// Prints what the sizes that decide between the two ways cost; run it with --release.
 #[test]
-#[ignore = "a measurement"]
-fn what_the_ways_of_searching_cost() {
-    const DIMENSIONS: usize = 384;
-    for count in [20_000, 50_000] {
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let mut random = || {
-            (0..DIMENSIONS)
-                .map(|_| rng.random::<f32>() - 0.5)
-                .collect::<Vec<f32>>()
-        };
-        let chunks: Vec<ChunkVector> = (0..count)
-            .map(|chunk_id| ChunkVector {
-                document_id: chunk_id / 100,
-                chunk_id,
-                vector: random(),
-            })
-            .collect();
-        let queries: Vec<_> = (0..50).map(|_| random()).collect();
-        let mut index = VectorIndex::new(DIMENSIONS).unwrap();
-        let start = std::time::Instant::now();
-        for batch in chunks.chunks(4096) {
-            index.add(batch).unwrap();
-        }
-        println!("{count} x {DIMENSIONS}: built in {:?}", start.elapsed());
-        let documents: Vec<i64> = (0..count / 100).collect();
-        for (name, allowed) in [("20000", &documents[..200]), ("all", &documents[..])] {
-            let start = std::time::Instant::now();
-            queries
-                .iter()
-                .for_each(|query| drop(index.search_all(query, allowed, 10).unwrap()));
-            let exact = start.elapsed() / queries.len() as u32;
-            let start = std::time::Instant::now();
-            queries
-                .iter()
-                .for_each(|query| drop(index.search_graph(query, allowed, 10).unwrap()));
-            println!(
-                "  {name} allowed: exact {exact:?}, graph {:?}",
-                start.elapsed() / queries.len() as u32
-            );
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let path = index_file::path(dir.path());
-        let embedder = EmbedderId {
-            hash: "e".into(),
-            dimensions: DIMENSIONS,
-        };
-        let start = std::time::Instant::now();
-        index_file::save(&index, &path, &embedder).unwrap();
-        let saved = start.elapsed();
-        let start = std::time::Instant::now();
-        drop(index_file::load(&path, &embedder).unwrap());
-        println!("  saved in {saved:?}, loaded in {:?}", start.elapsed());
+fn an_index_that_lost_half_of_its_vectors_says_that_it_is_worn() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let mut filled = Filled::new(clustered(&mut rng, 4_000));
+    filled.build_graph(VectorStorage::I8);
+    for document_id in 0..40 {
+        filled.remove(document_id);
     }
+    assert!(!filled.index.is_worn());
+    for document_id in 40..80 {
+        filled.remove(document_id);
+    }
+    assert!(filled.index.is_worn());
+    assert_eq!(filled.index.len(), 4_000 - 80 * 30);
 }

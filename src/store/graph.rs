@@ -1,0 +1,199 @@
+//! The usearch graph: finds rows near a query without looking at all. It only grows; rows that are gone stay in it as
+//! waypoints, which keeps it as good as it was, until there are so many that a new one is built.
+
+use std::cell::Cell;
+
+use serde::{Deserialize, Serialize};
+use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
+
+use super::codes::Code;
+use super::error::{Result, StoreError};
+use super::id_set::IdSet;
+
+/// Neighbours of a node, twice as many on the ground level.
+const CONNECTIVITY: usize = 16;
+/// How many candidates adding a node keeps.
+const EXPANSION_ADD: usize = 128;
+/// Contexts that usearch prepares; above the number of threads that ever search or add at a time.
+const NUM_CONTEXTS: usize = 16;
+
+/// What the graph keeps of each vector. The full numbers are in the database in any case, and what a search shows was
+/// compared with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VectorStorage {
+    F32,
+    F16,
+    #[default]
+    I8,
+}
+
+impl std::str::FromStr for VectorStorage {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "i8" => Ok(Self::I8),
+            _ => Err(format!("{text:?} is not one of f32, f16 and i8")),
+        }
+    }
+}
+
+pub(super) struct Graph {
+    index: Index,
+    storage: VectorStorage,
+    /// The rows that have a node.
+    nodes: IdSet,
+}
+
+/// A row's vector, as its graph takes it.
+pub(super) enum Node<'a> {
+    /// Of length 1.
+    Full(&'a [f32]),
+    Rounded(&'a [i8]),
+}
+
+impl Graph {
+    pub(super) fn new(dimensions: usize, storage: VectorStorage) -> Result<Self> {
+        let options = IndexOptions {
+            dimensions,
+            metric: MetricKind::Cos,
+            quantization: match storage {
+                VectorStorage::F32 => ScalarKind::F32,
+                VectorStorage::F16 => ScalarKind::F16,
+                VectorStorage::I8 => ScalarKind::I8,
+            },
+            connectivity: CONNECTIVITY,
+            expansion_add: EXPANSION_ADD,
+            // A search asks for as many matches as it wants candidates.
+            expansion_search: 1,
+            multi: false,
+        };
+        let graph = Self {
+            index: Index::new(&options).map_err(failed)?,
+            storage,
+            nodes: IdSet::default(),
+        };
+        graph.reserve(1)?;
+        Ok(graph)
+    }
+
+    /// From what `to_bytes` gave, with the rows it had nodes for. usearch trusts the bytes: they must be checked.
+    pub(super) fn from_bytes(
+        dimensions: usize,
+        storage: VectorStorage,
+        bytes: &[u8],
+        nodes: IdSet,
+    ) -> Result<Self> {
+        let mut graph = Self::new(dimensions, storage)?;
+        graph.index.load_from_buffer(bytes).map_err(failed)?;
+        if graph.index.dimensions() != dimensions || graph.index.size() != nodes.len() {
+            return Err(failed("a saved graph does not hold what it says"));
+        }
+        graph.nodes = nodes;
+        // Reading forgets for how many threads room was made.
+        graph
+            .index
+            .reserve_capacity_and_threads(graph.index.size().max(1), NUM_CONTEXTS)
+            .map_err(failed)?;
+        Ok(graph)
+    }
+
+    pub(super) fn save(&self, path: &str) -> Result<()> {
+        self.index.save(path).map_err(failed)
+    }
+
+    pub(super) fn storage(&self) -> VectorStorage {
+        self.storage
+    }
+
+    pub(super) fn nodes(&self) -> &IdSet {
+        &self.nodes
+    }
+
+    pub(super) fn num_nodes(&self) -> usize {
+        self.index.size()
+    }
+
+    /// Makes room, in large steps: growing copies.
+    pub(super) fn reserve(&self, num_nodes: usize) -> Result<()> {
+        if num_nodes <= self.index.capacity() && self.index.size() > 0 {
+            return Ok(());
+        }
+        let capacity = num_nodes.max(self.index.capacity() + self.index.capacity() / 4);
+        self.index
+            .reserve_capacity_and_threads(capacity, NUM_CONTEXTS)
+            .map_err(failed)
+    }
+
+    /// Adds rows that have no node yet, on so many threads.
+    pub(super) fn add(&mut self, rows: &[(u32, Node)], num_threads: usize) -> Result<()> {
+        self.reserve(self.index.size() + rows.len())?;
+        let index = &self.index;
+        let add_all = |part: &[(u32, Node)]| {
+            part.iter().try_for_each(|(row, node)| {
+                let added = match node {
+                    Node::Full(vector) => index.add(u64::from(*row), vector),
+                    Node::Rounded(numbers) => index.add(u64::from(*row), numbers),
+                };
+                added.map_err(failed)
+            })
+        };
+        let num_threads = num_threads.clamp(1, NUM_CONTEXTS / 2).min(rows.len());
+        if num_threads <= 1 {
+            add_all(rows)?;
+        } else {
+            std::thread::scope(|scope| {
+                let parts = rows.chunks(rows.len().div_ceil(num_threads));
+                let adding: Vec<_> = parts
+                    .map(|part| scope.spawn(move || add_all(part)))
+                    .collect();
+                let died = |_| Err(failed("a thread that adds vectors panicked"));
+                adding
+                    .into_iter()
+                    .try_for_each(|thread| thread.join().unwrap_or_else(died))
+            })?;
+        }
+        rows.iter()
+            .for_each(|(row, _)| self.nodes.insert((*row).into()));
+        Ok(())
+    }
+
+    /// About `count` rows near the query that `is_allowed` takes. `None` when it had to be asked more than `max_asked`
+    /// times: then so few near the query are allowed that comparing all of those is quicker.
+    pub(super) fn search(
+        &self,
+        unit: &[f32],
+        code: &Code,
+        count: usize,
+        max_asked: usize,
+        is_allowed: impl Fn(u32) -> bool,
+    ) -> Result<Option<Vec<u32>>> {
+        let num_left = Cell::new(max_asked);
+        // Once it is given up everything is taken, which ends the search at once: usearch cannot be interrupted.
+        let filter = |key: u64| match num_left.get() {
+            0 => true,
+            left => {
+                num_left.set(left - 1);
+                is_allowed(key as u32)
+            }
+        };
+        // usearch prepares room for as many matches as are asked for.
+        let count = count.min(self.num_nodes());
+        let found = match self.storage {
+            VectorStorage::I8 => self.index.filtered_search(&code.numbers, count, filter),
+            VectorStorage::F16 | VectorStorage::F32 => {
+                self.index.filtered_search(unit, count, filter)
+            }
+        };
+        let found = found.map_err(failed)?;
+        let rows = found.keys.iter().map(|key| *key as u32).collect();
+        Ok((num_left.get() > 0).then_some(rows))
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> StoreError {
+    StoreError::VectorIndex(error.to_string())
+}
