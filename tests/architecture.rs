@@ -13,6 +13,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("tokenizer", &["llm"]),
     ("rag", &["store", "tokenizer", "embedding", "engine"]),
+    // Of the engine, how a token is sampled; of the tokenizer, why a template fails.
+    ("eval", &["rag", "store", "engine", "tokenizer"]),
     (
         "http",
         &["rag", "store", "tokenizer", "embedding", "engine"],
@@ -43,6 +45,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "app",
             "config",
             "engine",
+            "eval",
             "http",
             "hub",
             "kernels",

@@ -2,6 +2,7 @@
 
 mod ask;
 mod bench;
+mod eval;
 mod ingest;
 mod loaded_models;
 mod models;
@@ -41,6 +42,8 @@ enum Command {
     Models(models::ModelsArgs),
     /// Measure how fast a chat model reads and writes on this machine
     Bench(bench::BenchArgs),
+    /// Measure how well questions are answered from documents, or make such questions
+    Eval(eval::EvalArgs),
     /// Read one PDF from standard input (used by Inglenook itself)
     #[command(hide = true)]
     ExtractWorker,
@@ -139,6 +142,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ask(args) => block_on(ask::run(settings, args)),
         Command::Reembed => block_on(reembed::run(settings)),
         Command::Bench(args) => block_on(bench::run(settings, args)),
+        Command::Eval(args) => block_on(eval::run(settings, args)),
         Command::Models(args) => models::run(&settings, &args),
         Command::ExtractWorker => unreachable!("handled before the settings are read"),
     }
