@@ -101,7 +101,9 @@ async fn measure(
         stages.storing += start.elapsed().as_secs_f64();
 
         for (batch, chunks) in chunks.chunks(BATCH).enumerate() {
-            let texts = chunks.iter().map(|it| document.text[it.span.clone()].to_string());
+            let texts = chunks
+                .iter()
+                .map(|it| document.text[it.span.clone()].to_string());
             let texts: Vec<String> = texts.collect();
             let start = Instant::now();
             let embedded = embedder
@@ -110,16 +112,18 @@ async fn measure(
             stages.embedding += start.elapsed().as_secs_f64();
             let start = Instant::now();
             let new = chunks.iter().zip(texts).zip(embedded.vectors);
-            let new = new.enumerate().map(|(at, ((chunk, text), vector))| NewChunk {
-                ordinal: (batch * BATCH + at) as u32,
-                span: chunk.span.clone(),
-                page_first: chunk.page_first,
-                page_last: chunk.page_last,
-                heading_path: chunk.heading_path.clone(),
-                text,
-                num_tokens: chunk.num_tokens as u32,
-                vector,
-            });
+            let new = new
+                .enumerate()
+                .map(|(at, ((chunk, text), vector))| NewChunk {
+                    ordinal: (batch * BATCH + at) as u32,
+                    span: chunk.span.clone(),
+                    page_first: chunk.page_first,
+                    page_last: chunk.page_last,
+                    heading_path: chunk.heading_path.clone(),
+                    text,
+                    num_tokens: chunk.num_tokens as u32,
+                    vector,
+                });
             store.append_chunks(&job, new.collect()).await?;
             stages.storing += start.elapsed().as_secs_f64();
         }

@@ -19,6 +19,8 @@ pub use table::table;
 
 /// Passages of a question that are shown.
 const SHOWN_PASSAGES: usize = 5;
+/// Documents below which nearly any search finds the right one.
+const FEW_DOCUMENTS: usize = 20;
 /// Questions that are shown as the worst.
 const NUM_WORST: usize = 20;
 
@@ -336,22 +338,26 @@ fn adjust(variants: &mut [VariantReport]) {
     }
 }
 
-/// The first of these that most questions are judged by.
+/// The first of these that leaves something to wish for, else the first that was measured.
 fn main_metric(variant: &VariantReport) -> Option<Metric> {
-    let order = [
+    let mut order = vec![
         Metric::Ndcg10,
         Metric::SpanRecall5,
         Metric::AnswerContainsGold,
         Metric::RefusalAccuracy,
     ];
     // A text that was found says more than a document that was, where there are few documents.
-    let has_few_documents = variant.searched.num_documents < 20;
-    let order: Vec<Metric> = match has_few_documents {
-        true => order.into_iter().skip(1).chain([Metric::Ndcg10]).collect(),
-        false => order.into(),
+    if variant.searched.num_documents < FEW_DOCUMENTS {
+        order.rotate_left(1);
+    }
+    let mean = |metric: Metric| {
+        let found = variant.metrics.iter().find(|(it, _)| *it == metric);
+        found.map(|(_, estimate)| estimate.mean)
     };
-    let is_measured = |metric: &Metric| variant.metrics.iter().any(|(it, _)| it == metric);
-    order.into_iter().find(is_measured)
+    let lacks = |metric: &Metric| mean(*metric).is_some_and(|mean| mean < 1.0);
+    let is_measured = |metric: &Metric| mean(*metric).is_some();
+    let mut measured = order.iter().copied().filter(is_measured);
+    order.iter().copied().find(lacks).or(measured.next())
 }
 
 fn as_map<T: Serialize, S: Serializer>(

@@ -15,7 +15,7 @@ a { color: var(--bar); } .quiet { color: var(--quiet); }
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--quiet); padding-bottom: .5rem; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); }
-thead th { border-bottom: 2px solid var(--line); } th { font-weight: 600; }
+thead th { border-bottom: 2px solid var(--line); } th { font-weight: 600; } th small { font-weight: 400; }
 td.n, th.n { text-align: right; white-space: nowrap; padding-right: 1rem; }
 td small { display: block; color: var(--quiet); }
 .significant { background: var(--mark); }
