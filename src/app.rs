@@ -29,6 +29,7 @@ use crate::rag::extract::ExtractLimits;
 use crate::rag::generate::ChatModel;
 use crate::rag::ingest::Ingestion;
 use crate::rag::models::{ModelLibrary, ModelStatus, Models, ModelsOptions};
+use crate::rag::retrieve::Reranking;
 use crate::rag::{Workspace, default_min_similarity, quote};
 use crate::store::{EmbedderId, Store, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
@@ -217,6 +218,11 @@ impl App {
                 .min_quote_confidence
                 .unwrap_or(quote::DEFAULT_MIN_CONFIDENCE),
             top_k: settings.top_k,
+            reranking: Reranking {
+                model: settings.rerank_model.clone(),
+                num_candidates: settings.rerank_candidates,
+                max_wait: Duration::from_secs(settings.rerank_timeout),
+            },
         };
         Ok(Self {
             settings,

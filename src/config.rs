@@ -24,6 +24,7 @@ const TEXT_KEYS: &[&str] = &[
     "data_dir",
     "chat_model",
     "embedding_model",
+    "rerank_model",
     "api_key",
     "device",
     "kv_cache_memory",
@@ -86,6 +87,13 @@ pub struct Settings {
     pub shutdown_grace: u64,
     /// Passages given to the chat model for one question.
     pub top_k: usize,
+    /// The rerank model that reads the first passages of every search again, by its name; without it none does, unless a
+    /// request names one.
+    pub rerank_model: Option<String>,
+    /// Passages that a rerank model reads for one search.
+    pub rerank_candidates: usize,
+    /// Seconds that a search waits for a rerank model; after that the passages keep the order that they had without.
+    pub rerank_timeout: u64,
     /// Cosine similarity below which nothing counts as relevant; without it a value that fits the embedding model.
     pub min_similarity: Option<f32>,
     /// Confidence from 0 to 1 below which quoting says that nothing was found; models/bundled/README.md has its curve.
@@ -130,6 +138,9 @@ impl Default for Settings {
             sse_keep_alive: 10,
             shutdown_grace: 20,
             top_k: 6,
+            rerank_model: None,
+            rerank_candidates: 30,
+            rerank_timeout: 20,
             min_similarity: None,
             min_quote_confidence: None,
             cors_origins: Vec::new(),
@@ -232,6 +243,10 @@ impl Settings {
         }
         if !(1..=50).contains(&self.top_k) {
             return out_of_range("top_k", self.top_k.to_string(), "between 1 and 50");
+        }
+        if !(1..=200).contains(&self.rerank_candidates) {
+            let value = self.rerank_candidates.to_string();
+            return out_of_range("rerank_candidates", value, "between 1 and 200");
         }
         if let Some(value) = self.min_similarity
             && !(-1.0..=1.0).contains(&value)

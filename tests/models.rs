@@ -631,3 +631,88 @@ fn documents_are_ordered_by_a_rerank_model_that_is_loaded_when_asked() {
     );
     assert_eq!(listed["context_length"], 512);
 }
+
+#[test]
+fn a_search_is_reranked_by_the_model_that_it_names_and_says_when_that_fails() {
+    let pulled = PulledModels::new();
+    pulled.reranker("bge-reranker-base");
+    let server = pulled.server("");
+    let store = server.collection();
+    let texts = [
+        "the heat pump",
+        "a black cat",
+        "invoice and contract",
+        "oil pressure valve",
+        "pump oil",
+    ];
+    for (at, text) in texts.iter().enumerate() {
+        server.ingest(&store, &format!("{at}.txt"), text.as_bytes());
+    }
+    let search = |server: &TestServer, ranker: Value| {
+        let body = json!({
+            "query": "heat pump", "explain": true, "ranking_options": { "ranker": ranker },
+        });
+        server
+            .post(&format!("/v1/vector_stores/{store}/search"), body)
+            .ok()
+    };
+    let order = |found: &Value| -> Vec<String> {
+        let hits = found["data"].as_array().unwrap().iter();
+        hits.map(|hit| hit["content"][0]["text"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let body = json!({
+        "query": "heat pump", "documents": texts, "return_documents": true, "model": "bge-reranker-base",
+    });
+    let expected = server.post("/v1/rerank", body).ok();
+    let expected = expected["results"].as_array().unwrap();
+
+    let fused = search(&server, json!("none"));
+    let reranked = search(&server, json!("bge-reranker-base"));
+    let wanted: Vec<&str> = expected
+        .iter()
+        .map(|it| it["document"]["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(order(&reranked), wanted);
+    assert_ne!(order(&fused), wanted, "the test needs another order");
+    for (hit, expected) in reranked["data"].as_array().unwrap().iter().zip(expected) {
+        let score = hit["score"].as_f64().unwrap();
+        assert!((score - expected["relevance_score"].as_f64().unwrap()).abs() < 1e-5);
+        assert_eq!(hit["explanation"]["rerank_score"], hit["score"]);
+    }
+    assert!(reranked.get("notes").is_none(), "{reranked}");
+    // Without a model of the server's own, nobody reranks unasked.
+    assert_eq!(order(&search(&server, json!("auto"))), order(&fused));
+    drop(server);
+
+    let server = pulled.server("rerank_model = \"bge-reranker-base\"\n");
+    let store_of_it = server.collection();
+    for (at, text) in texts.iter().enumerate() {
+        server.ingest(&store_of_it, &format!("{at}.txt"), text.as_bytes());
+    }
+    let search = |ranker: Value| {
+        let body = json!({ "query": "heat pump", "ranking_options": { "ranker": ranker } });
+        server
+            .post(&format!("/v1/vector_stores/{store_of_it}/search"), body)
+            .ok()
+    };
+    assert_eq!(order(&search(json!("auto"))), wanted);
+    assert_eq!(order(&search(json!("none"))), order(&fused));
+    drop(server);
+
+    // A model whose weights are broken.
+    let weights = pulled.path("bge-reranker-base", "model.safetensors");
+    std::fs::write(weights, "no weights").unwrap();
+    let server = pulled.server("rerank_model = \"bge-reranker-base\"\n");
+    let store = server.collection();
+    for (at, text) in texts.iter().enumerate() {
+        server.ingest(&store, &format!("{at}.txt"), text.as_bytes());
+    }
+    let body = json!({ "query": "heat pump" });
+    let found = server
+        .post(&format!("/v1/vector_stores/{store}/search"), body)
+        .ok();
+    assert_eq!(order(&found), order(&fused));
+    let note = found["notes"][0].as_str().unwrap();
+    assert!(note.contains("bge-reranker-base failed"), "{note}");
+}

@@ -13,7 +13,7 @@ use crate::rag::Answerer;
 use crate::rag::answer::{Answer, AnswerEvent, Citation, Question};
 use crate::rag::generate::{EndReason, GenerationOptions};
 use crate::rag::reply::ReplyEvent;
-use crate::rag::retrieve::{Weights, retrieve};
+use crate::rag::retrieve::{RetrieveOptions, retrieve};
 use crate::rag::tools::ToolUse;
 use crate::store::SearchScope;
 
@@ -43,14 +43,12 @@ pub async fn run(settings: Settings, args: AskArgs) -> anyhow::Result<ExitCode> 
         file_ids: None,
         filter: None,
     };
-    let retrieved = retrieve(
-        workspace,
-        std::slice::from_ref(&args.question),
-        &scope,
-        workspace.top_k,
-        Weights::default(),
-    )
-    .await?;
+    let options = RetrieveOptions {
+        top_k: workspace.top_k,
+        ..RetrieveOptions::default()
+    };
+    let queries = std::slice::from_ref(&args.question);
+    let retrieved = retrieve(workspace, queries, &scope, &options).await?;
     let options = GenerationOptions {
         max_tokens: args.max_tokens,
         // The same question gets the same answer.

@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::eval::QuestionSet;
 use crate::eval::question_set::Unjudged;
 use crate::eval::report::{self, Report, Threshold};
-use crate::eval::variants::{AnswerMode, Comparison, Variant, grid, one_at_a_time};
+use crate::eval::variants::{AnswerMode, Comparison, FusionMode, Variant, grid, one_at_a_time};
 use crate::rag::ingest::default_chunking;
 
 /// The exit code when a threshold is missed; 1 is an error and 2 a mistyped command.
@@ -25,8 +25,8 @@ pub struct EvalArgs {
     /// Folder in BEIR's layout (corpus, queries, qrels), or questions about your own documents: a JSONL file or its folder
     #[arg(value_name = "FOLDER", required_unless_present = "make_questions")]
     path: Option<PathBuf>,
-    /// Compare values of a setting, as alpha=0,0.5,1; may be given several times. Also: top_k, min_similarity,
-    /// min_quote_confidence, answer, chunk_tokens, overlap_tokens, embedding_model
+    /// Compare values of a setting, as alpha=0,0.5,1; may be given several times. Also: fusion, ranker, diversity,
+    /// neighbors, top_k, min_similarity, min_quote_confidence, answer, chunk_tokens, overlap_tokens, embedding_model
     #[arg(long, value_name = "KEY=VALUE,...")]
     compare: Vec<Comparison>,
     /// Compare every combination of these values, instead of one change at a time
@@ -159,6 +159,10 @@ fn variants(settings: &Settings, args: &EvalArgs) -> anyhow::Result<Vec<Variant>
     let base = Variant {
         name: "defaults".into(),
         alpha: 0.5,
+        fusion: FusionMode::Weighted,
+        ranker: "auto".into(),
+        diversity: 0.0,
+        neighbors: None,
         top_k: settings.top_k,
         min_similarity: settings.min_similarity,
         min_quote_confidence: settings.min_quote_confidence,

@@ -7,6 +7,7 @@ mod ingest;
 mod loaded_models;
 mod models;
 mod reembed;
+mod search;
 mod serve;
 
 use std::net::IpAddr;
@@ -36,6 +37,8 @@ enum Command {
     Ingest(ingest::IngestArgs),
     /// Ask a question about the documents
     Ask(ask::AskArgs),
+    /// Find passages in the documents, with their scores
+    Search(search::SearchArgs),
     /// Embed documents anew whose vectors another embedding model made
     Reembed,
     /// List models, download one, or see which are loaded
@@ -140,6 +143,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve => block_on(serve::run(settings)),
         Command::Ingest(args) => block_on(ingest::run(settings, args)),
         Command::Ask(args) => block_on(ask::run(settings, args)),
+        Command::Search(args) => block_on(search::run(settings, args)),
         Command::Reembed => block_on(reembed::run(settings)),
         Command::Bench(args) => block_on(bench::run(settings, args)),
         Command::Eval(args) => block_on(eval::run(settings, args)),

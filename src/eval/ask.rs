@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use super::corpus::Documents;
 use super::question_set::Question;
 use super::text::snippet;
-use super::variants::{AnswerMode, Variant};
+use super::variants::{AnswerMode, FusionMode, Variant};
 use crate::engine::SamplingParams;
 use crate::rag::Workspace;
 use crate::rag::answer::{Answer, AnswerError, AnswerEvent, Citation, Question as Asked};
 use crate::rag::generate::{ChatModel, GenerationOptions};
 use crate::rag::reply::ReplyEvent;
-use crate::rag::retrieve::{Passage, RetrieveError, Retrieved, Weights, retrieve};
+use crate::rag::retrieve::{
+    Fusion, Passage, Ranker, RetrieveError, RetrieveOptions, Retrieved, Weights, retrieve,
+};
 use crate::rag::tools::ToolUse;
 use crate::store::{SearchScope, StoreError};
 
@@ -28,6 +30,8 @@ pub struct Observation {
     pub passages: Vec<Found>,
     pub search_ms: f64,
     pub answer: Option<Answered>,
+    /// What did not go as it should, though there was a result.
+    pub notes: Vec<String>,
 }
 
 /// A passage that was found.
@@ -139,6 +143,7 @@ impl<'a> Asker<'a> {
             passages: retrieved.passages.iter().map(|it| self.found(it)).collect(),
             search_ms,
             answer,
+            notes: retrieved.notes,
         })
     }
 
@@ -148,12 +153,25 @@ impl<'a> Asker<'a> {
         scope: &SearchScope,
         top_k: usize,
     ) -> Result<Retrieved, RetrieveError> {
-        let weights = Weights {
-            meaning: self.variant.alpha,
-            words: 1.0 - self.variant.alpha,
+        let variant = self.variant;
+        let options = RetrieveOptions {
+            top_k,
+            weights: Weights::from_alpha(variant.alpha),
+            fusion: match variant.fusion {
+                FusionMode::Weighted => Fusion::Weighted,
+                FusionMode::ReciprocalRank => Fusion::ReciprocalRank,
+            },
+            ranker: match variant.ranker.as_str() {
+                "auto" => Ranker::Auto,
+                "none" => Ranker::None,
+                name => Ranker::Named(name.to_owned()),
+            },
+            diversity: variant.diversity,
+            neighbors: variant.neighbors,
+            ..RetrieveOptions::default()
         };
         let queries = std::slice::from_ref(&question.text);
-        retrieve(&self.workspace, queries, scope, top_k, weights).await
+        retrieve(&self.workspace, queries, scope, &options).await
     }
 
     fn scope(&self, question: &Question) -> SearchScope {

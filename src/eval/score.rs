@@ -269,6 +269,7 @@ mod tests {
                 ],
                 ms: 2.0,
             }),
+            notes: Vec::new(),
         }
     }
 

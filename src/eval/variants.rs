@@ -14,6 +14,15 @@ pub enum AnswerMode {
     Chat,
 }
 
+/// How what both kinds of search say becomes one order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum FusionMode {
+    Weighted,
+    #[value(name = "rrf")]
+    ReciprocalRank,
+}
+
 /// One choice of settings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Variant {
@@ -21,6 +30,11 @@ pub struct Variant {
     pub name: String,
     /// How much meaning counts in a search beside words: 0 is words alone, 1 meaning alone.
     pub alpha: f32,
+    pub fusion: FusionMode,
+    /// `auto`, `none` or the name of a rerank model.
+    pub ranker: String,
+    pub diversity: f32,
+    pub neighbors: Option<usize>,
     /// Passages that an answer is made from.
     pub top_k: usize,
     pub min_similarity: Option<f32>,
@@ -61,6 +75,10 @@ pub struct Comparison {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     Alpha,
+    Fusion,
+    Ranker,
+    Diversity,
+    Neighbors,
     TopK,
     MinSimilarity,
     MinQuoteConfidence,
@@ -72,6 +90,10 @@ enum Key {
 
 const KEYS: &[(&str, Key)] = &[
     ("alpha", Key::Alpha),
+    ("fusion", Key::Fusion),
+    ("ranker", Key::Ranker),
+    ("diversity", Key::Diversity),
+    ("neighbors", Key::Neighbors),
     ("top_k", Key::TopK),
     ("min_similarity", Key::MinSimilarity),
     ("min_quote_confidence", Key::MinQuoteConfidence),
@@ -193,6 +215,12 @@ fn push_new(variants: &mut Vec<Variant>, new: Variant) {
 fn set(variant: &mut Variant, key: Key, value: &str) -> Result<(), String> {
     match key {
         Key::Alpha => variant.alpha = within(value, 0.0, 1.0)?,
+        Key::Fusion => variant.fusion = clap::ValueEnum::from_str(value, true)?,
+        Key::Ranker if value.is_empty() => return Err("auto, none or a name is missing".into()),
+        Key::Ranker => variant.ranker = value.to_owned(),
+        Key::Diversity => variant.diversity = within(value, 0.0, 1.0)?,
+        Key::Neighbors if value == "none" => variant.neighbors = None,
+        Key::Neighbors => variant.neighbors = Some(count(value, 0, 8)? as usize),
         Key::TopK => variant.top_k = count(value, 1, 50)? as usize,
         Key::MinSimilarity => variant.min_similarity = Some(within(value, -1.0, 1.0)?),
         Key::MinQuoteConfidence => variant.min_quote_confidence = Some(within(value, 0.0, 1.0)?),
@@ -228,6 +256,10 @@ fn probe() -> Variant {
     Variant {
         name: String::new(),
         alpha: 0.5,
+        fusion: FusionMode::Weighted,
+        ranker: "auto".into(),
+        diversity: 0.0,
+        neighbors: None,
         top_k: 6,
         min_similarity: None,
         min_quote_confidence: None,

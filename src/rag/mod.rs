@@ -30,6 +30,7 @@ use crate::embedding::{Embedder, Pooling};
 use crate::store::Store;
 use generate::ChatModel;
 use models::{LoadError, Models};
+use retrieve::Reranking;
 
 /// Everything that answering needs, joined at start and then only read. Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub struct Workspace {
     pub min_quote_confidence: f32,
     /// Passages given to the chat model for one question, unless a request says otherwise.
     pub top_k: usize,
+    /// Who reads passages again before they are shown.
+    pub reranking: Reranking,
 }
 
 impl Workspace {

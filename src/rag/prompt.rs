@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::rag::conversation::ChatMessage;
+use crate::rag::document;
 use crate::rag::generate::{ChatModel, GenerateError};
 use crate::rag::marks::{name_in_mark, without_marks};
 use crate::rag::reply::{Rendered, Renderer};
@@ -80,22 +81,46 @@ impl SourceRef {
         }
     }
 
-    /// The passage as it was shown, which may have been the beginning of its chunk. `None` if this is not its chunk.
-    fn passage(&self, chunk: &ChunkRecord) -> Option<Passage> {
-        let is_same = self.chunk_id == chunk.id
-            && self.file_id == chunk.file_id
-            && self.span.start == chunk.span.start;
-        let mut chunk = is_same.then(|| chunk.clone())?;
-        let shown = chunk.text.get(..self.span.len())?;
-        chunk.text.truncate(shown.len());
+    /// The passage as it was shown, which may have been the beginning of `chunk`, or have had its neighbours with it.
+    /// `None` if this is not its chunk, or its document went away.
+    async fn passage(
+        &self,
+        store: &Store,
+        chunk: &ChunkRecord,
+    ) -> Result<Option<Passage>, StoreError> {
+        let is_same = self.chunk_id == chunk.id && self.file_id == chunk.file_id;
+        let overlaps = self.span.start < chunk.span.end && chunk.span.start < self.span.end;
+        if !is_same || !overlaps {
+            return Ok(None);
+        }
+        let is_within = chunk.span.start <= self.span.start && self.span.end <= chunk.span.end;
+        let mut chunk = chunk.clone();
+        if is_within {
+            let start = self.span.start - chunk.span.start;
+            let Some(shown) = chunk.text.get(start..start + self.span.len()) else {
+                return Ok(None);
+            };
+            chunk.text = shown.to_owned();
+        } else {
+            let Range { start, end } = self.span;
+            let shown = store.text_span(&self.file_id, start, end).await;
+            let pages = document::pages_of_span(store, &self.file_id, start..end).await;
+            (chunk.text, chunk.page_first, chunk.page_last) = match (shown, pages) {
+                (Ok(text), Ok((first, last))) => (text, first, last),
+                (Err(StoreError::NotFound { .. } | StoreError::BadSpan { .. }), _)
+                | (_, Err(StoreError::NotFound { .. })) => return Ok(None),
+                (Err(error), _) | (_, Err(error)) => return Err(error),
+            };
+        }
         chunk.span = self.span.clone();
-        Some(Passage {
+        Ok(Some(Passage {
             number: self.number,
             score: 0.0,
             similarity: None,
             words: 0.0,
             chunk,
-        })
+            explanation: None,
+        }))
     }
 }
 
@@ -114,7 +139,9 @@ pub async fn known_passages<'a>(
     let chunks = store.chunks_within(ids, scope).await?;
     for source in sources() {
         if known.iter().all(|it| it.number != source.number) {
-            known.extend(chunks.iter().find_map(|chunk| source.passage(chunk)));
+            for chunk in chunks.iter().filter(|chunk| chunk.id == source.chunk_id) {
+                known.extend(source.passage(store, chunk).await?);
+            }
         }
     }
     Ok(known)

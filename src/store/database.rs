@@ -12,6 +12,7 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{Result, StoreError};
+use super::word_index;
 
 /// How long a writer waits for another process before it gives up.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,12 +21,13 @@ const QUEUE_CAPACITY: usize = 64;
 const NUM_READERS: usize = 3;
 const FILE_NAME: &str = "inglenook.db";
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_batches_uploads_expiry.sql"),
     include_str!("migrations/0003_conversations.sql"),
     include_str!("migrations/0004_files_in_pieces.sql"),
     include_str!("migrations/0005_response_events.sql"),
+    include_str!("migrations/0006_words_by_language.sql"),
 ];
 
 pub(super) struct Database {
@@ -221,6 +223,7 @@ fn connect(path: &Path) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
+    word_index::register(&connection)?;
     // FULL: what was acknowledged survives a power failure, not only the end of the process.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;

@@ -1,60 +1,79 @@
-//! Keyword search: BM25 over the text and headings of chunks. The user's text is never read as query syntax.
+//! Keyword search: BM25 (Robertson and Zaragoza, 2009) over the text and headings of chunks. The user's text is never read
+//! as query syntax.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::types::Value;
 use rusqlite::{Transaction, params_from_iter};
 
 use super::Store;
 use super::error::Result;
 use super::scope::{AllowedDocuments, SearchScope};
-use super::vector_search::Hit;
+use super::word_index::{self, FREQUENCIES, Place, Totals, length_of_class};
+use super::words::{Language, Wanted, wanted};
 
 /// Distinct words of a query that are looked for; bounds the work of one search.
 const MAX_WORDS: usize = 128;
-/// A word in more chunks than this is common, however many more there are.
-const MAX_COUNTED: i64 = 100_000;
-/// From so many chunks on, words that most of them have are not looked for: they tell nothing apart, and reading all their
-/// places takes long.
+/// From so many chunks on, words that most of them have are not looked for: they tell nothing apart.
 const MANY_CHUNKS: i64 = 1_000;
-/// FTS5's `bm25` gives a word at most so many times its inverse document frequency: its k1 is 1.2.
-const MAX_SATURATION: f64 = 2.2;
-/// The least inverse document frequency that FTS5 gives a word.
+/// Places of words that one search reads: the rarest words first, and of each word first the chunks that have it most.
+const MAX_READ: i64 = 300_000;
+/// BM25's k1 and b.
+const K1: f64 = 1.2;
+const B: f64 = 0.75;
+/// A word counts at most so many times its inverse document frequency.
+const MAX_SATURATION: f64 = K1 + 1.0;
+/// The least inverse document frequency of a word.
 const MIN_IDF: f64 = 1e-6;
 
+/// A chunk that has words of a query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WordHit {
+    pub chunk_id: i64,
+    /// BM25 as a share of the most that any chunk could have, from 0 to 1: near 1 has all the words, many times, and
+    /// nothing else.
+    pub score: f32,
+    /// The words of the query that it has, as they were asked for.
+    pub words: Vec<String>,
+}
+
 impl Store {
-    /// Chunks that contain at least one word of `text`, best first. Scores are BM25 as a share of the most that any chunk
-    /// could have, from 0 to 1: near 1 has all the words, many times, and nothing else.
+    /// Chunks that contain at least one word of `text`, best first.
     pub async fn keyword_search(
         &self,
         text: &str,
         scope: SearchScope,
         limit: usize,
-    ) -> Result<Vec<Hit>> {
-        let words = quoted_words(text);
-        if words.is_empty() {
+    ) -> Result<Vec<WordHit>> {
+        if text.trim().is_empty() {
             return Ok(Vec::new());
         }
         let allowed = scope.allowed_documents(&self.embedder().hash)?;
-        self.database()
-            .search(move |tx| search(tx, words, allowed, limit))
-            .await
+        let (text, counts) = (text.to_owned(), Arc::clone(&self.parts.word_counts));
+        let search = move |tx: &Transaction| {
+            let scope = Searched::read(tx, &allowed)?;
+            let words = wanted(&text, &scope.languages, MAX_WORDS);
+            search(tx, &counts, &words, &scope.documents, limit)
+        };
+        self.database().search(search).await
     }
 
     /// In how many chunks each of `words` occurs, in any form that keyword search takes for the same word, and how many
-    /// chunks there are. Counted over everything stored, up to [`MAX_COUNTED`] a word.
+    /// chunks there are. Counted over everything stored.
     pub async fn word_frequencies(&self, words: Vec<String>) -> Result<WordFrequencies> {
+        let counts = Arc::clone(&self.parts.word_counts);
         let read = move |tx: &Transaction| {
-            let counts = words.iter().map(|word| {
-                let quoted = quoted_words(word).join(" OR ");
-                match quoted.is_empty() {
-                    true => Ok(0),
-                    false => num_with_word(tx, &quoted, MAX_COUNTED),
-                }
-            });
+            let sql = "SELECT DISTINCT language FROM documents";
+            let languages = languages(tx.prepare_cached(sql)?.query_map([], |row| row.get(0))?)?;
+            let totals = word_index::totals(tx)?;
+            let count = |word: &String| {
+                let counted = counted(tx, &counts, totals, &wanted(word, &languages, MAX_WORDS));
+                Ok(counted?.iter().map(|word| word.num_with).sum::<i64>())
+            };
             Ok(WordFrequencies {
-                num_with_word: counts.collect::<Result<_>>()?,
-                num_chunks: num_chunks(tx)?,
+                num_with_word: words.iter().map(count).collect::<Result<_>>()?,
+                num_chunks: totals.num_chunks,
             })
         };
         self.database().search(read).await
@@ -69,100 +88,224 @@ pub struct WordFrequencies {
     pub num_chunks: i64,
 }
 
-fn num_chunks(tx: &Transaction) -> Result<i64> {
-    Ok(tx.query_row("SELECT count(*) FROM chunks", [], |row| row.get(0))?)
+/// How many chunks have a term, of terms that many have: counting those anew takes longer than searching. They change
+/// slowly.
+#[derive(Default)]
+pub(super) struct WordCounts {
+    /// By query, with the number of all chunks when it was counted.
+    counted: Mutex<HashMap<String, (i64, i64)>>,
 }
 
-/// In how many chunks a quoted word occurs, counted up to `limit`.
-fn num_with_word(tx: &Transaction, quoted: &str, limit: i64) -> Result<i64> {
-    let sql = "SELECT count(*) FROM (SELECT 1 FROM chunks_fts WHERE chunks_fts MATCH ? LIMIT ?)";
-    let mut statement = tx.prepare_cached(sql)?;
-    Ok(statement.query_row((quoted, limit), |row| row.get(0))?)
-}
+impl WordCounts {
+    /// Terms that fewer chunks have are counted anew.
+    const MIN_KEPT: i64 = 5_000;
+    const MAX_KEPT: usize = 20_000;
 
-/// The words that are worth looking for, as a query, and the most that `bm25` could give a chunk for all of them.
-fn weighed(tx: &Transaction, words: Vec<String>) -> Result<(String, f64)> {
-    let num_chunks = num_chunks(tx)?;
-    let mut attainable = 0.0;
-    let mut telling = Vec::new();
-    for word in &words {
-        let num_with = num_with_word(tx, word, num_chunks / 2 + 1)?;
-        let is_common = num_with > num_chunks / 2;
-        if !(is_common && num_chunks >= MANY_CHUNKS) {
-            telling.push(word.as_str());
+    fn of(&self, tx: &Transaction, matching: &str, num_chunks: i64) -> Result<i64> {
+        let lock = || self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((num, num_then)) = lock().get(matching).copied()
+            && (num_chunks - num_then).abs() * 20 <= num_then
+        {
+            return Ok(num);
         }
-        // As FTS5 weighs words.
-        let (all, with) = (num_chunks as f64, num_with as f64);
-        let idf = ((all - with + 0.5) / (with + 0.5)).ln();
-        attainable += MAX_SATURATION * idf.max(MIN_IDF);
+        let num = word_index::num_matching(tx, matching)?;
+        if num >= Self::MIN_KEPT {
+            let mut counted = lock();
+            if counted.len() >= Self::MAX_KEPT {
+                counted.clear();
+            }
+            counted.insert(matching.to_owned(), (num, num_chunks));
+        }
+        Ok(num)
     }
-    if telling.is_empty() {
-        telling.extend(words.iter().map(String::as_str));
-    }
-    Ok((telling.join(" OR "), attainable))
 }
 
+/// What a search may see.
+struct Searched {
+    /// In order.
+    documents: Vec<i64>,
+    /// Of these documents, each once.
+    languages: Vec<Language>,
+}
+
+impl Searched {
+    fn read(tx: &Transaction, allowed: &AllowedDocuments) -> Result<Self> {
+        let sql = format!(
+            "SELECT id, language FROM documents WHERE id IN ({}) ORDER BY id",
+            allowed.sql
+        );
+        let mut statement = tx.prepare_cached(&sql)?;
+        let mut documents = Vec::new();
+        let rows = statement.query_map(params_from_iter(&allowed.params), |row| {
+            documents.push(row.get(0)?);
+            row.get(1)
+        })?;
+        let languages = languages(rows)?;
+        Ok(Self {
+            documents,
+            languages,
+        })
+    }
+}
+
+/// Each language once; a document that has none yet is read as English.
+fn languages(
+    codes: impl Iterator<Item = rusqlite::Result<Option<String>>>,
+) -> Result<Vec<Language>> {
+    let mut last = None;
+    let mut found = Vec::new();
+    for code in codes {
+        let code = code?;
+        if last.as_ref() == Some(&code) {
+            continue;
+        }
+        let language = code
+            .as_deref()
+            .map_or(Language::ENGLISH, Language::from_code);
+        if !found.contains(&language) {
+            found.push(language);
+        }
+        last = Some(code);
+    }
+    Ok(found)
+}
+
+/// A word of a query, with the queries that find it.
+struct CountedWord {
+    num_with: i64,
+    /// Each with the frequency of the word in what it finds, and how much that is.
+    sources: Vec<(String, f64, i64)>,
+}
+
+fn counted(
+    tx: &Transaction,
+    counts: &WordCounts,
+    totals: Totals,
+    words: &[Wanted],
+) -> Result<Vec<CountedWord>> {
+    let count = |word: &Wanted| {
+        let mut sources = Vec::new();
+        for term in &word.terms {
+            for (letter, frequency) in FREQUENCIES {
+                let matching = word_index::matching(letter, term);
+                let num = counts.of(tx, &matching, totals.num_chunks)?;
+                if num > 0 {
+                    sources.push((matching, frequency, num));
+                }
+            }
+        }
+        let num_with: i64 = sources.iter().map(|(_, _, num)| num).sum();
+        Ok(CountedWord {
+            // A chunk may have a word in two forms.
+            num_with: num_with.min(totals.num_chunks),
+            sources,
+        })
+    };
+    words.iter().map(count).collect()
+}
+
+/// How much a word tells, as FTS5 weighs words.
+fn idf(totals: Totals, word: &CountedWord) -> f64 {
+    let (all, with) = (totals.num_chunks as f64, word.num_with as f64);
+    ((all - with + 0.5) / (with + 0.5)).ln().max(MIN_IDF)
+}
+
+/// What is known of a chunk while words are read.
+#[derive(Default)]
+struct Found {
+    score: f64,
+    /// A bit for each word.
+    words: u128,
+}
+
+/// Reads the places of words in the order of what they can add, so that what is left unread where there are too many adds
+/// least (Anh and Moffat, 2006).
 fn search(
     tx: &Transaction,
-    words: Vec<String>,
-    allowed: AllowedDocuments,
+    counts: &WordCounts,
+    words: &[Wanted],
+    documents: &[i64],
     limit: usize,
-) -> Result<Vec<Hit>> {
-    let (query, attainable) = weighed(tx, words)?;
-    // CROSS JOIN keeps the full-text match outermost; headings count half.
-    let sql = format!(
-        "SELECT c.id, -bm25(chunks_fts, 1.0, 0.5) AS score FROM chunks_fts CROSS JOIN chunks c ON c.id = chunks_fts.rowid
-         WHERE chunks_fts MATCH ? AND c.document_id IN ({}) ORDER BY score DESC, c.id LIMIT ?",
-        allowed.sql
-    );
-    let mut params = vec![Value::Text(query)];
-    params.extend(allowed.params);
-    params.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
-    let mut statement = tx.prepare_cached(&sql)?;
-    let hits = statement.query_map(params_from_iter(params), |row| {
-        Ok(Hit {
-            chunk_id: row.get(0)?,
-            score: (row.get::<_, f64>(1)? / attainable) as f32,
-        })
-    })?;
-    Ok(hits.collect::<rusqlite::Result<_>>()?)
+) -> Result<Vec<WordHit>> {
+    let totals = word_index::totals(tx)?;
+    let counted = counted(tx, counts, totals, words)?;
+    let is_common = |word: &CountedWord| {
+        totals.num_chunks >= MANY_CHUNKS && word.num_with > totals.num_chunks / 2
+    };
+    let are_all_common = counted.iter().all(is_common);
+    let mut attainable = 0.0;
+    let mut sources = Vec::new();
+    for (at, word) in counted.iter().enumerate() {
+        let idf = idf(totals, word);
+        attainable += MAX_SATURATION * idf;
+        if are_all_common || !is_common(word) {
+            let ranked = word.sources.iter().map(|source| (at, idf, source));
+            sources.extend(ranked);
+        }
+    }
+    let most = |(_, idf, (_, frequency, _)): &(usize, f64, &(String, f64, i64))| {
+        idf * frequency / (frequency + K1)
+    };
+    sources.sort_by(|a, b| most(b).total_cmp(&most(a)));
+
+    let mut found: HashMap<i64, Found, BuildHasherDefault<RowHasher>> = HashMap::default();
+    let mut num_left = MAX_READ;
+    for (at, idf, (matching, frequency, num)) in sources {
+        // In part it would favour the documents that came first.
+        if *num > num_left && !found.is_empty() {
+            continue;
+        }
+        let bit = 1 << at;
+        num_left -= word_index::scan(tx, matching, documents, |row| {
+            let chunk = found.entry(row).or_default();
+            // In another form, which it has as often or more often.
+            if chunk.words & bit == 0 {
+                let length =
+                    length_of_class(Place::of(row).length_class as f64) / totals.typical_length;
+                let damping = K1 * (1.0 - B + B * length);
+                chunk.score += idf * frequency * MAX_SATURATION / (frequency + damping);
+                chunk.words |= bit;
+            }
+        })?;
+    }
+    let mut ranking: Vec<(i64, Found)> = found.into_iter().collect();
+    let by_score = |(a, left): &(i64, Found), (b, right): &(i64, Found)| {
+        let ids = [a, b].map(|row| Place::of(*row).chunk_id);
+        right.score.total_cmp(&left.score).then(ids[0].cmp(&ids[1]))
+    };
+    if ranking.len() > limit && limit > 0 {
+        ranking.select_nth_unstable_by(limit - 1, by_score);
+    }
+    ranking.truncate(limit);
+    ranking.sort_by(by_score);
+    let hit = |(row, found): (i64, Found)| WordHit {
+        chunk_id: Place::of(row).chunk_id,
+        score: (found.score / attainable) as f32,
+        words: (0..words.len())
+            .filter(|at| found.words >> at & 1 == 1)
+            .map(|at| words[at].word.clone())
+            .collect(),
+    };
+    Ok(ranking.into_iter().map(hit).collect())
 }
 
-/// The distinct words of `text`, each as a quoted string of FTS5's query syntax.
-fn quoted_words(text: &str) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let words = text
-        .split(is_separator)
-        .filter(|word| word.chars().any(char::is_alphanumeric))
-        .filter(|word| seen.insert(*word))
-        .take(MAX_WORDS);
-    // No word contains a quote: quotes are separators.
-    words.map(|word| format!("\"{word}\"")).collect()
-}
+/// Spreads row ids, which nobody chooses so as to collide, faster than the standard hasher.
+#[derive(Default)]
+struct RowHasher(u64);
 
-/// Characters that FTS5's unicode61 tokenizer never makes part of a word. Others that it drops stay inside the quoted
-/// string, where it drops them again.
-fn is_separator(c: char) -> bool {
-    c.is_whitespace()
-        || c.is_control()
-        || c.is_ascii_punctuation()
-        || matches!(c, '\u{2000}'..='\u{206F}' | '\u{3000}'..='\u{303F}' | '«' | '»' | '¿' | '¡')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted_words;
-
-    #[test]
-    fn words_are_quoted_once_each_and_syntax_is_gone() {
-        let words = quoted_words("the \"cat*\" AND NEAR(dog, 2) the -x:y").join(" ");
-        assert_eq!(words, r#""the" "cat" "AND" "NEAR" "dog" "2" "x" "y""#);
+impl Hasher for RowHasher {
+    fn finish(&self) -> u64 {
+        self.0
     }
 
-    #[test]
-    fn text_without_a_word_is_no_query() {
-        for text in ["", "  ", "\"\"", "*-()^:", "\0", "…—"] {
-            assert!(quoted_words(text).is_empty(), "{text:?}");
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_i64(i64::from(*byte));
         }
+    }
+
+    fn write_i64(&mut self, row: i64) {
+        let mixed = (self.0 ^ row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
     }
 }

@@ -27,6 +27,8 @@ mod uploads;
 mod vector_index;
 mod vector_search;
 mod vector_stores;
+mod word_index;
+mod words;
 mod worker_lock;
 
 #[cfg(test)]
@@ -52,7 +54,7 @@ pub use files::{Content, NewFile, StoredFile};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
 pub use items::Item;
 pub use jobs::{Job, NewChunk};
-pub use keyword_search::WordFrequencies;
+pub use keyword_search::{WordFrequencies, WordHit};
 pub use listing::{ListOptions, Order, Page};
 pub use responses::{StoredResponse, Written};
 pub use scope::SearchScope;
@@ -62,6 +64,7 @@ pub use vector_stores::{FileCounts, NewVectorStore, VectorStore, VectorStoreUpda
 pub use worker_lock::{WorkerLock, try_worker_lock};
 
 use database::Database;
+use keyword_search::WordCounts;
 use processes::ProcessMark;
 use shared_index::SharedIndex;
 
@@ -84,6 +87,7 @@ struct Parts {
     index: Arc<SharedIndex>,
     jobs_changed: Notify,
     process: ProcessMark,
+    word_counts: Arc<WordCounts>,
 }
 
 impl Store {
@@ -100,6 +104,7 @@ impl Store {
                 index,
                 jobs_changed: Notify::new(),
                 process: ProcessMark::new(&dir),
+                word_counts: Arc::default(),
             };
             Ok(Self {
                 parts: Arc::new(parts),

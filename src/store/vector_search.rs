@@ -1,7 +1,7 @@
 //! Vector search within a scope. What may be seen is decided first, by SQL, and goes into the search; what is found is
 //! looked up in SQLite again, so that a stale index can miss a chunk but never bring back a deleted one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Rows, Transaction, params};
@@ -68,6 +68,24 @@ impl Store {
                  WHERE c.id IN (SELECT value FROM json_each(?)) AND d.status = 'completed' AND d.embedder_hash = ?",
             )?;
             compare(&query, statement.query(params![Json(ids), embedder.hash])?)
+        };
+        self.database().search(read).await
+    }
+}
+
+impl Store {
+    /// The vectors of those of `ids` that are still there.
+    pub async fn chunk_vectors(&self, ids: Vec<i64>) -> Result<HashMap<i64, Vec<f32>>> {
+        let read = move |tx: &Transaction| {
+            let sql = "SELECT id, vector FROM chunks WHERE id IN (SELECT value FROM json_each(?))";
+            let mut statement = tx.prepare_cached(sql)?;
+            let mut rows = statement.query([Json(ids)])?;
+            let mut vectors = HashMap::new();
+            while let Some(row) = rows.next()? {
+                let bytes = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+                vectors.insert(row.get(0)?, vector_from_bytes(bytes));
+            }
+            Ok(vectors)
         };
         self.database().search(read).await
     }

@@ -1,5 +1,5 @@
 // An answer as it grows from the events of one response. Pure: no network, no page.
-import type { Citation, OutputItem, ResponseEvent, ResponseObject, SearchResult } from "./wire";
+import type { AboutAnswer, Citation, OutputItem, ResponseEvent, ResponseObject, SearchResult } from "./wire";
 
 export type Phase = "waiting" | "searching" | "reading" | "writing" | "completed" | "incomplete" | "failed" | "stopped";
 
@@ -15,6 +15,9 @@ export interface Answer {
   dropped: string | null;
   /** Names the stored response that a next question can continue. */
   responseId: string | null;
+  about: AboutAnswer | null;
+  /** How far the work on a summary is, for a reader; null before it and for other answers. */
+  progress: string | null;
 }
 
 export function newAnswer(): Answer {
@@ -27,6 +30,8 @@ export function newAnswer(): Answer {
     isNotFound: false,
     dropped: null,
     responseId: null,
+    about: null,
+    progress: null,
   };
 }
 
@@ -42,6 +47,8 @@ export function advance(answer: Answer, event: ResponseEvent): Answer {
       return { ...answer, phase: "searching" };
     case "response.file_search_call.completed":
       return { ...answer, phase: "reading" };
+    case "response.inglenook.progress":
+      return { ...answer, phase: "reading", progress: `${event.done ?? 0} of ${event.total ?? 0}` };
     case "response.output_text.delta":
       return { ...answer, phase: "writing", text: answer.text + (event.delta ?? "") };
     case "response.output_text.done":
@@ -94,6 +101,7 @@ function takeResponse(answer: Answer, response: ResponseObject | undefined): Ans
     ...taken,
     isNotFound: response.metadata?.["inglenook_outcome"] === "not_found",
     dropped: response.metadata?.["inglenook_dropped"] || null,
+    about: response.inglenook ?? null,
   };
 }
 

@@ -10,6 +10,9 @@ export interface Way {
   label: string;
 }
 
+/** What an answer from documents is, where that is not what the model does anyway. */
+export type Mode = "summary" | null;
+
 const QUOTE_MODEL = "inglenook-quote";
 
 /** Every way to answer that this server has, the default first; none when it has no model at all. */

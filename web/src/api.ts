@@ -1,6 +1,7 @@
 // Requests to the server that served this page, and to no other. The API key stays in this tab and is never put in a URL.
 import { readEvents } from "./sse";
-import type { ErrorBody, FileObject, Page, Passage, ResponseEvent, Status, StoreFile } from "./wire";
+import type { Mode } from "./answerer";
+import type { ErrorBody, FileObject, Import, Page, Passage, ResponseEvent, Status, StoreFile } from "./wire";
 
 export class ApiError extends Error {
   readonly status: number;
@@ -25,6 +26,18 @@ export interface Question {
   input: Message[];
   /** Where to search; null asks the model without any document. */
   search: Search | null;
+  mode: Mode;
+  /** The only source of the answer, in place of what a search finds. */
+  selection: Selection | null;
+  /** Who asks, in their own words. */
+  reader: string | null;
+}
+
+/** Words of a document that a reader has marked. */
+export interface Selection {
+  fileId: string;
+  filename: string;
+  text: string;
 }
 
 export interface Message {
@@ -36,11 +49,17 @@ export interface Search {
   storeId: string;
   /** Only these documents; null means all of them. */
   fileIds: string[] | null;
+  /** Passages that are read for the question. */
+  topK: number;
+  /** From 0, only words, to 1, only meaning; null leaves it to the server. */
+  alpha: number | null;
 }
+
+/** What can be fetched from the web. */
+export type ImportRequest = { url: string } | { site: string; max_pages: number } | { arxiv: string };
 
 const KEY = "inglenook-api-key";
 const UNREACHABLE = "The server could not be reached. Is Inglenook still running?";
-const MAX_RESULTS = 6;
 const DEFAULT_POLL_MS = 500;
 
 export class Api {
@@ -69,8 +88,10 @@ export class Api {
     return this.#all(`/v1/vector_stores/${storeId}/files?limit=100`);
   }
 
+  /** Adds a document in place of an older one of the same name, which goes once this one is read. */
   addToStore(storeId: string, fileId: string): Promise<StoreFile> {
-    return this.#json(`/v1/vector_stores/${storeId}/files`, post({ file_id: fileId }));
+    const body = { file_id: fileId, if_exists: "replace" };
+    return this.#json(`/v1/vector_stores/${storeId}/files`, post(body));
   }
 
   /** How far a document has come, and when the server wants to be asked again. */
@@ -83,7 +104,11 @@ export class Api {
   /** Removes a document from the store and then the file itself; what is already gone counts as removed. */
   async deleteDocument(storeId: string, fileId: string): Promise<void> {
     await this.#delete(`/v1/vector_stores/${storeId}/files/${fileId}`);
-    await this.#delete(`/v1/files/${fileId}`);
+    await this.deleteFile(fileId);
+  }
+
+  deleteFile(fileId: string): Promise<void> {
+    return this.#delete(`/v1/files/${fileId}`);
   }
 
   passage(fileId: string, start: number, end: number, signal: AbortSignal): Promise<Passage> {
@@ -108,6 +133,7 @@ export class Api {
       stream: true,
       include: ["file_search_call.results"],
       tools,
+      ...extension(question),
     };
     const response = await this.#send("/v1/responses", { ...post(body), signal });
     if (!response.body) throw new ApiError(response.status, "The server sent an empty answer.");
@@ -115,6 +141,19 @@ export class Api {
       if (data === "[DONE]") return;
       yield JSON.parse(data) as ResponseEvent;
     }
+  }
+
+  import(storeId: string, request: ImportRequest): Promise<Import> {
+    return this.#json("/api/imports", post({ ...request, vector_store_id: storeId }));
+  }
+
+  /** An import with its first pages. */
+  importWithPages(id: string): Promise<Import> {
+    return this.#json(`/api/imports/${id}`);
+  }
+
+  cancelImport(id: string): Promise<void> {
+    return this.#delete(`/api/imports/${id}`);
   }
 
   /** Uploads with XMLHttpRequest, because fetch cannot tell how much has been sent. */
@@ -230,9 +269,24 @@ export function describe(error: unknown): string | null {
   return error instanceof TypeError ? "The connection to the server was lost." : String(error);
 }
 
-function fileSearch({ storeId, fileIds }: Search): object {
-  const tool = { type: "file_search", vector_store_ids: [storeId], max_num_results: MAX_RESULTS };
-  return fileIds ? { ...tool, file_ids: fileIds } : tool;
+function fileSearch({ storeId, fileIds, topK, alpha }: Search): object {
+  return {
+    type: "file_search",
+    vector_store_ids: [storeId],
+    max_num_results: topK,
+    ...(fileIds && { file_ids: fileIds }),
+    ...(alpha !== null && { ranking_options: { alpha } }),
+  };
+}
+
+/** What goes beyond OpenAI's API; nothing where nothing was asked for. */
+function extension({ mode, selection, reader }: Question): { inglenook?: object } {
+  const wishes = {
+    ...(mode && { mode }),
+    ...(selection && { selected_text: selection.text, selected_file_id: selection.fileId }),
+    ...(reader && { reader }),
+  };
+  return Object.keys(wishes).length > 0 ? { inglenook: wishes } : {};
 }
 
 function post(body: unknown): RequestInit & { headers: Record<string, string> } {

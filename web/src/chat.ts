@@ -1,15 +1,19 @@
 // The conversation: asks, streams, stops, retries. It lives in this tab's memory and nowhere else.
-import type { Answerer } from "./answerer";
+import type { Answerer, Mode } from "./answerer";
 import { advance, fail, finish, isRunning, newAnswer, type Answer } from "./answer";
-import { ApiError, describe, type Api, type Message, type Search } from "./api";
+import { ApiError, describe, type Api, type Message, type Question, type Search, type Selection } from "./api";
 import { announce, el, find, setText } from "./dom";
 import type { Documents } from "./documents";
+import type { PreferencesDialog } from "./preferences";
 import { count } from "./progress";
+import { SelectionNote } from "./selection";
 import { TurnView } from "./turn";
 import type { PassageSpan } from "./wire";
 
 interface Turn {
   question: string;
+  mode: Mode;
+  selection: Selection | null;
   answer: Answer;
   view: TurnView;
 }
@@ -18,6 +22,7 @@ export interface ChatSetting {
   api: Api;
   documents: Documents;
   answerer: Answerer;
+  preferences: PreferencesDialog;
   storeId: string;
   openPassage: (span: PassageSpan, opener: HTMLElement) => void;
 }
@@ -36,6 +41,8 @@ export class Chat {
   readonly #question = find<HTMLTextAreaElement>("question");
   readonly #send = find<HTMLButtonElement>("send");
   readonly #stop = find<HTMLButtonElement>("stop");
+  readonly #summarize = find<HTMLButtonElement>("summarize");
+  readonly #selection = new SelectionNote(() => this.updateControls());
   #history: Turn[] = [];
   #running: AbortController | null = null;
 
@@ -57,6 +64,7 @@ export class Chat {
       this.#question.focus();
     });
     find("new-conversation").addEventListener("click", () => this.#startOver());
+    this.#summarize.addEventListener("click", () => this.#askForSummary());
     this.updateControls();
   }
 
@@ -66,6 +74,8 @@ export class Chat {
     this.#send.hidden = this.#running !== null;
     this.#stop.hidden = this.#running === null;
     this.#send.disabled = this.#isBlocked || this.#question.value.trim() === "";
+    this.#summarize.hidden = this.#setting.documents.ready.length === 0;
+    this.#summarize.disabled = this.#running !== null || !this.#canSummarize;
     this.#question.disabled = way === null;
     setText(find("scope"), this.#scopeText());
     find("new-conversation").hidden = this.#history.length === 0;
@@ -73,9 +83,21 @@ export class Chat {
     this.#updateWelcome();
   }
 
+  /** The next question is about these words alone. */
+  askAbout(selection: Selection): void {
+    this.#selection.set(selection);
+    this.#question.focus();
+  }
+
+  get #canSummarize(): boolean {
+    const { documents, answerer } = this.#setting;
+    return (answerer.way?.usesDocuments ?? false) && documents.scope().kind !== "none";
+  }
+
   /** Whether nothing can be asked as things stand. */
   get #isBlocked(): boolean {
     const { documents, answerer } = this.#setting;
+    if (this.#selection.current !== null && answerer.way?.usesDocuments) return false;
     return answerer.way === null || (answerer.way.usesDocuments && documents.scope().kind === "none");
   }
 
@@ -83,6 +105,7 @@ export class Chat {
     const { documents, answerer } = this.#setting;
     if (answerer.way === null) return "No model is loaded: nothing can be asked.";
     if (!answerer.way.usesDocuments) return "Asking without documents";
+    if (this.#selection.current !== null) return "Asking the marked words alone";
     const scope = documents.scope();
     const numReady = documents.ready.length;
     if (scope.kind === "none") return "No document is chosen: tick at least one to ask.";
@@ -123,14 +146,24 @@ export class Chat {
     const question = this.#question.value.trim();
     if (question === "" || this.#running || this.#send.disabled) return;
     this.#question.value = "";
-    void this.#ask(question);
+    const selection = this.#setting.answerer.way?.usesDocuments ? this.#selection.current : null;
+    void this.#ask(question, null, selection);
   }
 
-  async #ask(question: string): Promise<void> {
-    const { documents, answerer, storeId } = this.#setting;
+  #askForSummary(): void {
+    const scope = this.#setting.documents.scope();
+    const num = scope.kind === "some" ? scope.fileIds.length : this.#setting.documents.ready.length;
+    void this.#ask(`Summarize ${num === 1 ? "the document" : `the ${num} documents`}.`, "summary", null);
+  }
+
+  async #ask(question: string, mode: Mode, selection: Selection | null): Promise<void> {
+    const { documents, answerer, preferences, storeId } = this.#setting;
     const way = answerer.way!;
+    const { alpha, topK, reader } = preferences.current;
     const turn: Turn = {
       question,
+      mode,
+      selection,
       answer: newAnswer(),
       view: new TurnView(question, way.isQuote, {
         openPassage: (span, opener) => this.#setting.openPassage(span, opener),
@@ -147,12 +180,14 @@ export class Chat {
     const painter = new Painter(() => this.#paint(turn));
     painter.now();
     this.#thread.scrollTop = this.#thread.scrollHeight;
-    announce(way.usesDocuments ? "Searching your documents." : "Asking the model.");
+    announce(way.usesDocuments && selection === null ? "Searching your documents." : "Asking the model.");
 
     try {
       const fileIds = scope.kind === "some" ? scope.fileIds : null;
-      const search = way.usesDocuments ? { storeId, fileIds } : null;
-      for await (const event of this.#events(question, earlier, way.model, search, running.signal)) {
+      const search: Search | null = way.usesDocuments && selection === null ? { storeId, fileIds, topK, alpha } : null;
+      const isWritten = way.usesDocuments && !way.isQuote;
+      const asked = { model: way.model, search, mode, selection, reader: isWritten && reader !== "" ? reader : null };
+      for await (const event of this.#events(question, earlier, asked, running.signal)) {
         turn.answer = advance(turn.answer, event);
         painter.soon();
       }
@@ -168,17 +203,17 @@ export class Chat {
   }
 
   /** The answer's events. Continues the last stored answer, so that the server need not read its sources again. */
-  async *#events(question: string, earlier: Turn[], model: string, search: Search | null, signal: AbortSignal) {
+  async *#events(question: string, earlier: Turn[], asked: Omit<Question, "previousId" | "input">, signal: AbortSignal) {
     const { api } = this.#setting;
     const last = earlier.findLastIndex(({ answer }) => answer.responseId !== null);
     const previousId = earlier[last]?.answer.responseId ?? null;
     try {
       const input = messages(earlier.slice(last + 1), question);
-      yield* api.ask({ model, previousId, input, search }, signal);
+      yield* api.ask({ ...asked, previousId, input }, signal);
     } catch (error) {
       const isGone = error instanceof ApiError && error.code === "previous_response_not_found";
       if (!isGone) throw error;
-      yield* api.ask({ model, previousId: null, input: messages(earlier, question), search }, signal);
+      yield* api.ask({ ...asked, previousId: null, input: messages(earlier, question) }, signal);
     }
   }
 
@@ -187,13 +222,14 @@ export class Chat {
     this.#history = this.#history.filter((other) => other !== turn);
     turn.view.element.remove();
     this.#question.focus();
-    void this.#ask(turn.question);
+    void this.#ask(turn.question, turn.mode, turn.selection);
   }
 
   #startOver(): void {
     this.#running?.abort();
     this.#running = null;
     this.#history = [];
+    this.#selection.set(null);
     this.#turns.replaceChildren();
     this.updateControls();
     this.#question.focus();

@@ -35,20 +35,36 @@ export class Documents {
   readonly #api: Api;
   readonly #storeId: string;
   readonly #changed: (document: StoredDocument | null) => void;
+  readonly #alreadyThere: (name: string) => void;
   readonly #uploads = limit(MAX_UPLOADS);
   readonly #polls = limit(MAX_POLLS);
   #numAdded = 0;
 
-  /** `changed` is told which document is different, or null when the list is. */
-  constructor(api: Api, storeId: string, changed: (document: StoredDocument | null) => void) {
+  /**
+   * `changed` is told which document is different, or null when the list is; `alreadyThere`, which name was added again
+   * without any change.
+   */
+  constructor(
+    api: Api,
+    storeId: string,
+    changed: (document: StoredDocument | null) => void,
+    alreadyThere: (name: string) => void,
+  ) {
     this.#api = api;
     this.#storeId = storeId;
     this.#changed = changed;
+    this.#alreadyThere = alreadyThere;
   }
 
+  /** Takes over what the server has: what is new to this page is added, and what is gone leaves it. */
   async load(): Promise<void> {
     const [stored, files] = await Promise.all([this.#api.storeFiles(this.#storeId), this.#api.files()]);
-    const loaded = stored.map((store): StoredDocument => {
+    const isStored = new Set(stored.map(({ id }) => id));
+    const isKnown = new Set(this.list.map(({ fileId }) => fileId));
+    const isStaying = ({ fileId, upload }: StoredDocument) => fileId === null || upload !== null || isStored.has(fileId);
+    this.list = this.list.filter(isStaying);
+    const news = stored.filter(({ id }) => !isKnown.has(id));
+    const loaded = news.map((store): StoredDocument => {
       const file = files.get(store.id);
       return {
         ...this.#newDocument(file?.filename ?? store.id, file?.bytes ?? 0),
@@ -122,17 +138,29 @@ export class Documents {
           this.#changed(document);
         });
         document.fileId = file.id;
-        Object.assign(document, outcome(await this.#api.addToStore(this.#storeId, file.id)));
+        const added = await this.#api.addToStore(this.#storeId, file.id);
+        if (added.id !== file.id) await this.#forgetCopy(document, file.id);
+        else Object.assign(document, outcome(added));
       });
     } catch (error) {
       const reason = describe(error);
       if (reason !== null) this.#fail(document, reason);
       return;
     }
-    if (upload.signal.aborted) return;
+    if (upload.signal.aborted || !this.list.includes(document)) return;
     document.upload = null;
     this.#changed(document);
     if (document.phase === "reading") await this.#follow(document);
+    // What it replaces is gone from now on.
+    const isOlder = (other: StoredDocument) => other !== document && other.name === document.name;
+    if (document.phase === "ready" && this.list.some(isOlder)) await this.load();
+  }
+
+  /** Nothing was added, as the same document is there already: the copy that was sent is not kept. */
+  async #forgetCopy(document: StoredDocument, fileId: string): Promise<void> {
+    await this.#api.deleteFile(fileId);
+    this.#forget(document);
+    this.#alreadyThere(document.name);
   }
 
   /** Polls until the document is read or has failed; an unreachable server is asked again, less and less often. */

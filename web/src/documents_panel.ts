@@ -16,16 +16,21 @@ export class DocumentsPanel {
       button.addEventListener("click", () => input.click());
     }
     input.addEventListener("change", () => {
-      documents.add(input.files ?? []);
+      this.#add(input.files ?? []);
       input.value = "";
     });
-    acceptDrops((files) => documents.add(files));
+    acceptDrops((files) => this.#add(files));
     document.addEventListener("paste", (event) => {
       const files = event.clipboardData?.files;
       if (!files?.length) return;
       event.preventDefault();
-      documents.add(files);
+      this.#add(files);
     });
+  }
+
+  #add(files: Iterable<File>): void {
+    find("documents-said").hidden = true;
+    this.#documents.add(files);
   }
 
   update(changed: StoredDocument | null): void {
@@ -38,6 +43,14 @@ export class DocumentsPanel {
     const summary = [ready.length > 0 && `${ready.length} ready`, numBusy > 0 && `${numBusy} in progress`, numFailed > 0 && `${numFailed} failed`];
     setText(find("documents-summary"), summary.filter(Boolean).join(" · "));
     setText(find("documents-toggle-count"), list.length > 0 ? String(list.length) : "");
+  }
+
+  /** Says something about the documents that no row can say. */
+  say(text: string): void {
+    const hint = find("documents-said");
+    hint.hidden = false;
+    setText(hint, text);
+    announce(text);
   }
 
   #updateRows(): void {

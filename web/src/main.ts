@@ -4,10 +4,12 @@ import { Answerer } from "./answerer";
 import { Api, describe } from "./api";
 import { Chat } from "./chat";
 import { askForKey } from "./dialogs";
-import { Documents } from "./documents";
+import { Documents, type StoredDocument } from "./documents";
 import { DocumentsPanel } from "./documents_panel";
 import { el, find } from "./dom";
+import { Imports } from "./imports";
 import { PassageViewer } from "./passage";
+import { PreferencesDialog } from "./preferences";
 import type { ModelInfo, Status } from "./wire";
 
 const api = new Api(askForKey);
@@ -24,15 +26,25 @@ async function start(): Promise<void> {
 
 async function run(status: Status): Promise<void> {
   const storeId = status.default_vector_store_id;
-  const documents: Documents = new Documents(api, storeId, (changed) => {
-    panel.update(changed);
+  const changed = (document: StoredDocument | null) => {
+    panel.update(document);
     chat.updateControls();
-  });
+  };
+  const alreadyThere = (name: string) => panel.say(`${name} is there already, and has not changed.`);
+  const documents: Documents = new Documents(api, storeId, changed, alreadyThere);
   const panel = new DocumentsPanel(documents);
-  const viewer = new PassageViewer(api);
+  const viewer = new PassageViewer(api, (selection) => chat.askAbout(selection));
   const answerer: Answerer = new Answerer(status, () => chat.updateControls());
   const openPassage = viewer.open.bind(viewer);
-  const chat = new Chat({ api, documents, answerer, storeId, openPassage: (span, opener) => void openPassage(span, opener) });
+  const chat = new Chat({
+    api,
+    documents,
+    answerer,
+    preferences: new PreferencesDialog(),
+    storeId,
+    openPassage: (span, opener) => void openPassage(span, opener),
+  });
+  if (status.web_import) new Imports(api, storeId, () => documents.load());
   find("new-conversation").addEventListener("click", () => viewer.close());
   await documents.load();
   document.body.dataset["ready"] = "";
@@ -71,10 +83,11 @@ function showFailure(reason: string): void {
 /** On a narrow screen the documents lie behind a button. */
 function toggleDocuments(): void {
   const toggle = find("documents-toggle");
-  toggle.addEventListener("click", () => {
-    const isOpen = document.body.toggleAttribute("data-documents-open");
-    toggle.setAttribute("aria-expanded", String(isOpen));
-  });
+  const show = (isOpen?: boolean) =>
+    toggle.setAttribute("aria-expanded", String(document.body.toggleAttribute("data-documents-open", isOpen)));
+  toggle.addEventListener("click", () => show());
+  // Its answer is in the other half.
+  find("summarize").addEventListener("click", () => show(false));
 }
 
 toggleDocuments();

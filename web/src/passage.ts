@@ -1,7 +1,8 @@
 // The passage viewer: the very span of the document that an answer rests on, in its surroundings. Shows text only.
-import { describe, type Api } from "./api";
+import { describe, type Api, type Selection } from "./api";
 import { pageLabel } from "./citations";
 import { announce, el, find } from "./dom";
+import { selectedText } from "./selection";
 import type { Passage, PassageSpan } from "./wire";
 
 /** From this width on, answer and passage stand side by side and the viewer is not modal. */
@@ -14,11 +15,24 @@ export class PassageViewer {
   readonly #place = find("passage-place");
   readonly #body = find("passage-body");
   readonly #download = find("passage-download");
+  readonly #askAbout = find<HTMLButtonElement>("passage-ask");
+  #shown: PassageSpan | null = null;
   #opener: HTMLElement | null = null;
   #loading: AbortController | null = null;
 
-  constructor(api: Api) {
+  /** `ask` is called when the reader wants to ask about words that they have marked. */
+  constructor(api: Api, ask: (selection: Selection) => void) {
     this.#api = api;
+    document.addEventListener("selectionchange", () => (this.#askAbout.disabled = this.#marked() === ""));
+    // Pressing it must not take the marking away.
+    this.#askAbout.addEventListener("pointerdown", (event) => event.preventDefault());
+    this.#askAbout.addEventListener("click", () => {
+      const text = this.#marked();
+      const shown = this.#shown;
+      if (text === "" || shown === null) return;
+      this.close();
+      ask({ fileId: shown.file_id, filename: shown.filename, text });
+    });
     find("passage-close").addEventListener("click", () => this.close());
     // What Escape does to a modal dialog; beside the answer, where it is not modal, Escape is up to us.
     this.#dialog.addEventListener("cancel", () => this.close());
@@ -35,6 +49,7 @@ export class PassageViewer {
     this.#opener = opener;
     opener.setAttribute("data-open", "");
     find("passage-number").textContent = String(span.number);
+    this.#shown = span;
     this.#title.textContent = span.filename;
     this.#place.textContent = pageLabel(span);
     this.#body.replaceChildren(el("p", { class: "muted" }, "Opening the passage…"));
@@ -88,11 +103,17 @@ export class PassageViewer {
     this.#place.textContent = [title, page].filter(Boolean).join(" · ");
     const hasMoreBefore = passage.start > new TextEncoder().encode(passage.before).length;
     const mark = el("mark", {}, passage.text);
-    const text = el("div", { class: "passage-text" }, hasMoreBefore ? "…" : null, passage.before, mark, passage.after);
+    // The dots are no text: marked words are the document's own.
+    const text = el("div", { class: "passage-text", "data-continued": hasMoreBefore }, passage.before, mark, passage.after);
     this.#body.replaceChildren(text);
     // The span's start in the upper third, with what leads up to it still in view.
     this.#body.scrollTop = mark.offsetTop - this.#body.clientHeight / 4;
     announce(`${page ? `${page}. ` : ""}Cited passage: ${passage.text}`);
+  }
+
+  #marked(): string {
+    const text = this.#body.querySelector(".passage-text");
+    return this.#dialog.open && text ? selectedText(text, getSelection()) : "";
   }
 
   #downloadControl(span: PassageSpan): HTMLElement {

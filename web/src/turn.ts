@@ -4,7 +4,7 @@ import { pageLabel } from "./citations";
 import { el, setText } from "./dom";
 import { count } from "./progress";
 import { AnswerText } from "./render";
-import type { PassageSpan, SearchResult } from "./wire";
+import type { AboutAnswer, PassageSpan, SearchResult } from "./wire";
 
 export interface TurnActions {
   openPassage(span: PassageSpan, opener: HTMLElement): void;
@@ -37,7 +37,7 @@ export class TurnView {
     this.element.dataset["phase"] = answer.phase;
     this.element.toggleAttribute("data-not-found", answer.isNotFound);
     this.element.setAttribute("aria-busy", String(isRunning(answer)));
-    const phase = answer.isNotFound ? "Not found in your documents" : phaseText(answer);
+    const phase = answer.isNotFound ? notFoundText(answer) : phaseText(answer);
     setText(this.#phase, phase);
     this.#phase.hidden = phase === "";
     this.#text.update(answer.text, answer.citations);
@@ -47,7 +47,7 @@ export class TurnView {
   }
 
   #updateNote(answer: Answer): void {
-    const shown = JSON.stringify([answer.phase, answer.problem, answer.dropped]);
+    const shown = JSON.stringify([answer.phase, answer.problem, answer.dropped, answer.about]);
     if (this.#shownNote === shown) return;
     this.#shownNote = shown;
     const canRetry = answer.phase === "failed" || answer.phase === "stopped";
@@ -57,6 +57,7 @@ export class TurnView {
         answer.problem && el("p", answer.phase === "failed" ? { class: "problem", role: "alert" } : { class: "muted" }, answer.problem),
         answer.phase === "stopped" ? el("p", { class: "muted" }, "Stopped.") : null,
         answer.dropped && el("p", { class: "muted" }, el("b", {}, "Left out: "), answer.dropped),
+        isRunning(answer) ? null : aboutView(answer.about),
         canRetry ? retry : null,
       ].filter((part) => part instanceof HTMLElement),
     );
@@ -94,11 +95,41 @@ export class TurnView {
         el("span", { class: "number" }, String(source.number)),
         el("span", { class: "name" }, source.filename),
         el("span", { class: "page" }, page),
-        el("span", { class: "score", title: "How well the passage matches the question" }, score),
+        el("span", { class: "score", title: scoreTitle(source) }, score),
         el("span", { class: "excerpt" }, source.text.replace(/\s+/g, " ").slice(0, 240)),
       ),
     );
   }
+}
+
+function notFoundText({ about }: Answer): string {
+  return about?.outcome === "declined" ? "Not sure enough to answer" : "Not found in your documents";
+}
+
+/** What there is to say of an answer besides its words, in one line; null when there is nothing. */
+function aboutView(about: AboutAnswer | null): HTMLElement | null {
+  if (about === null) return null;
+  const { confidence, cached, search_query, summary } = about;
+  const parts: (HTMLElement | string)[] = [];
+  if (typeof confidence === "number") {
+    const percent = Math.round(confidence * 100);
+    const title = "How sure it is that what was found answers the question";
+    parts.push(el("span", { title }, `Confidence ${percent} %`));
+  }
+  if (summary) {
+    const made = summary.method === "written" ? "Summary of" : "Central sentences of";
+    parts.push(`${made} ${count(summary.passages, "passage")} in ${count(summary.documents, "document")}`);
+  }
+  if (search_query) parts.push(`Searched for “${search_query}”`);
+  if (cached) parts.push(el("span", { title: "The same question was asked before, and nothing has changed since" }, "Given before"));
+  if (parts.length === 0) return null;
+  return el("p", { class: "about-answer muted" }, ...parts.flatMap((part, at) => (at === 0 ? [part] : [" · ", part])));
+}
+
+function scoreTitle({ similarity, heading_path }: SearchResult): string {
+  const likeness = typeof similarity === "number" ? `Similarity ${similarity.toFixed(2)}` : "Found by its words";
+  const place = heading_path?.length ? `, under ${heading_path.join(" › ")}` : "";
+  return `How well the passage matches the question. ${likeness}${place}`;
 }
 
 function sourcesSummary(answer: Answer, cited: ReadonlySet<number>): string {
@@ -115,6 +146,7 @@ function phaseText(answer: Answer): string {
     case "searching":
       return "Searching your documents…";
     case "reading":
+      if (answer.progress !== null) return `Summarizing, part ${answer.progress}…`;
       return answer.sources.length > 0 ? `Reading ${count(answer.sources.length, "passage")}…` : "Reading…";
     default:
       return "";

@@ -8,6 +8,8 @@ export interface Status {
   answer_models: string[];
   device: string;
   default_vector_store_id: string;
+  /** Whether the owner allows documents from the web. */
+  web_import?: boolean;
   notices: string[];
 }
 
@@ -38,6 +40,8 @@ export interface IngestProgress {
   pages_total: number | null;
   chunks_done: number;
   chunks_total: number | null;
+  /** An estimate; null while there is none. */
+  seconds_left?: number | null;
 }
 
 export interface PageWarning {
@@ -51,6 +55,8 @@ export interface StoreFile {
   last_error: { code: string; message: string } | null;
   progress?: IngestProgress | null;
   warnings?: PageWarning[];
+  /** In the answer to adding: nothing was done, as this one of the same name and content was there already. */
+  is_unchanged?: boolean;
 }
 
 /** Where a passage lies: a byte span of the document's extracted text. */
@@ -66,6 +72,9 @@ export interface PassageSpan {
 
 export interface SearchResult extends PassageSpan {
   score: number | null;
+  /** Cosine similarity to the question; null where only its words were found. */
+  similarity?: number | null;
+  heading_path?: string[];
   text: string;
 }
 
@@ -101,6 +110,19 @@ export interface ResponseObject {
   error?: { code: string; message: string } | null;
   incomplete_details?: { reason: string } | null;
   metadata?: Record<string, string> | null;
+  inglenook?: AboutAnswer | null;
+}
+
+/** What is to be known of an answer besides its words. */
+export interface AboutAnswer {
+  outcome?: "answered" | "not_found" | "declined";
+  /** How sure it is, from 0 to 1. */
+  confidence?: number | null;
+  /** Whether it was given before. */
+  cached?: boolean;
+  /** What was searched for, where that is not the question as it was asked. */
+  search_query?: string | null;
+  summary?: { method: "written" | "extractive"; documents: number; passages: number } | null;
 }
 
 export interface ResponseEvent {
@@ -112,4 +134,25 @@ export interface ResponseEvent {
   response?: ResponseObject;
   code?: string | null;
   message?: string;
+  /** Of the work on a summary. */
+  stage?: string;
+  done?: number;
+  total?: number;
+}
+
+/** Documents that come from the web. */
+export interface Import {
+  id: string;
+  kind: "url" | "site" | "arxiv" | "unknown";
+  source: string;
+  status: "running" | "completed" | "cancelled" | "failed";
+  error: string | null;
+  counts: { queued: number; imported: number; unchanged: number; skipped: number; failed: number; gone: number; removed: number };
+  pages?: ImportPage[];
+}
+
+export interface ImportPage {
+  url: string;
+  outcome: string | null;
+  message: string | null;
 }

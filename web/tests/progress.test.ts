@@ -11,6 +11,12 @@ describe("progressView", () => {
     expect(embedding.fraction).toBeCloseTo(0.2 + 0.8 / 3);
   });
 
+  it("says how long it takes, roughly, where that is known", () => {
+    const left = (seconds_left: number | null) => progressView({ pages_read: 1, pages_total: 1, chunks_done: 1, chunks_total: 2, seconds_left }).text;
+    const told = [null, 3, 31, 60, 61, 7300].map(left).map((text) => text.replace("embedding 1 of 2 passages", ""));
+    expect(told).toEqual(["", ", a few seconds left", ", 40 seconds left", ", 1 minute left", ", 2 minutes left", ", 2 hours left"]);
+  });
+
   it("claims no fraction while nothing is known", () => {
     expect(progressView(null)).toEqual({ text: "waiting to be read", fraction: null });
     expect(progressView({ pages_read: 2, pages_total: null, chunks_done: 0, chunks_total: null })).toEqual({ text: "2 pages read", fraction: null });

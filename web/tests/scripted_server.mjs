@@ -26,6 +26,13 @@ export class ScriptedServer {
   firstState = () => ({ status: "completed", progress: { pages_read: 1, pages_total: 1, chunks_done: 4, chunks_total: 4 } });
   /** The steps of the next answers, one array each: events, {hold: promise}, or {close: true}. A function gets the request. */
   answers = [];
+  /** How the next imports from the web go: what is shown each time that one is asked after. A function gets the request. */
+  imports = [];
+  /** Bodies of POST /api/imports so far, and the ids that were cancelled. */
+  imported = [];
+  cancelled = [];
+  /** What adding a file answers instead, by name. */
+  addedInstead = () => null;
   /** Bodies of POST /v1/responses so far. */
   asked = [];
   numAborted = 0;
@@ -75,6 +82,17 @@ export class ScriptedServer {
     if (path === "/api/status") return json(response, this.status);
     if (path === "/v1/responses") return this.#answer(JSON.parse(body), response);
 
+    if (path === "/api/imports") {
+      this.imported.push(JSON.parse(body));
+      return json(response, this.imports[0].shift());
+    }
+    const underWay = /^\/api\/imports\/([^/]+)$/.exec(path);
+    if (underWay) {
+      if (request.method === "DELETE") this.cancelled.push(underWay[1]);
+      const [steps] = this.imports;
+      return json(response, steps.length > 1 ? steps.shift() : steps[0]);
+    }
+
     const passage = /^\/api\/files\/([^/]+)\/passage$/.exec(path);
     if (passage) return this.#passage(passage[1], url.searchParams, response);
 
@@ -90,6 +108,8 @@ export class ScriptedServer {
     if (storeFile) {
       if (request.method === "POST") {
         const file = this.files.get(JSON.parse(body).file_id);
+        const other = this.addedInstead(file);
+        if (other) return json(response, { ...storeObject(other), is_unchanged: true });
         file.store = this.firstState(file.filename);
         return json(response, storeObject(file));
       }
@@ -169,7 +189,7 @@ export class ScriptedServer {
 }
 
 /** The events of a whole answer; `pieces` are its deltas, and a step among them is sent as it is. */
-export function answerSteps({ results = [], pieces, citations = [], metadata = {} }) {
+export function answerSteps({ results = [], pieces, citations = [], metadata = {}, inglenook = null }) {
   const text = pieces.filter((piece) => typeof piece === "string").join("");
   const annotations = citations.map((span) => ({
     type: "file_citation",
@@ -191,7 +211,7 @@ export function answerSteps({ results = [], pieces, citations = [], metadata = {
     ...annotations.map((annotation) => ({ type: "response.output_text.annotation.added", annotation })),
     { type: "response.output_text.done", text },
     { type: "response.output_item.done", item: message },
-    { type: "response.completed", response: { id: "resp_1", output: [search, message], metadata } },
+    { type: "response.completed", response: { id: "resp_1", output: [search, message], metadata, inglenook } },
   ];
 }
 

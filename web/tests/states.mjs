@@ -344,6 +344,131 @@ await checks.that("dark, and 360 pixels wide, nothing is cut off", async () => {
   await page.emulateMedia({ colorScheme: "light" });
 });
 
+await checks.that("a document added again replaces the one of its name, and the same one is not kept twice", async () => {
+  server.firstState = () => ({ status: "completed" });
+  await upload("inventory.html", "Three ladders.");
+  const older = [...server.files.values()].find(({ text }) => text === "Two ladders.");
+  const newer = () => [...server.files.values()].find(({ text }) => text === "Three ladders.");
+  // The server takes the older one out when the newer one is read.
+  older.store = null;
+  await page.waitForFunction(() => document.querySelectorAll(".document").length === 3);
+  server.addedInstead = () => newer();
+  await upload("inventory.html", "Three ladders.");
+  await page.waitForSelector("text=inventory.html is there already, and has not changed.");
+  server.addedInstead = () => null;
+  equal([...server.files.values()].filter(({ text }) => text === "Three ladders.").length, 1, "copies kept");
+  equal(await page.locator(".document", { hasText: "inventory.html" }).count(), 1, "rows");
+});
+
+await checks.that("all chosen documents are summarized at a click", async () => {
+  server.answers.push([
+    { type: "response.inglenook.progress", stage: "passages", done: 3, total: 40 },
+    ...answerSteps({
+      pieces: ["Rent is due early [1]."],
+      citations: [server.span(handbook, RENT, 1)],
+      inglenook: { mode: "summary", summary: { method: "extractive", documents: 2, passages: 40 }, cached: true },
+    }),
+  ]);
+  await page.click("#summarize");
+  await finished("completed");
+  equal(server.asked.at(-1).inglenook, { mode: "summary" }, "extension");
+  equal(server.asked.at(-1).tools[0].file_ids.length, 2, "file_ids");
+  equal(await lastTurn().locator(".asked").textContent(), "Summarize the 2 documents.", "question");
+  await lastTurn().getByText("Central sentences of 40 passages in 2 documents · Given before").waitFor();
+  await screenshot(page, "summary");
+});
+
+await checks.that("a question is asked about marked words alone", async () => {
+  await lastTurn().locator(".citation").click();
+  await page.waitForSelector(".passage mark");
+  holds(await page.isDisabled("#passage-ask"), "something can be asked about nothing");
+  await page.evaluate(() => getSelection().selectAllChildren(document.querySelector(".passage mark")));
+  await page.waitForSelector("#passage-ask:not([disabled])");
+  await screenshot(page, "marked");
+  await page.click("#passage-ask");
+  await page.waitForSelector(`#selection >> text=${RENT}`);
+  equal(await page.textContent("#scope"), "Asking the marked words alone", "scope");
+  server.answers.push(answerSteps({ pieces: ["Early."] }));
+  await ask("So when?");
+  await finished("completed");
+  const asked = server.asked.at(-1);
+  equal(asked.inglenook, { selected_text: RENT, selected_file_id: handbook.id }, "extension");
+  equal(asked.tools, [], "a search");
+  await page.getByRole("button", { name: "Ask all documents again" }).click();
+  holds(await page.isHidden("#selection"), "the marked words are still there");
+});
+
+await checks.that("settings of search and reader are sent, kept, and can be taken back", async () => {
+  await page.click("#preferences");
+  await page.fill("#alpha", "0.25");
+  await page.waitForSelector("text=Meaning counts 25 %, words 75 %.");
+  await page.fill("#top-k", "9");
+  await page.fill("#reader", "I am a tenant.");
+  await screenshot(page, "preferences");
+  await page.getByRole("button", { name: "Keep" }).click();
+  await open();
+  server.answers.push(answerSteps({ pieces: ["On the third day."], inglenook: { mode: "answer", outcome: "answered", confidence: 0.824, search_query: "rent due day" } }));
+  await ask("When is the rent due?");
+  await finished("completed");
+  const asked = server.asked.at(-1);
+  equal([asked.tools[0].max_num_results, asked.tools[0].ranking_options.alpha, asked.inglenook.reader], [9, 0.25, "I am a tenant."], "what was sent");
+  await lastTurn().getByText("Confidence 82 % · Searched for “rent due day”").waitFor();
+  await screenshot(page, "confidence");
+  await page.click("#preferences");
+  await page.getByRole("button", { name: "Reset" }).click();
+  server.answers.push(answerSteps({ pieces: ["I am not sure."], metadata: { inglenook_outcome: "not_found" }, inglenook: { mode: "answer", outcome: "declined", confidence: 0.2 } }));
+  await ask("And the deposit?");
+  await finished("completed");
+  equal([server.asked.at(-1).tools[0].ranking_options, server.asked.at(-1).inglenook], [undefined, undefined], "what was sent after a reset");
+  await lastTurn().getByText("Not sure enough to answer").waitFor();
+});
+
+await checks.that("documents come from the web where the owner allows it", async () => {
+  holds(await page.isHidden("#add-from-web"), "the web is offered though it is not allowed");
+  server.status.web_import = true;
+  await open();
+  const going = (status, counts, extra = {}) => ({
+    id: "import_1",
+    kind: "site",
+    source: "http://wiki.example/",
+    status,
+    error: null,
+    counts: { queued: 0, imported: 0, unchanged: 0, skipped: 0, failed: 0, gone: 0, removed: 0, ...counts },
+    ...extra,
+  });
+  const pages = [
+    { url: "http://wiki.example/", outcome: "imported", message: null },
+    { url: "http://wiki.example/private", outcome: "skipped", message: "robots.txt does not allow it" },
+  ];
+  server.imports.unshift([going("running", { queued: 1 }), going("running", { imported: 1, queued: 1 }), going("completed", { imported: 1, skipped: 1 }, { pages })]);
+  const wiki = server.addFile("wiki.html", "All about the house.");
+  await page.click("#add-from-web");
+  await page.getByLabel("A site, page after page").check();
+  await page.getByLabel("Address of its first page").fill("http://wiki.example/");
+  await page.getByLabel("Pages at most").fill("20");
+  await screenshot(page, "import-dialog");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await page.waitForSelector("text=1 added · 1 left out");
+  const { vector_store_id, ...sent } = server.imported.at(-1);
+  equal(sent, { site: "http://wiki.example/", max_pages: 20 }, "request");
+  await page.locator(".document[data-phase=ready]", { hasText: "wiki.html" }).waitFor();
+  await page.click(".import .warnings summary");
+  await page.waitForSelector("text=http://wiki.example/private: robots.txt does not allow it");
+  await screenshot(page, "import");
+  server.imports.unshift([going("running", { queued: 3 })]);
+  await page.click("#add-from-web");
+  await page.getByLabel("Address", { exact: true }).fill("http://wiki.example/other");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await page.waitForSelector("text=3 to go");
+  await page.getByRole("button", { name: /Stop or hide the import of http:\/\/wiki.example\/other/ }).click();
+  for (let wait = 0; wait < 50 && server.cancelled.length === 0; wait++) await page.waitForTimeout(20);
+  equal(server.cancelled, ["import_1"], "cancelled");
+  server.imports[0][0] = going("cancelled", {});
+  server.files.delete(wiki.id);
+  server.status.web_import = false;
+  await open();
+});
+
 await checks.that("a server that wants a key is given one, once, and refuses a wrong one", async () => {
   server.requiredKey = "ink-secret";
   await page.reload();

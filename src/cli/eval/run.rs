@@ -1,5 +1,6 @@
 //! Asks all questions with all variants, ingesting what has to be ingested.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,12 @@ pub async fn all(
         let judged = judged(&opened, &set, &mut about.notes).await?;
         for (at, variant) in variants.iter().enumerate() {
             if variant.ingestion() == *ingestion {
-                runs[at] = Some(ask_all(&opened, settings, variant, judged.clone()).await?);
+                let run = ask_all(&opened, settings, variant, judged.clone()).await?;
+                let seen = run.observations.iter().flat_map(|it| &it.notes);
+                for text in seen.collect::<BTreeSet<_>>() {
+                    note(&mut about.notes, format!("{}: {text}", variant.name));
+                }
+                runs[at] = Some(run);
             }
         }
         opened.app.close().await;

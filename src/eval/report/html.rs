@@ -11,6 +11,7 @@ use super::style::STYLE;
 use super::{QuestionReport, Report, VariantReport};
 use crate::eval::score::{METRICS, Metric};
 use crate::eval::statistics::{Difference, Estimate};
+use crate::eval::variants::FusionMode;
 
 /// The whole page.
 pub fn page(report: &Report) -> String {
@@ -324,6 +325,10 @@ fn settings(page: &mut String, report: &Report) {
     for label in [
         "Variant",
         "alpha",
+        "fusion",
+        "ranker",
+        "diversity",
+        "neighbors",
         "top_k",
         "min_similarity",
         "min_quote_confidence",
@@ -345,8 +350,16 @@ fn settings(page: &mut String, report: &Report) {
             0 => String::new(),
             num => format!(" ({num} failed)"),
         };
+        let fusion = match it.fusion {
+            FusionMode::Weighted => "weighted",
+            FusionMode::ReciprocalRank => "rrf",
+        };
         let cells = [
             it.alpha.to_string(),
+            fusion.to_owned(),
+            it.ranker.clone(),
+            it.diversity.to_string(),
+            it.neighbors.map_or("none".into(), |it| it.to_string()),
             it.top_k.to_string(),
             or_default(it.min_similarity),
             or_default(it.min_quote_confidence),

@@ -1,12 +1,16 @@
 use super::super::ask::{Answered, Found};
 use super::super::question_set::Question;
-use super::super::variants::AnswerMode;
+use super::super::variants::{AnswerMode, FusionMode};
 use super::*;
 
 fn variant(name: &str) -> Variant {
     Variant {
         name: name.into(),
         alpha: 0.5,
+        fusion: FusionMode::Weighted,
+        ranker: "auto".into(),
+        diversity: 0.0,
+        neighbors: None,
         top_k: 6,
         min_similarity: None,
         min_quote_confidence: None,
@@ -48,6 +52,7 @@ fn run(name: &str, found: impl Fn(usize) -> usize) -> Run {
                 text: "gold".into(),
                 ..Answered::default()
             }),
+            notes: Vec::new(),
         }
     };
     Run {

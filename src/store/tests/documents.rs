@@ -194,7 +194,7 @@ async fn deleting_by_any_way_leaves_no_row_behind() {
             .unwrap()
         };
         assert_eq!(
-            ["documents", "jobs", "chunks", "chunks_fts_docsize"].map(num_rows),
+            ["documents", "jobs", "chunks", "chunk_words_docsize"].map(num_rows),
             [0; 4],
             "{way}"
         );
@@ -204,10 +204,11 @@ async fn deleting_by_any_way_leaves_no_row_behind() {
             [num_files; 3],
             "{way}"
         );
-        let check = "INSERT INTO chunks_fts (chunks_fts, rank) VALUES ('integrity-check', 1)";
+        let check = "INSERT INTO chunk_words (chunk_words) VALUES ('integrity-check')";
         db.execute(check, [])
             .expect("the full-text index agrees with the chunks");
-        let words = "SELECT count(*) FROM chunks_fts WHERE chunks_fts MATCH 'tree OR hous OR part'";
+        let words =
+            "SELECT count(*) FROM chunk_words WHERE chunk_words MATCH 'btree OR bhous OR apart'";
         assert_eq!(
             db.query_row(words, [], |row| row.get::<_, i64>(0)).unwrap(),
             0,

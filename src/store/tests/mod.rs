@@ -6,6 +6,7 @@ mod durability;
 mod files;
 mod filters;
 mod jobs;
+mod languages;
 mod random_operations;
 mod search;
 mod vector_index;
@@ -139,6 +140,14 @@ pub(super) async fn texts_of(store: &Store, hits: &[Hit]) -> Vec<String> {
         .collect()
 }
 
+pub(super) async fn texts_of_words(store: &Store, hits: &[WordHit]) -> Vec<String> {
+    let hit = |hit: &WordHit| Hit {
+        chunk_id: hit.chunk_id,
+        score: hit.score,
+    };
+    texts_of(store, &hits.iter().map(hit).collect::<Vec<_>>()).await
+}
+
 /// Searches twice: with the index as it happens to be, and when it has caught up; both must find the same.
 pub(super) async fn vector_hits(
     store: &Store,
@@ -183,5 +192,5 @@ pub(super) async fn vector_texts(
 
 pub(super) async fn keyword_texts(store: &Store, query: &str, scope: SearchScope) -> Vec<String> {
     let hits = store.keyword_search(query, scope, 10).await.unwrap();
-    texts_of(store, &hits).await
+    texts_of_words(store, &hits).await
 }

@@ -224,7 +224,7 @@ impl Run {
             .await
             .unwrap();
         assert_eq!(
-            sorted(texts_of(&store, &hits).await),
+            sorted(texts_of_words(&store, &hits).await),
             sorted(texts),
             "{context}"
         );
@@ -234,7 +234,7 @@ impl Run {
             .into_iter()
             .filter(|text| text.split(' ').any(|part| part == word))
             .collect();
-        assert_eq!(texts_of(&store, &hits).await, expected, "{context}");
+        assert_eq!(texts_of_words(&store, &hits).await, expected, "{context}");
     }
 }
 

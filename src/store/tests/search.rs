@@ -127,7 +127,7 @@ async fn keywords_are_found_by_stem_without_accents_and_rare_words_count_more() 
         .await
         .unwrap();
     assert!(hits.len() == 2 && hits[0].score > hits[1].score, "{hits:?}");
-    assert_eq!(texts_of(&store, &hits).await[0], texts[0]);
+    assert_eq!(texts_of_words(&store, &hits).await[0], texts[0]);
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use serde_json::Value;
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::http::openai::filters;
-use crate::http::openai::search::{RankingOptions, checked_results};
+use crate::http::openai::ranking::{RankingOptions, checked_results};
 use crate::rag::Workspace;
-use crate::rag::retrieve::{Retrieved, Weights, retrieve};
+use crate::rag::retrieve::{RetrieveOptions, Retrieved, retrieve};
 use crate::store::SearchScope;
 
 /// Vector stores and files that one search may name.
@@ -19,9 +19,8 @@ const MAX_FILES: usize = 2000;
 #[derive(Clone)]
 pub struct FileSearch {
     pub scope: SearchScope,
-    pub max_num_results: usize,
+    pub options: RetrieveOptions,
     pub score_threshold: f32,
-    pub weights: Weights,
 }
 
 impl FileSearch {
@@ -34,9 +33,11 @@ impl FileSearch {
                 file_ids: None,
                 filter: None,
             },
-            max_num_results: context.workspace.top_k,
+            options: RetrieveOptions {
+                top_k: context.workspace.top_k,
+                ..RetrieveOptions::default()
+            },
             score_threshold: 0.0,
-            weights: Weights::default(),
         })
     }
 
@@ -46,14 +47,7 @@ impl FileSearch {
         workspace: &Workspace,
         queries: &[String],
     ) -> Result<Retrieved, ApiError> {
-        let mut retrieved = retrieve(
-            workspace,
-            queries,
-            &self.scope,
-            self.max_num_results,
-            self.weights,
-        )
-        .await?;
+        let mut retrieved = retrieve(workspace, queries, &self.scope, &self.options).await?;
         let passages = &mut retrieved.passages;
         passages.retain(|passage| passage.score >= self.score_threshold);
         retrieved.is_relevant &= !passages.is_empty();
@@ -94,7 +88,7 @@ pub async fn file_search(
     Ok(found)
 }
 
-/// The tool's fields; `file_ids` is an extension that searches only these files.
+/// The tool's fields; `file_ids`, which searches only these files, and `explain` are extensions.
 #[derive(Debug, Deserialize)]
 struct FileSearchTool {
     vector_store_ids: Vec<String>,
@@ -102,6 +96,7 @@ struct FileSearchTool {
     filters: Option<Value>,
     ranking_options: Option<RankingOptions>,
     file_ids: Option<Vec<String>>,
+    explain: Option<bool>,
 }
 
 async fn read_file_search(
@@ -130,7 +125,8 @@ async fn read_file_search(
     let store = &context.workspace.store;
     store.use_vector_stores(&tool.vector_store_ids).await?;
     let ranking = tool.ranking_options.unwrap_or_default();
-    let (score_threshold, weights) = ranking.checked(&format!("{param}.ranking_options"))?;
+    let ranking_param = format!("{param}.ranking_options");
+    let (score_threshold, options) = ranking.checked(context, &ranking_param).await?;
     let max = tool.max_num_results.unwrap_or(context.workspace.top_k);
     Ok(FileSearch {
         scope: SearchScope {
@@ -143,8 +139,11 @@ async fn read_file_search(
                 .map(filters::parse)
                 .transpose()?,
         },
-        max_num_results: checked_results(&format!("{param}.max_num_results"), max)?,
+        options: RetrieveOptions {
+            top_k: checked_results(&format!("{param}.max_num_results"), max)?,
+            explains: tool.explain.unwrap_or(false),
+            ..options
+        },
         score_threshold,
-        weights,
     })
 }

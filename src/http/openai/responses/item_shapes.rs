@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::output::{FunctionCall, ItemStatus, SearchStatus};
+use crate::http::openai::found::SearchTimings;
 
 /// A text that a user says, or items.
 #[derive(ToSchema)]
@@ -226,6 +227,8 @@ pub struct KeptSearch {
     /// Where `include` asks for them.
     #[schema(required)]
     results: Option<Vec<GivenResult>>,
+    notes: Option<Vec<String>>,
+    timings: Option<SearchTimings>,
 }
 
 #[derive(ToSchema)]

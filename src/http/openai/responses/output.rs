@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::http::openai::chat::shape::TokenLogprob;
-use crate::http::openai::search::FoundPassage;
+use crate::http::openai::found::{FoundPassage, SearchTimings};
 use crate::rag::answer::Citation;
 use crate::rag::retrieve::Passage;
 
@@ -54,6 +54,12 @@ pub struct FileSearchCall {
     /// What was found, where `include` asks for it.
     #[schema(required, value_type = Option<Vec<FileSearchResult>>)]
     pub results: Option<Vec<Value>>,
+    /// Extension: what did not go as it should, such as a rerank model that failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Extension: how long the stages took, where `explain` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timings: Option<SearchTimings>,
 }
 
 /// What the model thought before it answered.

@@ -11,7 +11,7 @@ use super::item;
 use super::items::Items;
 use super::output::FileSearchResult;
 use super::request::Echo;
-use super::shape::{self, Head, Progress, Spent};
+use super::shape::{self, Head, Progress, SearchMade, Spent};
 use crate::engine::GeneratedToken;
 use crate::http::error::ApiError;
 use crate::http::openai::chat::token_logprobs;
@@ -130,7 +130,10 @@ impl Run {
         let mut results = None;
         if let Some(retrieved) = self.retrieved.take() {
             let found = results_json(&retrieved);
-            items.done.push(self.write_search(&found, events).await?);
+            let made = SearchMade::from(&retrieved);
+            items
+                .done
+                .push(self.write_search(&found, &made, events).await?);
             results = Some(found);
         }
         let (reason, usage) = self.write_items(&mut items, events).await?;
@@ -152,20 +155,25 @@ impl Run {
         Ok(response)
     }
 
-    async fn write_search(&self, results: &[Value], events: &mut Events) -> Result<Value, Stopped> {
+    async fn write_search(
+        &self,
+        results: &[Value],
+        made: &SearchMade,
+        events: &mut Events,
+    ) -> Result<Value, Stopped> {
         let id = new_id("fs_");
         let output_index = 0;
         let place = Place {
             output_index,
             item_id: id.clone(),
         };
-        let item = shape::file_search_call(&id, "in_progress", &self.queries, None);
+        let item = shape::file_search_call(&id, "in_progress", &self.queries, None, None);
         let begun = ItemEvent { output_index, item };
         events.send(Event::ItemAdded(begun)).await?;
         events.send(Event::SearchInProgress(place.clone())).await?;
         events.send(Event::Searching(place.clone())).await?;
         let results = self.with_results.then_some(results);
-        let item = shape::file_search_call(&id, "completed", &self.queries, results);
+        let item = shape::file_search_call(&id, "completed", &self.queries, results, Some(made));
         events.send(Event::SearchCompleted(place)).await?;
         let done = ItemEvent {
             output_index,

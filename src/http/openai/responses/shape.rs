@@ -11,7 +11,9 @@ use super::output::{
 use super::request::Echo;
 use super::wanted::{OfferedTool, TextFormat, ToolChoice, Truncation, Verbosity};
 use crate::engine::Usage;
+use crate::http::openai::found::SearchTimings;
 use crate::rag::answer::Citation;
+use crate::rag::retrieve::Retrieved;
 
 /// Identity of one response.
 #[derive(Debug, Clone)]
@@ -320,17 +322,36 @@ pub fn output_text(text: &str, annotations: &[Value], logprobs: &[Value]) -> Val
     }))
 }
 
+/// How a search went.
+pub struct SearchMade {
+    pub notes: Vec<String>,
+    pub timings: Option<SearchTimings>,
+}
+
+impl From<&Retrieved> for SearchMade {
+    fn from(retrieved: &Retrieved) -> Self {
+        let is_explained = retrieved.passages.iter().any(|it| it.explanation.is_some());
+        Self {
+            notes: retrieved.notes.clone(),
+            timings: is_explained.then(|| retrieved.timings.into()),
+        }
+    }
+}
+
 pub fn file_search_call(
     id: &str,
     status: &str,
     queries: &[String],
     results: Option<&[Value]>,
+    made: Option<&SearchMade>,
 ) -> Value {
     json!(OutputItem::FileSearchCall(FileSearchCall {
         id: id.into(),
         status: status.into(),
         queries: queries.to_vec(),
         results: results.map(<[Value]>::to_vec),
+        notes: made.map_or_else(Vec::new, |made| made.notes.clone()),
+        timings: made.and_then(|made| made.timings),
     }))
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::http::openai::filters::Filter;
-use crate::http::openai::search::RankingOptions;
+use crate::http::openai::ranking::RankingOptions;
 use crate::http::openai::tools::Function;
 
 /// A tool that the model may use.
@@ -28,6 +28,8 @@ pub struct OfferedSearch {
     ranking_options: Option<RankingOptions>,
     /// An extension: searches only these files.
     file_ids: Option<Vec<String>>,
+    /// An extension: whether each result says how it came to its place.
+    explain: Option<bool>,
 }
 
 /// Whether tools are used, and which.
