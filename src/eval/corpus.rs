@@ -83,6 +83,10 @@ pub async fn ingest(
     let before = listed(store, &collection).await?;
     let known: HashSet<String> = before.iter().filter_map(name_of).collect();
     let num_all = corpus.len();
+    progress(Progress {
+        num_done: known.len(),
+        num_all,
+    });
     for document in corpus.iter().filter(|it| !known.contains(&it.name)) {
         let new = NewFile {
             filename: document.filename.clone(),
@@ -102,13 +106,6 @@ pub async fn ingest(
         store
             .attach(&collection, &file.id, attributes, chunking)
             .await?;
-        let num_left = store
-            .vector_store(&collection)
-            .await?
-            .file_counts
-            .in_progress;
-        let num_done = known.len().saturating_sub(num_left as usize);
-        progress(Progress { num_done, num_all });
     }
     loop {
         let counts = store.vector_store(&collection).await?.file_counts;

@@ -105,7 +105,7 @@ async fn open(
         false => App::open_documents(settings).await?,
     };
     let store = app.workspace().store.clone();
-    let before = store.num_unfinished_jobs().await? == 0;
+    let was_complete = store.num_unfinished_jobs().await? == 0;
     // The folder remembers documents by the model's name, but the model behind it may be another one now.
     let num_stale = store.requeue_documents_of_other_embedders().await?;
     let bar = bar("ingesting", "documents")?;
@@ -124,7 +124,7 @@ async fn open(
     Ok(Opened {
         app,
         documents,
-        ingestion_seconds: (num_new > 0 || !before).then(|| begun.elapsed().as_secs_f64()),
+        ingestion_seconds: (num_new > 0 || !was_complete).then(|| begun.elapsed().as_secs_f64()),
         _temporary: temporary,
     })
 }
