@@ -288,6 +288,11 @@ impl App {
         matches!(self.recognition, Recognition::With(_))
     }
 
+    /// What models compute on.
+    pub fn device(&self) -> &str {
+        self.device.name()
+    }
+
     /// What to say when models that came with the program are at work.
     pub fn demonstration_notice(&self) -> Option<String> {
         demonstration_notice(&self.demonstrations)

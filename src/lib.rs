@@ -13,6 +13,8 @@ pub mod tokenizer;
 
 pub mod rag;
 
+pub mod eval;
+
 pub mod http;
 
 pub mod app;

@@ -17,6 +17,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "rag",
         &["store", "fetch", "tokenizer", "embedding", "engine"],
     ),
+    // Of the engine, how a token is sampled; of the tokenizer, why a template fails.
+    ("eval", &["rag", "store", "engine", "tokenizer"]),
     (
         "http",
         &["rag", "store", "tokenizer", "embedding", "engine"],
@@ -48,6 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "app",
             "config",
             "engine",
+            "eval",
             "http",
             "hub",
             "kernels",

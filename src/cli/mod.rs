@@ -3,6 +3,7 @@
 mod ask;
 mod bench;
 mod chunks;
+mod eval;
 mod import;
 mod ingest;
 mod loaded_models;
@@ -51,6 +52,8 @@ enum Command {
     Models(models::ModelsArgs),
     /// Measure how fast a chat model reads and writes on this machine
     Bench(bench::BenchArgs),
+    /// Measure how well questions are answered from documents, or make such questions
+    Eval(eval::EvalArgs),
     /// Read one PDF from standard input (used by Inglenook itself)
     #[command(hide = true)]
     ExtractWorker,
@@ -176,6 +179,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Reembed => block_on(reembed::run(settings)),
         Command::Chunks(args) => block_on(chunks::run(settings, args)),
         Command::Bench(args) => block_on(bench::run(settings, args)),
+        Command::Eval(args) => block_on(eval::run(settings, args)),
         Command::Models(args) => models::run(&settings, &args),
         Command::ExtractWorker | Command::RunLimited { .. } => {
             unreachable!("handled before the settings are read")
