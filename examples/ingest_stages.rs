@@ -9,9 +9,9 @@ use std::time::Instant;
 use inglenook::embedding::{Embedder, EmbedderOptions, InputKind, Priority};
 use inglenook::kernels::threads;
 use inglenook::rag::chunk::{ChunkOptions, chunk};
-use inglenook::rag::extract::{ExtractLimits, extract};
-use inglenook::rag::ingest::{default_chunking, kept_text};
-use inglenook::store::{Attributes, Content, EmbedderId, NewChunk, NewFile, Store};
+use inglenook::rag::extract::{ExtractLimits, Original, extract};
+use inglenook::rag::ingest::kept_text;
+use inglenook::store::{Attributes, Chunking, Content, EmbedderId, NewChunk, NewFile, Store};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -73,7 +73,7 @@ async fn measure(
         let content = std::fs::read(path)?;
 
         let start = Instant::now();
-        let document = extract(&content, &name, &limits).await?;
+        let document = extract(Original::new(content.clone(), &name), &limits).await?;
         stages.extraction += start.elapsed().as_secs_f64();
 
         let start = Instant::now();
@@ -93,8 +93,12 @@ async fn measure(
             expires_after_seconds: None,
         };
         let file = store.create_file(new, Content::Bytes(content)).await?;
+        let chunking = Chunking {
+            max_tokens: options.max_tokens as u32,
+            overlap_tokens: options.overlap_tokens as u32,
+        };
         store
-            .attach(&collection, &file.id, Attributes::new(), default_chunking())
+            .attach(&collection, &file.id, Attributes::new(), chunking)
             .await?;
         let job = store.claim_next_job().await?.ok_or("no job was queued")?;
         kept_text(&store, &file.id, (*document).clone()).await?;
@@ -105,9 +109,14 @@ async fn measure(
                 .iter()
                 .map(|it| document.text[it.span.clone()].to_string());
             let texts: Vec<String> = texts.collect();
+            let embedded_texts = chunks.iter().map(|it| it.embedded_text(&document));
             let start = Instant::now();
             let embedded = embedder
-                .embed(texts.clone(), InputKind::Passage, Priority::Background)
+                .embed(
+                    embedded_texts.collect(),
+                    InputKind::Passage,
+                    Priority::Background,
+                )
                 .await?;
             stages.embedding += start.elapsed().as_secs_f64();
             let start = Instant::now();

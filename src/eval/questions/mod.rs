@@ -6,6 +6,7 @@ mod rules;
 mod unanswerable;
 mod written;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -241,9 +242,9 @@ async fn answerable(
     let mut made = Vec::new();
     for (at, passage, draft) in chosen {
         let source = &sources[at];
-        if !texts.contains_key(&at) {
+        if let Entry::Vacant(unread) = texts.entry(at) {
             let stored = workspace.store.extraction(&source.file_id).await?;
-            texts.insert(at, stored.map_or_else(String::new, |it| it.text));
+            unread.insert(stored.map_or_else(String::new, |it| it.text));
         }
         let begin = passage.span.start + draft.answer.start;
         // A document that was read anew in between.

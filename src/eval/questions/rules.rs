@@ -320,9 +320,7 @@ fn subject(sentence: &str, words: &[Word], verb: usize) -> Option<String> {
         return None;
     }
     let text = text_of(sentence, subject);
-    if content_words(&text).next().is_none() {
-        return None;
-    }
+    content_words(&text).next()?;
     Some(match first.is_in(DETERMINERS) {
         true => format!("{}{}", first.lower(), &text[first.bare.len()..]),
         false => text,

@@ -340,7 +340,7 @@ fn adjust(variants: &mut [VariantReport]) {
 
 /// The first of these that leaves something to wish for, else the first that was measured.
 fn main_metric(variant: &VariantReport) -> Option<Metric> {
-    let mut order = vec![
+    let mut order = [
         Metric::Ndcg10,
         Metric::SpanRecall5,
         Metric::AnswerContainsGold,

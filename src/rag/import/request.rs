@@ -51,7 +51,7 @@ pub enum BadRequest {
     #[error(transparent)]
     Arxiv(#[from] BadArxivId),
     #[error("the prefix {prefix} does not hold the page {start} that the import begins with")]
-    Prefix { prefix: Url, start: Url },
+    Prefix { prefix: Box<Url>, start: Box<Url> },
     #[error("{name} is {value}, but must be between {min} and {max}")]
     OutOfRange {
         name: &'static str,
@@ -81,6 +81,7 @@ impl Target {
             None => site::folder(&start),
         };
         if !Scope::below(&prefix).contains(&start) {
+            let (prefix, start) = (Box::new(prefix), Box::new(start));
             return Err(BadRequest::Prefix { prefix, start });
         }
         let within = |name, value, min, max| match (min..=max).contains(&value) {
