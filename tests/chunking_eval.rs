@@ -10,7 +10,6 @@ use std::ops::Range;
 
 use common::collection::wait_until_ingested;
 use common::{Setup, TestServer};
-use inglenook::rag::retrieve::DEFAULT_ALPHA;
 use inglenook::test_data;
 use serde_json::{Value, json};
 
@@ -208,7 +207,7 @@ fn server_with_minilm() -> Option<TestServer> {
     Some(setup.start())
 }
 
-const HYBRID: [f32; 2] = [DEFAULT_ALPHA, 1.0 - DEFAULT_ALPHA];
+const HYBRID: [f32; 2] = [1.0, 1.0];
 const MEANING: [f32; 2] = [1.0, 0.0];
 const WORDS: [f32; 2] = [0.0, 1.0];
 

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use common::collection::{Loaded, id, judgments, lines, load};
 use common::{Setup, TestServer};
-use inglenook::rag::retrieve::DEFAULT_ALPHA;
 use inglenook::test_data;
 use serde_json::json;
 
@@ -26,7 +25,7 @@ fn ndcg_at_10(ranking: &[String], relevant: &HashSet<String>) -> f64 {
 }
 
 /// The weights of meaning and of words in a search.
-const HYBRID: [f32; 2] = [DEFAULT_ALPHA, 1.0 - DEFAULT_ALPHA];
+const HYBRID: [f32; 2] = [1.0, 1.0];
 const MEANING: [f32; 2] = [1.0, 0.0];
 const WORDS: [f32; 2] = [0.0, 1.0];
 

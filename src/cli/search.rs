@@ -9,8 +9,7 @@ use crate::app::App;
 use crate::config::Settings;
 use crate::http::openai::found::SearchResults;
 use crate::rag::retrieve::{
-    DEFAULT_ALPHA, Explanation, Fusion, Passage, Ranker, RetrieveOptions, Retrieved, Timings,
-    Weights, retrieve,
+    Explanation, Fusion, Passage, Ranker, RetrieveOptions, Retrieved, Timings, Weights, retrieve,
 };
 use crate::store::SearchScope;
 
@@ -22,7 +21,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     top_k: usize,
     /// From 0, only words, to 1, only meaning
-    #[arg(long, default_value_t = DEFAULT_ALPHA)]
+    #[arg(long, default_value_t = 0.5)]
     alpha: f32,
     /// How both searches become one score
     #[arg(long, value_enum, default_value_t = FusionName::Weighted)]

@@ -43,17 +43,21 @@ fn breadth_first(root: &std::path::Path, is_allowed: impl Fn(&str) -> bool) -> V
             if target.is_empty() || target.contains(':') {
                 continue;
             }
-            let mut parts: Vec<&str> = page.split('/').collect();
+            let mut parts = vec!["doc"];
+            parts.extend(page.split('/'));
             parts.pop();
-            let mut is_inside = true;
             for part in target.split('/') {
                 match part {
-                    ".." => is_inside &= parts.pop().is_some(),
+                    // Above the root there is only the root.
+                    ".." => drop(parts.pop()),
                     part => parts.push(part),
                 }
             }
-            let path = parts.join("/");
-            if is_inside && is_allowed(&path) && !order.contains(&path) {
+            if parts.first() != Some(&"doc") {
+                continue;
+            }
+            let path = parts[1..].join("/");
+            if is_allowed(&path) && !order.contains(&path) {
                 order.push(path.clone());
                 queue.push_back(path);
             }

@@ -26,7 +26,7 @@ use crate::rag::sentence::content_words;
 use crate::store::{ChunkRecord, SearchScope, StoreError};
 
 pub use explain::{Explanation, Joined, Place, Timings};
-pub use options::{DEFAULT_ALPHA, Fusion, Ranker, RetrieveOptions, Weights};
+pub use options::{Fusion, Ranker, RetrieveOptions, Weights};
 pub use rerank::Reranking;
 
 /// Candidates taken from each kind of search for every passage that is wanted.

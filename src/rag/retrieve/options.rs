@@ -40,16 +40,13 @@ pub struct Weights {
 }
 
 impl Default for Weights {
-    /// Words count somewhat more: questions use the words of what answers them. Between 0.35 and 0.4 of the whole for
-    /// meaning, more is found than by either search alone in xquad_en, cranfield and chunking_eval (`tests/retrieval.rs`,
-    /// `tests/chunking_eval.rs`).
     fn default() -> Self {
-        Self::from_alpha(DEFAULT_ALPHA)
+        Self {
+            meaning: 1.0,
+            words: 1.0,
+        }
     }
 }
-
-/// The share of meaning in a score.
-pub const DEFAULT_ALPHA: f32 = 0.375;
 
 impl Weights {
     /// From 0, only words, to 1, only meaning.
