@@ -97,7 +97,7 @@ fn documents_are_summarised_passage_by_passage_and_what_was_written_is_kept() {
     let anew = ask(&server, &store, "Summarise", summary.clone());
     assert_eq!(anew["inglenook"]["summary"]["cached_passages"], 0);
 
-    fill(&server, &store, 2);
+    fill(&server, &store, 8);
     let error = server
         .post("/v1/responses", body(&store, "Summarise", summary))
         .error(400);
