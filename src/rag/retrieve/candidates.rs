@@ -140,7 +140,7 @@ mod tests {
     fn a_score_is_the_weighted_mean_of_what_both_searches_say() {
         let both = candidate(Some(0.8), 0.4);
         assert!((both.score(&options(1.0, 1.0)) - 0.6).abs() < 1e-6);
-        assert!((both.score(&RetrieveOptions::default()) - 0.55).abs() < 1e-6);
+        assert!((both.score(&RetrieveOptions::default()) - 0.6).abs() < 1e-6);
         assert!((both.score(&options(3.0, 0.0)) - 0.8).abs() < 1e-6);
         assert!((both.score(&options(0.0, 2.0)) - 0.4).abs() < 1e-6);
         let alpha = RetrieveOptions {

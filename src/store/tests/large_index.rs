@@ -17,7 +17,8 @@ fn embedder() -> EmbedderId {
 
 /// Documents completed in the vector store, straight in the database: through the jobs it would take minutes.
 fn fill(dir: &Path, rng: &mut ChaCha8Rng, ids: std::ops::Range<i64>) {
-    let mut db = rusqlite::Connection::open(dir.join("inglenook.db")).unwrap();
+    // With the functions that triggers call.
+    let mut db = super::super::database::connect(&dir.join("inglenook.db")).unwrap();
     let tx = db.transaction().unwrap();
     for id in ids {
         tx.execute(
