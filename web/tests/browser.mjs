@@ -134,6 +134,43 @@ for (let at = 0; at < numCitations; at += 1) {
   });
 }
 
+await checks.that("the chosen document is summarized in its own sentences", async () => {
+  await page.selectOption("#answerer", { label: "Quote the documents" });
+  await page.click("#summarize");
+  await page.waitForSelector('.turn:nth-child(2)[aria-busy="false"]', { timeout: patience });
+  equal(await turn().getAttribute("data-phase"), "completed", `phase (${await turn().locator(".note").textContent()})`);
+  holds(/Central sentences of \d+ passages? in 1 document/.test(await turn().locator(".note").textContent()), "what it is made of is not said");
+  holds((await turn().locator(".citation").count()) > 0, "the summary cites nothing");
+  await screenshot(page, "5-summary");
+  await checkPassage(turn().locator(".citation").first(), "5-summary-passage");
+});
+
+await checks.that("marked words alone are asked", async () => {
+  const marked = await page.textContent(".passage mark");
+  await page.evaluate(() => getSelection().selectAllChildren(document.querySelector(".passage mark")));
+  await page.click("#passage-ask");
+  equal(await page.textContent("#scope"), "Asking the marked words alone", "scope");
+  await page.fill("#question", marked);
+  await page.press("#question", "Enter");
+  await page.waitForSelector('.turn:nth-child(3)[aria-busy="false"]', { timeout: patience });
+  equal(await turn().getAttribute("data-phase"), "completed", `phase (${await turn().locator(".note").textContent()})`);
+  await screenshot(page, "5-marked");
+  await page.getByRole("button", { name: "Ask all documents again" }).click();
+});
+
+await checks.that("the same file again is not kept twice, and another of its name takes its place", async () => {
+  const numFiles = async () => (await (await fetch(new URL("v1/files", base), { headers: key ? { authorization: `Bearer ${key}` } : {} })).json()).data.length;
+  const before = await numFiles();
+  await page.setInputFiles("#file-input", join(folder, LIGHTHOUSE));
+  await page.waitForSelector(`text=${LIGHTHOUSE} is there already, and has not changed.`);
+  equal(await numFiles(), before, "files on the server");
+  const changed = SAMPLES[LIGHTHOUSE].replace("Maren Tolvsen", "Ilse Brandt");
+  await page.setInputFiles("#file-input", { name: LIGHTHOUSE, mimeType: "text/markdown", buffer: Buffer.from(changed) });
+  await page.waitForFunction((name) => document.querySelectorAll(`.document [title="${name}"]`).length === 1, LIGHTHOUSE, { timeout: patience });
+  equal(await row(LIGHTHOUSE).count(), 1, "rows");
+  SAMPLES[LIGHTHOUSE] = changed;
+});
+
 await checks.that("at 360 pixels the page does not scroll sideways", async () => {
   await page.setViewportSize({ width: 360, height: 740 });
   equal(await page.evaluate(() => document.documentElement.scrollWidth), 360, "width");
