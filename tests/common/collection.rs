@@ -86,15 +86,21 @@ pub fn load(server: &TestServer, dir: &Path) -> Loaded {
     loaded
 }
 
-/// A whole collection takes its time; only standing still is a failure.
+/// A whole collection takes its time, and so does a long document; only standing still is a failure.
 pub fn wait_until_ingested(server: &TestServer, store: &str, num_documents: usize) {
-    let (mut num_done, mut last_change) = (0, Instant::now());
-    while num_done < num_documents as u64 {
+    let (mut progress, mut last_change) = ((0, 0), Instant::now());
+    while progress.0 < num_documents as u64 {
         let counts = server.get(&format!("/v1/vector_stores/{store}")).ok()["file_counts"].clone();
         assert_eq!(counts["failed"], 0, "{counts}");
-        let now_done = counts["completed"].as_u64().unwrap();
-        if now_done > num_done {
-            (num_done, last_change) = (now_done, Instant::now());
+        let reading = server.get(&format!(
+            "/v1/vector_stores/{store}/files?filter=in_progress"
+        ));
+        let reading = reading.ok();
+        let files = reading["data"].as_array().unwrap().iter();
+        let num_chunks = files.filter_map(|file| file["progress"]["chunks_done"].as_u64());
+        let now = (counts["completed"].as_u64().unwrap(), num_chunks.sum());
+        if now != progress {
+            (progress, last_change) = (now, Instant::now());
         }
         assert!(
             last_change.elapsed() < PATIENCE,
