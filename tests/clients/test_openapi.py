@@ -25,13 +25,22 @@ CHECKS = [
     checks.response_schema_conformance,
     checks.negative_data_rejection,
 ]
+# Left to tests/ingestion.rs: the document describes what stands in an event's data, as OpenAPI 3.1 has no words for the
+# event around it, which schemathesis expects where an answer is only events.
+ONLY_EVENTS = {"GET /api/vector_stores/{id}/progress"}
 # What a server with tiny models cannot do, and says so.
 MISSING_HERE = {503}
-# There is no rerank model, and nothing is pulled over the API.
-NEVER_SUCCEED = {"POST /v1/rerank", "POST /v2/rerank", "POST /api/pull"}
+# There is no rerank model, nothing is pulled over the API, and nothing is fetched from the web (tests/imports does, from
+# servers of its own).
+NEVER_SUCCEED = {"POST /v1/rerank", "POST /v2/rerank", "POST /api/pull", "POST /api/imports"} | {
+    f"{method} /api/imports/{{id}}{rest}" for method, rest in (("GET", ""), ("DELETE", ""), ("GET", "/events"))
+}
 QUESTION = [{"role": "user", "content": [{"type": "text", "text": "Who keeps the lighthouse?"}]}]
 # Requests that succeed, to operations for which the document has no example.
-EXAMPLES = {path: {"input": "Who keeps the lighthouse?"} for path in ("/v1/responses", "/v1/responses/input_tokens")}
+EXAMPLES = {path: {"input": "Who keeps the lighthouse?"} for path in ("/v1/responses", "/v1/responses/input_tokens")} | {
+    "/v1/vector_stores/{id}/search": {"query": "Who keeps the lighthouse?"},
+    "/api/chunks/preview": {"text": "Five smoked eels."},
+}
 # Of right and of wrong requests, to each operation.
 NUM_EXAMPLES = 6
 
@@ -88,7 +97,7 @@ class Stored:
     def made(self, path):
         """What a request to `path` may name, by the names of parameters and fields."""
         client = self.client
-        if path.startswith("/v1/vector_stores/"):
+        if path.startswith(("/v1/vector_stores/", "/api/vector_stores/")):
             store = lighthouse(self.base_url + "/v1")
             (file,) = client.vector_stores.files.list(store).data
             batch = client.vector_stores.file_batches.create(store, file_ids=[self.file()])
@@ -135,6 +144,8 @@ def test_every_operation_answers_as_the_document_says(schema, stored):
     failures, succeeded = [], set()
     for result in schema.get_all_operations():
         operation = result.ok()
+        if operation.label in ONLY_EVENTS:
+            continue
         for mode in GenerationMode:
             try:
                 call(operation, mode, stored, succeeded)
