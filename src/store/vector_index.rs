@@ -12,7 +12,7 @@ use super::vector_search::Hit;
 /// Up to so many allowed vectors are always compared one by one, and an index that has no more needs no graph.
 pub(super) const MAX_EXACT: usize = 20_000;
 /// How many candidates a search in the graph keeps at least.
-const EXPANSION_SEARCH: usize = 128;
+const EXPANSION_SEARCH: usize = 192;
 /// How many vectors can be compared one by one in the time in which the graph's search looks at one candidate.
 const COMPARED_PER_CANDIDATE: usize = 125;
 /// The graph's search is given up after so many times the work that it should take.
