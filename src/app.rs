@@ -37,11 +37,11 @@ use crate::rag::models::{ModelLibrary, ModelStatus, Models, ModelsOptions};
 use crate::rag::retrieve::Reranking;
 use crate::rag::watch::Watcher;
 use crate::rag::{Workspace, confidence, default_min_similarity};
-use crate::store::{Chunking, EmbedderId, Store, VectorStorage, create_private_dir, unix_now};
+use crate::store::{EmbedderId, Store, VectorStorage, create_private_dir, unix_now};
 use crate::tokenizer::Tokenizer;
 use earlier::{earlier_models, loadable_name};
 pub use imports::import_options;
-use imports::watch_options;
+use imports::{chunking, watch_options};
 use library::{Library, size_on_disk};
 use model_details::DetailsCache;
 
@@ -244,10 +244,7 @@ impl App {
             answers: AnswerCache::new(Duration::from_secs(settings.answer_cache)),
             max_summary_passages: settings.max_summary_passages,
             top_k: settings.top_k,
-            chunking: Chunking {
-                max_tokens: settings.chunk_tokens,
-                overlap_tokens: settings.chunk_overlap,
-            },
+            chunking: chunking(&settings),
             earlier,
             reranking: Reranking {
                 model: settings.rerank_model.clone(),

@@ -53,7 +53,8 @@ pub fn watch_options(settings: &Settings) -> anyhow::Result<WatchOptions> {
     })
 }
 
-fn chunking(settings: &Settings) -> Chunking {
+/// How documents are cut where neither they nor their vector store say otherwise.
+pub fn chunking(settings: &Settings) -> Chunking {
     Chunking {
         max_tokens: settings.chunk_tokens,
         overlap_tokens: settings.chunk_overlap,
