@@ -5,7 +5,7 @@
 use candle_core::{CpuStorage, D, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 
 use crate::kernels::parallel;
-use crate::kernels::vector::widest;
+use crate::kernels::vector::{Work, widest};
 
 /// Elements one thread takes at a time: enough to outweigh handing them over.
 const CHUNK: usize = 16 * 1024;
@@ -103,17 +103,8 @@ impl InplaceOp2 for AddBiasActivate {
         }
         let rows = (CHUNK / bias.len()).max(1);
         let items = x.chunks_mut(rows * bias.len()).collect();
-        parallel::for_each(items, |rows: &mut [f32]| {
-            widest(|| {
-                for row in rows.chunks_exact_mut(bias.len()) {
-                    let pairs = row.iter_mut().zip(bias);
-                    match self.activation {
-                        Activation::Gelu => pairs.for_each(|(x, b)| *x = gelu(*x + b)),
-                        Activation::GeluTanh => pairs.for_each(|(x, b)| *x = gelu_tanh(*x + b)),
-                        Activation::Relu => pairs.for_each(|(x, b)| *x = (*x + b).max(0.0)),
-                    }
-                }
-            })
+        parallel::for_each(items, |rows| {
+            add_bias_activate_rows(rows, bias, self.activation)
         });
         Ok(())
     }
@@ -144,30 +135,80 @@ impl InplaceOp3 for AddAndNorm {
         if n == 0 || !x.len().is_multiple_of(n) || residual.len() != x.len() {
             candle_core::bail!("rows of {n} for {} and {} values", x.len(), residual.len());
         }
-        let (bias, rest) = params.split_at(n);
-        let (scale, shift) = rest.split_at(n);
         let rows = (CHUNK / n).max(1);
         let items = x
             .chunks_mut(rows * n)
             .zip(residual.chunks(rows * n))
             .collect();
-        parallel::for_each(items, |(x, residual): (&mut [f32], &[f32])| {
-            widest(|| {
-                for (x, residual) in x.chunks_exact_mut(n).zip(residual.chunks_exact(n)) {
-                    for ((x, r), b) in x.iter_mut().zip(residual).zip(bias) {
-                        *x += r + b;
-                    }
-                    let mean = sum(x, |x| x) / n as f32;
-                    let variance = sum(x, |x| (x - mean) * (x - mean)) / n as f32;
-                    let inverse = 1.0 / (variance + self.epsilon).sqrt();
-                    for ((x, scale), shift) in x.iter_mut().zip(scale).zip(shift) {
-                        *x = (*x - mean) * inverse * scale + shift;
-                    }
-                }
-            })
+        parallel::for_each(items, |(x, residual)| {
+            add_and_norm_rows(x, residual, params, self.epsilon);
         });
         Ok(())
     }
+}
+
+/// As [`add_bias_activate`], on this thread.
+pub(super) fn add_bias_activate_rows(x: &mut [f32], bias: &[f32], activation: Activation) {
+    struct Rows<'a>(&'a mut [f32], &'a [f32], Activation);
+
+    impl Work for Rows<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self) {
+            let Self(x, bias, activation) = self;
+            for row in x.chunks_exact_mut(bias.len()) {
+                let pairs = row.iter_mut().zip(bias);
+                match activation {
+                    Activation::Gelu => pairs.for_each(|(x, b)| *x = gelu(*x + b)),
+                    Activation::GeluTanh => pairs.for_each(|(x, b)| *x = gelu_tanh(*x + b)),
+                    Activation::Relu => pairs.for_each(|(x, b)| *x = (*x + b).max(0.0)),
+                }
+            }
+        }
+    }
+
+    widest(Rows(x, bias, activation));
+}
+
+/// As [`add_and_norm`], on this thread.
+pub(super) fn add_and_norm_rows(x: &mut [f32], residual: &[f32], params: &[f32], epsilon: f32) {
+    struct Rows<'a> {
+        x: &'a mut [f32],
+        residual: &'a [f32],
+        params: &'a [f32],
+        epsilon: f32,
+    }
+
+    impl Work for Rows<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self) {
+            let n = self.params.len() / 3;
+            let (bias, rest) = self.params.split_at(n);
+            let (scale, shift) = rest.split_at(n);
+            let rows = self.x.chunks_exact_mut(n);
+            for (x, residual) in rows.zip(self.residual.chunks_exact(n)) {
+                for ((x, r), b) in x.iter_mut().zip(residual).zip(bias) {
+                    *x += r + b;
+                }
+                let mean = sum(x, |x| x) / n as f32;
+                let variance = sum(x, |x| (x - mean) * (x - mean)) / n as f32;
+                let inverse = 1.0 / (variance + self.epsilon).sqrt();
+                for ((x, scale), shift) in x.iter_mut().zip(scale).zip(shift) {
+                    *x = (*x - mean) * inverse * scale + shift;
+                }
+            }
+        }
+    }
+
+    widest(Rows {
+        x,
+        residual,
+        params,
+        epsilon,
+    });
 }
 
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

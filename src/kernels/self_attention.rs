@@ -3,7 +3,7 @@
 
 use super::matrix::float::{CHUNK, Instructions, Line, Output, PANEL, Rows};
 use super::parallel;
-use super::vector::{exp, widest};
+use super::vector::{Work, exp, widest};
 
 /// Softmax of the products of queries and keys, times the values, by head.
 ///
@@ -73,10 +73,12 @@ impl Head<'_> {
                 first,
             };
             multiply(instructions, &keys, dim, queries, scores, padded);
-            widest(|| {
-                for row in scores.chunks_exact_mut(padded) {
-                    softmax(&mut row[..length]);
-                }
+            let mut inverses = [0f32; TILE];
+            widest(Exponentials {
+                scores,
+                padded,
+                length,
+                inverses: &mut inverses,
             });
             let weights = Rows {
                 numbers: scores,
@@ -87,13 +89,15 @@ impl Head<'_> {
             let sums = &mut sums[..num_rows * stride];
             sums.fill(0.0);
             multiply(instructions, &values, length, weights, sums, stride);
-            for (row, sums) in sums.chunks_exact(stride).enumerate() {
+            for ((row, sums), inverse) in sums.chunks_exact(stride).enumerate().zip(inverses) {
                 // SAFETY: the row is one of the text's, and this part of it is this head's.
                 let output = unsafe {
                     let start = output.add((first_row + row) * width);
                     std::slice::from_raw_parts_mut(start, dim)
                 };
-                output.copy_from_slice(&sums[..dim]);
+                for (output, sum) in output.iter_mut().zip(sums) {
+                    *output = sum * inverse;
+                }
             }
         }
     }
@@ -153,37 +157,62 @@ fn columns(rows: &[f32], stride: usize, first: usize, dim: usize) -> Vec<Line> {
     lines
 }
 
+/// Softmax of each row of `scores`, `padded` numbers apart, whose first `length` numbers count; but not divided by the
+/// row's sum yet: dividing what comes out of the values is less work.
+struct Exponentials<'a> {
+    scores: &'a mut [f32],
+    /// A multiple of 16.
+    padded: usize,
+    length: usize,
+    /// One over the sum of each row.
+    inverses: &'a mut [f32],
+}
+
+impl Work for Exponentials<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let rows = self.scores.chunks_exact_mut(self.padded);
+        for (row, inverse) in rows.zip(self.inverses) {
+            row[self.length..].fill(f32::NEG_INFINITY);
+            *inverse = 1.0 / exponentials(row);
+        }
+    }
+}
+
+/// `exp(x - max)` in place of each score, and the sum of them.
 #[inline(always)]
-fn softmax(scores: &mut [f32]) {
+fn exponentials(scores: &mut [f32]) -> f32 {
     const LANES: usize = 16;
+    let (runs, rest) = scores.as_chunks_mut::<LANES>();
+    debug_assert!(rest.is_empty());
     let mut max = [f32::NEG_INFINITY; LANES];
-    let (runs, rest) = scores.as_chunks::<LANES>();
-    for run in runs {
+    for run in &*runs {
         for (max, x) in max.iter_mut().zip(run) {
             *max = if *x > *max { *x } else { *max };
         }
     }
-    let max = max
-        .iter()
-        .chain(rest)
-        .fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let max = folded(max, f32::max);
     let mut sums = [0f32; LANES];
-    let (runs, rest) = scores.as_chunks_mut::<LANES>();
     for run in runs {
         for (sum, x) in sums.iter_mut().zip(run) {
             *x = exp::<false>(*x - max);
             *sum += *x;
         }
     }
-    let mut sum: f32 = sums.iter().sum();
-    for x in rest {
-        *x = exp::<false>(*x - max);
-        sum += *x;
+    folded(sums, |a, b| a + b)
+}
+
+/// Halves onto each other, until one number is left.
+#[inline(always)]
+fn folded(mut lanes: [f32; 16], fold: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for at in 0..width {
+            lanes[at] = fold(lanes[at], lanes[at + width]);
+        }
     }
-    let inverse = 1.0 / sum;
-    for x in scores {
-        *x *= inverse;
-    }
+    lanes[0]
 }
 
 #[cfg(test)]

@@ -5,10 +5,28 @@ use std::f32::consts::LOG2_E;
 
 const LANES: usize = 16;
 
+/// What [`widest`] runs. Only what becomes part of the function that has the instructions is compiled for them: a small
+/// closure does, but large ones were left apart by the compiler and ran on 128 bits. For those make a type of your own,
+/// whose `run` is `#[inline(always)]`.
+pub trait Work {
+    type Output;
+
+    fn run(self) -> Self::Output;
+}
+
+impl<R, F: FnOnce() -> R> Work for F {
+    type Output = R;
+
+    #[inline(always)]
+    fn run(self) -> R {
+        self()
+    }
+}
+
 /// Runs `work` compiled for the widest vectors that the processor has. Multiplications and additions stay apart, so
 /// its results are the same on all of them.
 #[inline]
-pub fn widest<R>(work: impl FnOnce() -> R) -> R {
+pub fn widest<W: Work>(work: W) -> W::Output {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
@@ -21,19 +39,21 @@ pub fn widest<R>(work: impl FnOnce() -> R) -> R {
             return unsafe { x86::avx2(work) };
         }
     }
-    work()
+    work.run()
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::Work;
+
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    pub fn avx512<R>(work: impl FnOnce() -> R) -> R {
-        work()
+    pub fn avx512<W: Work>(work: W) -> W::Output {
+        work.run()
     }
 
     #[target_feature(enable = "avx2")]
-    pub fn avx2<R>(work: impl FnOnce() -> R) -> R {
-        work()
+    pub fn avx2<W: Work>(work: W) -> W::Output {
+        work.run()
     }
 }
 
