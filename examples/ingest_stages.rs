@@ -38,7 +38,13 @@ fn main() -> Result<()> {
     };
     threads::limit(num_threads.parse()?);
     let files: Vec<PathBuf> = args.map(PathBuf::from).collect();
-    let embedder = Embedder::load(Path::new(&model), EmbedderOptions::default())?;
+    let embedder = Embedder::load(
+        Path::new(&model),
+        EmbedderOptions {
+            precision: inglenook::embedding::Precision::Int8,
+            ..Default::default()
+        },
+    )?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

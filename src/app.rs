@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{OcrMode, Settings, Switch, program_on_path};
 use crate::device::{ComputeDevice, DeviceChoice};
-use crate::embedding::{Embedder, EmbedderOptions, Reranker, RerankerOptions};
+use crate::embedding::{Embedder, EmbedderOptions, Precision, Reranker, RerankerOptions};
 use crate::engine::{Engine, EngineConfig, Speculation};
 use crate::http::{self, Context, HttpOptions, NO_CHAT_MODEL, NO_EMBEDDING_MODEL};
 use crate::hub::{ChosenModel, ModelCache, ModelKind, ResolvedModel};
@@ -273,7 +273,7 @@ impl App {
         let found = chosen
             .context(NO_EMBEDDING_MODEL)?
             .ready(&settings.data_dir)?;
-        load_embedder(&found, &device)
+        load_embedder(&found, &device, settings)
     }
 
     pub fn workspace(&self) -> &Workspace {
@@ -525,7 +525,11 @@ fn prepare_uploads(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load_embedder(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Result<Embedder> {
+fn load_embedder(
+    found: &ResolvedModel,
+    device: &ComputeDevice,
+    settings: &Settings,
+) -> anyhow::Result<Embedder> {
     let dir = &found.path;
     let entry = found.catalog;
     let options = EmbedderOptions {
@@ -534,6 +538,7 @@ fn load_embedder(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Resul
         query_instruction: entry.and_then(|entry| entry.query_instruction.clone()),
         passage_instruction: entry.and_then(|entry| entry.passage_instruction.clone()),
         device: Some(device.candle().clone()),
+        precision: precision(settings)?,
     };
     let embedder = Embedder::load(dir, options)
         .with_context(|| format!("cannot load the embedding model from {}", dir.display()))?;
@@ -546,11 +551,23 @@ fn load_embedder(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Resul
     Ok(embedder)
 }
 
-fn load_reranker(found: &ResolvedModel, device: &ComputeDevice) -> anyhow::Result<Reranker> {
+fn precision(settings: &Settings) -> anyhow::Result<Precision> {
+    settings
+        .encoder_precision
+        .parse()
+        .map_err(anyhow::Error::msg)
+}
+
+fn load_reranker(
+    found: &ResolvedModel,
+    device: &ComputeDevice,
+    settings: &Settings,
+) -> anyhow::Result<Reranker> {
     let dir = &found.path;
     let options = RerankerOptions {
         name: Some(found.name.clone()),
         device: Some(device.candle().clone()),
+        precision: precision(settings)?,
     };
     let reranker = Reranker::load(dir, options)
         .with_context(|| format!("cannot load the rerank model from {}", dir.display()))?;

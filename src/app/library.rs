@@ -122,8 +122,12 @@ impl ModelLibrary for Library {
                 let loaded = load_chat(&found, &self.device, &self.settings, free_bytes);
                 loaded.map(LoadedModel::Chat)
             }
-            ModelKind::Embedding => load_embedder(&found, &self.device).map(LoadedModel::Embedder),
-            ModelKind::Rerank => load_reranker(&found, &self.device).map(LoadedModel::Reranker),
+            ModelKind::Embedding => {
+                load_embedder(&found, &self.device, &self.settings).map(LoadedModel::Embedder)
+            }
+            ModelKind::Rerank => {
+                load_reranker(&found, &self.device, &self.settings).map(LoadedModel::Reranker)
+            }
         };
         loaded.map_err(|error| LoadError::Failed {
             reason: format!("{error:#}"),

@@ -4,11 +4,12 @@
 
 use candle_core::{Device, Tensor};
 
+use super::byte_layer::{self, ByteLayer};
 use super::config::Architecture;
 use super::fused::{self, Activation};
 use super::linear::{Linear, numbers};
 use super::weights::Weights;
-use super::{EmbeddingError, EmbeddingModel, Pooling};
+use super::{EmbeddingError, EmbeddingModel, Placement, Pooling, Precision};
 use crate::kernels::self_attention::attend;
 
 /// The encoder with what makes one vector of a text.
@@ -26,7 +27,7 @@ pub(super) struct BertEncoder {
     positions: Tensor,
     /// [3, hidden]: zeros, scale and shift, as [`fused::add_and_norm`] takes them.
     norm: Tensor,
-    layers: Vec<Layer>,
+    layers: Layers,
     vocab_size: usize,
     first_position: usize,
     max_tokens: usize,
@@ -54,6 +55,23 @@ impl Tokens {
     }
 }
 
+enum Layers {
+    Plain(Vec<Layer>),
+    Bytes(Vec<ByteLayer>),
+}
+
+/// The numbers of a layer, as [`Layer`] describes them.
+pub(super) struct LayerWeights {
+    pub qkv: Vec<f32>,
+    pub qkv_bias: Vec<f32>,
+    pub output: Vec<f32>,
+    pub output_norm: Vec<f32>,
+    pub up: Vec<f32>,
+    pub up_bias: Vec<f32>,
+    pub down: Vec<f32>,
+    pub down_norm: Vec<f32>,
+}
+
 struct Layer {
     /// Query, key and value in one: [3 * hidden, hidden]. The query's part is divided by the square root of the head's
     /// size, which attention would otherwise do to every score.
@@ -77,13 +95,17 @@ impl BertModel {
         architecture: &Architecture,
         pooling: Pooling,
         normalize: bool,
-        device: &Device,
+        placement: &Placement,
     ) -> Result<BertModel, EmbeddingError> {
         Ok(BertModel {
-            encoder: BertEncoder::load(weights, architecture, 1, device)?,
+            encoder: BertEncoder::load(weights, architecture, 1, placement)?,
             pooling,
             normalize,
         })
+    }
+
+    pub(super) fn num_bytes(&self) -> usize {
+        self.encoder.num_bytes()
     }
 
     /// One vector a text, from the encoder's output.
@@ -116,8 +138,9 @@ impl BertEncoder {
         weights: &Weights<'_>,
         architecture: &Architecture,
         num_types: usize,
-        device: &Device,
+        placement: &Placement,
     ) -> Result<BertEncoder, EmbeddingError> {
+        let device = &placement.device;
         let Architecture {
             vocab_size,
             hidden_size,
@@ -148,8 +171,15 @@ impl BertEncoder {
         norm.extend(weights.values("embeddings.LayerNorm.weight", &[hidden_size])?);
         norm.extend(weights.values("embeddings.LayerNorm.bias", &[hidden_size])?);
         let layers = (0..architecture.num_layers)
-            .map(|index| Layer::load(weights, index, architecture, device))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|index| LayerWeights::load(weights, index, architecture));
+        let in_bytes = device.is_cpu() && placement.precision == Precision::Int8;
+        let layers = if in_bytes && ByteLayer::suits(architecture) {
+            let layers = layers.map(|weights| Ok(ByteLayer::new(weights?, architecture)?));
+            Layers::Bytes(layers.collect::<Result<_, EmbeddingError>>()?)
+        } else {
+            let layers = layers.map(|weights| Ok(Layer::new(weights?, architecture, device)?));
+            Layers::Plain(layers.collect::<Result<_, EmbeddingError>>()?)
+        };
         let num_rows = num_types * num_positions;
         Ok(BertEncoder {
             words,
@@ -164,6 +194,16 @@ impl BertEncoder {
             epsilon: architecture.layer_norm_epsilon,
             device: device.clone(),
         })
+    }
+
+    /// Memory that the weights take, but for those of a few hundred numbers.
+    pub(super) fn num_bytes(&self) -> usize {
+        let tables = self.words.elem_count() + self.positions.elem_count();
+        let layers: usize = match &self.layers {
+            Layers::Plain(layers) => layers.iter().map(Layer::num_bytes).sum(),
+            Layers::Bytes(layers) => layers.iter().map(ByteLayer::num_bytes).sum(),
+        };
+        tables * size_of::<f32>() + layers
     }
 
     fn check(&self, texts: &[Tokens]) -> Result<(), EmbeddingError> {
@@ -213,10 +253,20 @@ impl BertEncoder {
             .positions
             .index_select(&Tensor::new(positions, &self.device)?, 0)?;
         let mut x = fused::add_and_norm(words, &positions, &self.norm, self.epsilon)?;
-        for layer in &self.layers {
-            x = layer.forward(x, lengths)?;
+        match &self.layers {
+            Layers::Plain(layers) => {
+                for layer in layers {
+                    x = layer.forward(x, lengths)?;
+                }
+                Ok(x)
+            }
+            Layers::Bytes(layers) => {
+                let shape = x.dims2()?;
+                let mut values = x.flatten_all()?.to_vec1()?;
+                byte_layer::forward(layers, &mut values, lengths);
+                Tensor::from_vec(values, shape, &self.device)
+            }
         }
-        Ok(x)
     }
 
     /// The rows of each text's first token: [num_texts, hidden].
@@ -251,13 +301,12 @@ impl EmbeddingModel for BertModel {
     }
 }
 
-impl Layer {
+impl LayerWeights {
     fn load(
         weights: &Weights<'_>,
         index: usize,
         architecture: &Architecture,
-        device: &Device,
-    ) -> Result<Layer, EmbeddingError> {
+    ) -> Result<LayerWeights, EmbeddingError> {
         let hidden = architecture.hidden_size;
         let intermediate = architecture.intermediate_size;
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
@@ -275,30 +324,59 @@ impl Layer {
             );
             qkv_bias.extend(weights.values(&bias, &[hidden])?.iter().map(|b| b * scale));
         }
-        let bias_and_norm = |part: &str| -> Result<Tensor, EmbeddingError> {
+        let bias_and_norm = |part: &str| -> Result<Vec<f32>, EmbeddingError> {
             let mut values = weights.values(&name(&format!("{part}.dense.bias")), &[hidden])?;
             for parameter in ["weight", "bias"] {
                 let norm = name(&format!("{part}.LayerNorm.{parameter}"));
                 values.extend(weights.values(&norm, &[hidden])?);
             }
-            Ok(Tensor::from_vec(values, (3, hidden), device)?)
+            Ok(values)
         };
-        let linear = |part: &str, shape: [usize; 2]| -> Result<Linear, EmbeddingError> {
-            let weight = weights.values(&name(part), &shape)?;
-            Ok(Linear::new(weight, shape, None, device)?)
-        };
-        Ok(Layer {
-            qkv: Linear::new(qkv, [3 * hidden, hidden], Some(qkv_bias), device)?,
-            output: linear("attention.output.dense.weight", [hidden, hidden])?,
+        let matrix = |part: &str, shape: [usize; 2]| weights.values(&name(part), &shape);
+        Ok(LayerWeights {
+            qkv,
+            qkv_bias,
+            output: matrix("attention.output.dense.weight", [hidden, hidden])?,
             output_norm: bias_and_norm("attention.output")?,
-            up: linear("intermediate.dense.weight", [intermediate, hidden])?,
-            up_bias: weights.tensor(&name("intermediate.dense.bias"), &[intermediate], device)?,
-            down: linear("output.dense.weight", [hidden, intermediate])?,
+            up: matrix("intermediate.dense.weight", [intermediate, hidden])?,
+            up_bias: weights.values(&name("intermediate.dense.bias"), &[intermediate])?,
+            down: matrix("output.dense.weight", [hidden, intermediate])?,
             down_norm: bias_and_norm("output")?,
+        })
+    }
+}
+
+impl Layer {
+    fn new(
+        weights: LayerWeights,
+        architecture: &Architecture,
+        device: &Device,
+    ) -> candle_core::Result<Layer> {
+        let hidden = architecture.hidden_size;
+        let intermediate = architecture.intermediate_size;
+        let linear = |weight, shape| Linear::new(weight, shape, None, device);
+        Ok(Layer {
+            qkv: Linear::new(
+                weights.qkv,
+                [3 * hidden, hidden],
+                Some(weights.qkv_bias),
+                device,
+            )?,
+            output: linear(weights.output, [hidden, hidden])?,
+            output_norm: Tensor::from_vec(weights.output_norm, (3, hidden), device)?,
+            up: linear(weights.up, [intermediate, hidden])?,
+            up_bias: Tensor::from_vec(weights.up_bias, intermediate, device)?,
+            down: linear(weights.down, [hidden, intermediate])?,
+            down_norm: Tensor::from_vec(weights.down_norm, (3, hidden), device)?,
             num_heads: architecture.num_heads,
             activation: architecture.activation,
             epsilon: architecture.layer_norm_epsilon,
         })
+    }
+
+    fn num_bytes(&self) -> usize {
+        let matrices = [&self.qkv, &self.output, &self.up, &self.down];
+        matrices.map(Linear::num_bytes).iter().sum()
     }
 
     /// [num_tokens, hidden] to the same.

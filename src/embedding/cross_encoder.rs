@@ -1,12 +1,12 @@
 //! A cross-encoder (Nogueira and Cho 2019): query and document are read together, and the first token's vector becomes one
 //! number. It sees what an embedder cannot, how the words of both bear on each other, at the price of a pass a pair.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
-use super::EmbeddingError;
 use super::bert::{BertEncoder, Tokens};
 use super::config::{Architecture, ScoreHead};
 use super::weights::Weights;
+use super::{EmbeddingError, Placement};
 
 pub(super) struct CrossEncoder {
     encoder: BertEncoder,
@@ -19,12 +19,17 @@ pub(super) struct CrossEncoder {
 }
 
 impl CrossEncoder {
+    pub(super) fn num_bytes(&self) -> usize {
+        self.encoder.num_bytes() + self.dense.elem_count() * size_of::<f32>()
+    }
+
     pub(super) fn load(
         weights: &Weights<'_>,
         architecture: &Architecture,
         head: ScoreHead,
-        device: &Device,
+        placement: &Placement,
     ) -> Result<CrossEncoder, EmbeddingError> {
+        let device = &placement.device;
         let hidden = architecture.hidden_size;
         let (num_types, dense, score) = match head {
             ScoreHead::Pooler => {
@@ -46,7 +51,7 @@ impl CrossEncoder {
         let score_weight = weights.head_values(&format!("{score}.weight"), &[1, hidden])?;
         let score_bias = weights.head_values(&format!("{score}.bias"), &[1])?;
         Ok(CrossEncoder {
-            encoder: BertEncoder::load(weights, architecture, num_types, device)?,
+            encoder: BertEncoder::load(weights, architecture, num_types, placement)?,
             dense: Tensor::from_vec(dense.0, (hidden, hidden), device)?,
             dense_bias: Tensor::from_vec(dense.1, hidden, device)?,
             score: Tensor::from_vec(score_weight, (1, hidden), device)?,

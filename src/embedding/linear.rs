@@ -37,6 +37,14 @@ impl Linear {
         })
     }
 
+    /// Memory that the weights take.
+    pub fn num_bytes(&self) -> usize {
+        match self {
+            Self::Packed { weight, .. } => weight.num_bytes(),
+            Self::OnDevice { weight, .. } => weight.elem_count() * size_of::<f32>(),
+        }
+    }
+
     /// `[num_tokens, inputs]` to `[num_tokens, outputs]`, which is the only owner of its memory.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         match self {

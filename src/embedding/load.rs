@@ -11,7 +11,9 @@ use super::bert::BertModel;
 use super::config::{Architecture, SentenceSettings, read, read_matryoshka_dimensions};
 use super::tokenizer::FileTokenizer;
 use super::weights::Weights;
-use super::{EmbedderOptions, EmbedderSpec, EmbeddingError, EmbeddingTokenizer, Pooling};
+use super::{
+    EmbedderOptions, EmbedderSpec, EmbeddingError, EmbeddingTokenizer, Placement, Pooling,
+};
 use crate::kernels::mapped_file::MappedFile;
 
 pub(super) struct Loaded {
@@ -56,9 +58,13 @@ pub(super) fn load(dir: &Path, options: EmbedderOptions) -> Result<Loaded, Embed
         source: Arc::new(error),
     })?;
     let weights = Weights::new(&weights_bytes, &weights_path)?;
-    let device = options.device.unwrap_or(Device::Cpu);
-    let model = BertModel::load(&weights, &architecture, pooling, normalize, &device)?;
+    let placement = Placement {
+        device: options.device.unwrap_or(Device::Cpu),
+        precision: options.precision,
+    };
+    let model = BertModel::load(&weights, &architecture, pooling, normalize, &placement)?;
     let num_parameters = weights.num_parameters();
+    let memory_bytes = model.num_bytes();
     let settings_text = format!(
         "{architecture:?} {pooling:?} normalize={normalize} passage={:?}",
         passage_instruction.as_deref().unwrap_or("")
@@ -77,7 +83,7 @@ pub(super) fn load(dir: &Path, options: EmbedderOptions) -> Result<Loaded, Embed
             passage_instruction,
             model_hash: hash([&weights_bytes, &tokenizer_bytes, settings_text.as_bytes()]),
             num_parameters,
-            memory_bytes: num_parameters * size_of::<f32>(),
+            memory_bytes,
         },
     })
 }

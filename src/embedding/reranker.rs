@@ -14,7 +14,7 @@ use super::thread::ModelThread;
 use super::tokenizer::FileTokenizer;
 use super::weights::Weights;
 use super::worker::Computation;
-use super::{EmbeddingError, Priority, TooLong};
+use super::{EmbeddingError, Placement, Precision, Priority, TooLong};
 use crate::kernels::mapped_file::MappedFile;
 
 /// A handle to a running rerank model. The model stops when the last clone is dropped.
@@ -35,6 +35,7 @@ pub struct RerankerOptions {
     pub name: Option<String>,
     /// Where the model runs; by default on the CPU.
     pub device: Option<Device>,
+    pub precision: Precision,
 }
 
 /// What a reranker is, fixed at load.
@@ -164,14 +165,17 @@ impl Reranker {
             source: Arc::new(error),
         })?;
         let weights = Weights::new(&bytes, &weights_path)?;
-        let device = options.device.unwrap_or(Device::Cpu);
-        let model = CrossEncoder::load(&weights, &architecture, head, &device)?;
+        let placement = Placement {
+            device: options.device.unwrap_or(Device::Cpu),
+            precision: options.precision,
+        };
+        let model = CrossEncoder::load(&weights, &architecture, head, &placement)?;
         let num_parameters = weights.num_parameters();
         let spec = RerankerSpec {
             name: options.name.unwrap_or_else(|| folder_name(dir)),
             max_tokens,
             num_parameters,
-            memory_bytes: num_parameters * size_of::<f32>(),
+            memory_bytes: model.num_bytes(),
         };
         let reranking = Reranking {
             model,

@@ -6,9 +6,10 @@ use std::time::Instant;
 use super::super::load::{Loaded, load};
 use super::super::{
     Embedder, EmbedderOptions, EmbeddingError, EmbeddingModel, EmbeddingTokenizer, InputKind,
-    Pooling, Priority,
+    Pooling, Precision, Priority,
 };
 use super::{cosine, reference, tiny_bert};
+use crate::kernels::matrix::ByteMatrix;
 
 fn load_folder(dir: &Path) -> Loaded {
     load(dir, EmbedderOptions::default()).expect("the model loads")
@@ -57,6 +58,38 @@ fn minilm_agrees_with_the_reference() {
                 .fold(0.0, f32::max);
             assert!(largest < 1e-4, "{} {how}: off by {largest}", item.name);
         }
+    }
+}
+
+#[test]
+fn minilm_in_eight_bits_is_close_to_the_reference_and_the_same_in_any_company() {
+    let Some(data) = crate::test_data::require("embed") else {
+        return;
+    };
+    let options = EmbedderOptions {
+        precision: Precision::Int8,
+        ..EmbedderOptions::default()
+    };
+    let minilm = data.join("all-MiniLM-L6-v2");
+    let plain = load_folder(&minilm);
+    let mut bytes = load(&minilm, options).expect("the model loads");
+    // Where the processor has no instructions for it, the model stays as it is.
+    let is_used = bytes.spec.memory_bytes < plain.spec.memory_bytes;
+    assert_eq!(is_used, ByteMatrix::suits(384, 1536));
+    assert_eq!(bytes.spec.model_hash, plain.spec.model_hash);
+    let items = reference(&data).items;
+    let token_ids: Vec<_> = items.iter().map(|item| item.input_ids.clone()).collect();
+    let together = bytes.model.embed(&token_ids).expect("the model runs");
+    for ((item, ids), in_company) in items.iter().zip(&token_ids).zip(together) {
+        let similarity = cosine(&in_company, &item.embedding);
+        // The two special tokens of an empty text have nothing to even their errors out with.
+        let least = if ids.len() > 2 { 0.998 } else { 0.996 };
+        assert!(similarity > least, "{}: {similarity}", item.name);
+        let alone = bytes
+            .model
+            .embed(std::slice::from_ref(ids))
+            .expect("the model runs");
+        assert_eq!(alone[0], in_company, "{}", item.name);
     }
 }
 

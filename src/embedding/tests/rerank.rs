@@ -15,7 +15,8 @@ use super::super::cross_encoder::CrossEncoder;
 use super::super::testing::write_tiny_cross_encoder;
 use super::super::weights::Weights;
 use super::super::{
-    EmbeddingError, Priority, RerankPair, Reranker, RerankerOptions, Score, TooLong,
+    EmbeddingError, Placement, Precision, Priority, RerankPair, Reranker, RerankerOptions, Score,
+    TooLong,
 };
 
 #[derive(Deserialize)]
@@ -68,7 +69,11 @@ fn scores_agree_with_transformers_alone_and_in_company() {
         let weights = Weights::new(&bytes, Path::new("made here")).unwrap();
         let architecture = Architecture::read(dir.path()).unwrap();
         let head = ScoreHead::read(dir.path()).unwrap();
-        let model = CrossEncoder::load(&weights, &architecture, head, &Device::Cpu).unwrap();
+        let placement = Placement {
+            device: Device::Cpu,
+            precision: Precision::F32,
+        };
+        let model = CrossEncoder::load(&weights, &architecture, head, &placement).unwrap();
         let pairs: Vec<Tokens> = golden
             .pairs
             .iter()

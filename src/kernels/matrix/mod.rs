@@ -5,6 +5,7 @@
 //! of Jacob et al. 2017 (arXiv:1712.05877). Weights of a panel of output rows lie interleaved, so that one vector holds
 //! the same inputs of 16 outputs and nothing has to be summed across a vector.
 
+mod bytes;
 mod dot;
 #[cfg(target_arch = "x86_64")]
 mod dot_amx;
@@ -25,6 +26,7 @@ use std::ops::Range;
 
 use candle_core::quantized::GgmlDType;
 
+pub use self::bytes::{ByteMatrix, ByteRows};
 use self::float::FloatType;
 use self::format::{BLOCK, CHUNK, Format, Kind};
 use self::rows::QuantizedRows;

@@ -1,0 +1,118 @@
+//! An encoder layer in eight bits on the CPU: between two attentions everything is done for a block of rows at a time, so
+//! that what lies between the matrices stays in a core's cache. A token's result depends on its text alone, to the bit.
+
+use candle_core::Result;
+
+use super::bert::LayerWeights;
+use super::config::Architecture;
+use super::fused::{self, Activation};
+use crate::kernels::matrix::{ByteMatrix, ByteRows};
+use crate::kernels::parallel;
+use crate::kernels::self_attention::attend;
+
+pub(super) struct ByteLayer {
+    /// Query, key and value in one: [3 * hidden, hidden].
+    qkv: ByteMatrix,
+    qkv_bias: Vec<f32>,
+    output: ByteMatrix,
+    output_norm: Vec<f32>,
+    up: ByteMatrix,
+    up_bias: Vec<f32>,
+    down: ByteMatrix,
+    down_norm: Vec<f32>,
+    num_heads: usize,
+    activation: Activation,
+    epsilon: f32,
+}
+
+/// Rows of a block. The widest intermediate result of bge-small then takes 600 KB.
+const ROWS: usize = 96;
+
+/// What one thread computes with.
+#[derive(Default)]
+struct Scratch {
+    rows: ByteRows,
+    up: Vec<f32>,
+}
+
+impl ByteLayer {
+    /// Whether layers of this shape can be kept so, and are faster then.
+    pub fn suits(architecture: &Architecture) -> bool {
+        let (hidden, intermediate) = (architecture.hidden_size, architecture.intermediate_size);
+        ByteMatrix::suits(hidden, intermediate) && ByteMatrix::suits(intermediate, hidden)
+    }
+
+    pub fn new(weights: LayerWeights, architecture: &Architecture) -> Result<Self> {
+        let (hidden, intermediate) = (architecture.hidden_size, architecture.intermediate_size);
+        Ok(Self {
+            qkv: ByteMatrix::quantize(&weights.qkv, 3 * hidden, hidden)?,
+            qkv_bias: weights.qkv_bias,
+            output: ByteMatrix::quantize(&weights.output, hidden, hidden)?,
+            output_norm: weights.output_norm,
+            up: ByteMatrix::quantize(&weights.up, intermediate, hidden)?,
+            up_bias: weights.up_bias,
+            down: ByteMatrix::quantize(&weights.down, hidden, intermediate)?,
+            down_norm: weights.down_norm,
+            num_heads: architecture.num_heads,
+            activation: architecture.activation,
+            epsilon: architecture.layer_norm_epsilon,
+        })
+    }
+
+    pub fn num_bytes(&self) -> usize {
+        let matrices = [&self.qkv, &self.output, &self.up, &self.down];
+        matrices.map(ByteMatrix::num_bytes).iter().sum()
+    }
+
+    /// Query, key and value of `x`, a block of rows.
+    fn project(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
+        scratch.rows.quantize(x, self.output_norm.len() / 3);
+        self.qkv.multiply(&scratch.rows, Some(&self.qkv_bias), qkv);
+    }
+
+    /// What follows attention, in place of `x`; `attended` is overwritten.
+    fn feed_forward(&self, x: &mut [f32], attended: &mut [f32], scratch: &mut Scratch) {
+        let hidden = self.output_norm.len() / 3;
+        let Scratch { rows, up } = scratch;
+        rows.quantize(attended, hidden);
+        self.output.multiply(rows, None, attended);
+        fused::add_and_norm_rows(attended, x, &self.output_norm, self.epsilon);
+
+        rows.quantize(attended, hidden);
+        up.resize(x.len() / hidden * self.up.num_outputs(), 0.0);
+        self.up.multiply(rows, None, up);
+        fused::add_bias_activate_rows(up, &self.up_bias, self.activation);
+        rows.quantize(up, self.up.num_outputs());
+        self.down.multiply(rows, None, x);
+        fused::add_and_norm_rows(x, attended, &self.down_norm, self.epsilon);
+    }
+}
+
+/// All layers: `x` is [num_tokens, hidden], the texts' tokens side by side, `lengths` of each text. The result is in place
+/// of `x`.
+pub(super) fn forward(layers: &[ByteLayer], x: &mut [f32], lengths: &[usize]) {
+    let Some(first) = layers.first() else {
+        return;
+    };
+    let hidden = first.output_norm.len() / 3;
+    let mut qkv = vec![0f32; 3 * x.len()];
+    let blocks = x
+        .chunks(ROWS * hidden)
+        .zip(qkv.chunks_mut(3 * ROWS * hidden));
+    parallel::for_each(blocks.collect(), |(x, qkv)| {
+        first.project(x, qkv, &mut Scratch::default());
+    });
+    for (index, layer) in layers.iter().enumerate() {
+        let mut attended = attend(&qkv, lengths, hidden, layer.num_heads);
+        let x = x.chunks_mut(ROWS * hidden);
+        let attended = attended.chunks_mut(ROWS * hidden);
+        let blocks = x.zip(attended).zip(qkv.chunks_mut(3 * ROWS * hidden));
+        parallel::for_each(blocks.collect(), |((x, attended), qkv)| {
+            let mut scratch = Scratch::default();
+            layer.feed_forward(x, attended, &mut scratch);
+            if let Some(next) = layers.get(index + 1) {
+                next.project(x, qkv, &mut scratch);
+            }
+        });
+    }
+}
