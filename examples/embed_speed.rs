@@ -1,10 +1,10 @@
 //! Measures how fast an embedding model's folder is computed with, and prints JSON; benches/peers compares it with
-//! ONNX Runtime: `cargo run --release --example embed_speed -- FOLDER [THREADS]`.
+//! ONNX Runtime: `cargo run --release --example embed_speed -- FOLDER [THREADS [f32|int8]]`.
 
 use std::path::Path;
 use std::time::Instant;
 
-use inglenook::embedding::{Embedder, EmbedderOptions, InputKind, Priority};
+use inglenook::embedding::{Embedder, EmbedderOptions, InputKind, Precision, Priority};
 use inglenook::kernels::threads;
 
 #[global_allocator]
@@ -20,12 +20,16 @@ const REPEATS: usize = 6;
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let Some(folder) = args.next() else {
-        eprintln!("usage: embed_speed FOLDER [THREADS]");
+        eprintln!("usage: embed_speed FOLDER [THREADS [f32|int8]]");
         std::process::exit(2);
     };
     threads::limit(args.next().map_or(Ok(2), |threads| threads.parse())?);
     let start = Instant::now();
-    let embedder = Embedder::load(Path::new(&folder), EmbedderOptions::default())?;
+    let options = EmbedderOptions {
+        precision: args.next().map_or(Ok(Precision::F32), |it| it.parse())?,
+        ..EmbedderOptions::default()
+    };
+    let embedder = Embedder::load(Path::new(&folder), options)?;
     let load = start.elapsed().as_secs_f64();
     // Words of the vocabulary that make_embedder.py writes.
     let text = |index: usize| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use inglenook::embedding::{Embedder, EmbedderOptions, InputKind, Priority};
+use inglenook::embedding::{Embedder, EmbedderOptions, InputKind, Precision, Priority};
 use inglenook::kernels::threads;
 use inglenook::rag::chunk::{ChunkOptions, chunk};
 use inglenook::rag::extract::{ExtractLimits, Original, extract};
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let embedder = Embedder::load(
         Path::new(&model),
         EmbedderOptions {
-            precision: inglenook::embedding::Precision::Int8,
+            precision: Precision::Int8,
             ..Default::default()
         },
     )?;

@@ -25,8 +25,20 @@ pub(super) struct ByteLayer {
     epsilon: f32,
 }
 
-/// Rows of a block. The widest intermediate result of bge-small then takes 600 KB.
-const ROWS: usize = 96;
+/// Rows of a block, at most: the widest intermediate result of bge-small then takes 600 KB.
+const MAX_ROWS: usize = 96;
+/// Fewer rows than this are not worth a thread of their own.
+const MIN_ROWS: usize = 24;
+
+/// Blocks of one size, and as many of them for each thread.
+fn rows_per_block(num_rows: usize, num_threads: usize) -> usize {
+    let per_thread = num_rows
+        .div_ceil(MAX_ROWS)
+        .next_multiple_of(num_threads.max(1));
+    num_rows
+        .div_ceil(per_thread.max(1))
+        .clamp(MIN_ROWS, MAX_ROWS)
+}
 
 /// What one thread computes with.
 #[derive(Default)]
@@ -95,18 +107,17 @@ pub(super) fn forward(layers: &[ByteLayer], x: &mut [f32], lengths: &[usize]) {
         return;
     };
     let hidden = first.output_norm.len() / 3;
+    let block = rows_per_block(x.len() / hidden, parallel::num_threads()) * hidden;
     let mut qkv = vec![0f32; 3 * x.len()];
-    let blocks = x
-        .chunks(ROWS * hidden)
-        .zip(qkv.chunks_mut(3 * ROWS * hidden));
+    let blocks = x.chunks(block).zip(qkv.chunks_mut(3 * block));
     parallel::for_each(blocks.collect(), |(x, qkv)| {
         first.project(x, qkv, &mut Scratch::default());
     });
     for (index, layer) in layers.iter().enumerate() {
         let mut attended = attend(&qkv, lengths, hidden, layer.num_heads);
-        let x = x.chunks_mut(ROWS * hidden);
-        let attended = attended.chunks_mut(ROWS * hidden);
-        let blocks = x.zip(attended).zip(qkv.chunks_mut(3 * ROWS * hidden));
+        let x = x.chunks_mut(block);
+        let attended = attended.chunks_mut(block);
+        let blocks = x.zip(attended).zip(qkv.chunks_mut(3 * block));
         parallel::for_each(blocks.collect(), |((x, attended), qkv)| {
             let mut scratch = Scratch::default();
             layer.feed_forward(x, attended, &mut scratch);
@@ -114,5 +125,26 @@ pub(super) fn forward(layers: &[ByteLayer], x: &mut [f32], lengths: &[usize]) {
                 next.project(x, qkv, &mut scratch);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_of_one_size_and_as_many_for_each_thread() {
+        for num_threads in [1, 2, 3, 8] {
+            for num_rows in [300, 508, 4000] {
+                let rows = rows_per_block(num_rows, num_threads);
+                let num_blocks = num_rows.div_ceil(rows);
+                assert!((MIN_ROWS..=MAX_ROWS).contains(&rows));
+                assert!(
+                    num_blocks.is_multiple_of(num_threads),
+                    "{num_rows}: {num_blocks}"
+                );
+            }
+        }
+        assert_eq!(rows_per_block(5, 2), MIN_ROWS);
     }
 }

@@ -6,6 +6,11 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 
+/// How many threads compute.
+pub fn num_threads() -> usize {
+    candle_core::utils::get_num_threads()
+}
+
 /// Calls `work` on every item, on several threads when there are several items; returns when all is done.
 pub fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
     // Waking the threads up costs more than one item can gain.
