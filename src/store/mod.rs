@@ -31,6 +31,7 @@ mod listing;
 mod passwords;
 mod processes;
 mod progress;
+mod queue;
 mod reindex;
 mod responses;
 mod scope;
