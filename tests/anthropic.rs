@@ -583,6 +583,10 @@ fn tokens_are_counted_and_spelled_in_both_shapes() {
         .post("/tokenize", json!({ "content": "a", "prompt": "b" }))
         .error(400);
     server.post("/tokenize", json!({})).error(400);
+    let unused =
+        json!({ "content": "a", "tools": [{ "type": "function", "function": { "name": "" } }] });
+    let error = server.post("/tokenize", unused).error(400);
+    assert_eq!(error["param"], "tools[0].function.name");
     let outside = server
         .post("/detokenize", json!({ "tokens": [1_000_000] }))
         .error(400);

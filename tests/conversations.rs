@@ -558,6 +558,20 @@ fn chat_completions_are_kept_where_it_is_asked_for() {
     assert!(ids(&filters(16)).is_empty());
     let listing = format!("/v1/chat/completions{}", filters(17));
     assert_eq!(server.get(&listing).error(400)["param"], "metadata");
+    // A pair has one text, and no pairs of its own.
+    for (query, param) in [
+        ("?metadata[a][b]=c", "metadata[a][b]"),
+        ("?metadata[a]=b&metadata[a]=c", "metadata[a]"),
+        ("?metadata[a=b", "metadata[a"),
+        ("?limit=", "limit"),
+        ("?order=", "order"),
+    ] {
+        let error = server
+            .get(&format!("/v1/chat/completions{query}"))
+            .error(400);
+        assert_eq!(error["param"], param);
+    }
+    assert_eq!(ids("?after=&model="), [id, second]);
     let messages = list(&server, &format!("{path}/messages"));
     assert_eq!(messages.len(), 2);
     assert_eq!(messages[0]["content"], "Be brief.");

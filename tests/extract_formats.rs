@@ -486,6 +486,28 @@ async fn shapes_keep_their_paragraphs_apart_tables_come_once_and_empty_slides_ar
 }
 
 #[tokio::test]
+async fn what_lies_on_a_sheet_comes_after_its_cells() {
+    let sheets = "<office:document-content><office:body><office:spreadsheet><table:table table:name='S'>\
+        <table:shapes><draw:custom-shape><text:p>On the sheet</text:p><text:p>and below</text:p></draw:custom-shape>\
+        </table:shapes><table:table-row><table:table-cell><office:annotation><text:p>a remark</text:p>\
+        </office:annotation><draw:frame><draw:text-box><text:p>In a box</text:p></draw:text-box></draw:frame>\
+        <text:p>cell</text:p></table:table-cell></table:table-row></table:table><table:table table:name='T'>\
+        <table:table-row><table:table-cell><draw:frame><draw:image/></draw:frame></table:table-cell></table:table-row>\
+        </table:table></office:spreadsheet></office:body></office:document-content>";
+    let file = zip_of(&[
+        (
+            "mimetype",
+            b"application/vnd.oasis.opendocument.spreadsheet",
+        ),
+        ("content.xml", sheets.as_bytes()),
+    ]);
+    let document = read(&file, "a.ods").await;
+    let expected = "S\n\ncell\n\nOn the sheet\n\nand below\n\nIn a box";
+    assert_eq!(document.text, expected);
+    assert_eq!(document.pages[1].outcome, PageOutcome::Empty);
+}
+
+#[tokio::test]
 async fn a_sheet_that_is_too_long_costs_itself_only() {
     let cell = "x".repeat(1000);
     let sheets = format!(
@@ -511,6 +533,9 @@ async fn a_sheet_that_is_too_long_costs_itself_only() {
 async fn a_table_that_is_cut_off_keeps_its_end() {
     let cut = b"{\\rtf1\\ansi {\\trowd\\intbl Ann\\cell 14\\cell\\row}{\\trowd\\intbl Bob\\cell 7";
     assert_eq!(read(cut, "a.rtf").await.text, "Ann | 14\nBob | 7");
+    let between =
+        b"{\\rtf1\\ansi {\\trowd\\intbl Ann\\cell 14\\cell\\row}{\\trowd\\intbl Bob\\cell 7\\cell";
+    assert_eq!(read(between, "a.rtf").await.text, "Ann | 14\nBob | 7");
 }
 
 #[tokio::test]

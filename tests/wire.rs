@@ -226,6 +226,31 @@ fn a_client_that_waits_to_be_let_on_is_let_on() {
 }
 
 #[test]
+fn a_number_close_behind_a_bound_and_a_list_for_an_object_are_refused() {
+    let server = Setup::default().start();
+    let beyond = |name: &str, value: f64| {
+        let mut body = json!({ "prompt": "x", "max_tokens": 1 });
+        body[name] = json!(value);
+        body
+    };
+    for (name, value) in [
+        ("temperature", 2.0f64.next_up()),
+        ("temperature", -f64::MIN_POSITIVE),
+        ("top_p", 1.0f64.next_up()),
+        ("presence_penalty", (-2.0f64).next_down()),
+    ] {
+        let error = server.post(COMPLETIONS, beyond(name, value)).error(400);
+        assert_eq!(error["param"], name);
+    }
+    for (name, value) in [("temperature", 2.0), ("top_p", 1.0), ("top_p", 1e-60)] {
+        server.post(COMPLETIONS, beyond(name, value)).ok();
+    }
+    let listed = json!({ "name": "a", "expires_after": ["last_active_at", 5] });
+    let error = server.post("/v1/vector_stores", listed).error(400);
+    assert_eq!(error["param"], "expires_after");
+}
+
+#[test]
 fn null_is_absent_and_unknown_fields_are_ignored() {
     let server = Setup::default().start();
     let completion = json!({

@@ -113,7 +113,10 @@ def main():
             shown("python", results["python"][-1])
         best = {side: min(all, key=lambda it: it["seconds"]) for side, all in results.items()}
         shown_stages("python, one after the other", best["python"]["stages"])
-        shown_stages("inglenook, one after the other", stages(options, files)["stages"])
+        alone = stages(options, files)["stages"]
+        shown_stages("inglenook, one after the other", alone)
+        print(f"inglenook's embedder alone takes {alone['embedding']:.1f} s, "
+              f"{alone['embedding'] / best['inglenook']['seconds']:.0%} of its ingestion", flush=True)
         rates = {side: it["pages"] / it["seconds"] for side, it in best.items()}
         print(f"pages/s: inglenook {rates['inglenook']:.1f}, python {rates['python']:.1f}, "
               f"ratio {rates['inglenook'] / rates['python']:.2f}")

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::{full_path, load_embedder};
+use super::load::{full_path, load_embedder};
 use crate::config::Settings;
 use crate::device::ComputeDevice;
 use crate::embedding::Embedder;

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use super::kv_cache;
+use super::load::{load_chat, load_embedder, load_reranker};
 use super::model_details::DetailsCache;
-use super::{kv_cache, load_chat, load_embedder, load_reranker};
 use crate::config::Settings;
 use crate::device::{ComputeDevice, machine_memory};
 use crate::hub::{self, ChosenModel, ModelCache, ResolvedModel};

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::question_set::{CorpusContent, CorpusDocument, GoldText};
 use super::text::located;
+use crate::rag::chunk::CHUNKER_VERSION;
+use crate::rag::ingest::EXTRACTOR_VERSION;
 use crate::store::{
     AttributeValue, Attributes, Chunking, Content, Document, DocumentStatus, ListOptions, NewFile,
     Order, Result, Store, StoreError,
@@ -36,7 +38,7 @@ pub struct Progress {
     pub num_all: usize,
 }
 
-/// What tells one ingestion from another: the documents and how they are cut.
+/// What tells one ingestion from another: the documents, how they are cut and embedded, and what reads and cuts them.
 pub fn fingerprint(
     corpus: &[CorpusDocument],
     chunking: Chunking,
@@ -48,6 +50,7 @@ pub fn fingerprint(
         hash.update(bytes);
     };
     add(format!("{chunking:?} {embedding_model:?}").as_bytes());
+    add(format!("{EXTRACTOR_VERSION} {CHUNKER_VERSION}").as_bytes());
     add(env!("CARGO_PKG_VERSION").as_bytes());
     for document in corpus {
         add(document.name.as_bytes());

@@ -1,5 +1,7 @@
 //! Reads a JSON body leniently in its headers and strictly in its content: the error names the parameter.
 
+mod objects;
+
 use actix_web::dev::{Decompress, Payload};
 use actix_web::http::header;
 use actix_web::web::{Bytes, BytesMut};
@@ -8,8 +10,10 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::http::error::ApiError;
+use objects::{Objects, from_objects};
 
 /// Largest JSON body: long prompts and files in base64 must fit.
 pub const MAX_JSON_BYTES: usize = 64 << 20;
@@ -110,7 +114,7 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
         ));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let value = from_objects(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
         if !error.is_data() {
@@ -140,11 +144,37 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     Ok(value)
 }
 
+/// Reads what stands in a body, and was kept as it came until it was known what it is.
+pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {
+    T::deserialize(Objects(value))
+}
+
 /// For a field in which null is not the same as nothing. It needs `#[serde(default)]` too.
 pub fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+/// For a number with bounds, which are whole. One that lies so close behind a bound that 32 bits do not tell it from the
+/// bound stays behind it. The field needs `#[serde(default)]` too.
+pub fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f32>, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.map(rounded))
+}
+
+/// The same for a field that must be there.
+pub fn needed_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    Ok(rounded(f64::deserialize(deserializer)?))
+}
+
+fn rounded(value: f64) -> f32 {
+    let nearest = value as f32;
+    match f64::from(nearest) {
+        whole if whole.fract() != 0.0 => nearest,
+        whole if whole < value => nearest.next_up(),
+        whole if whole > value => nearest.next_down(),
+        _ => nearest,
+    }
 }
 
 fn missing_field(message: &str) -> Option<String> {

@@ -10,12 +10,9 @@ use super::documents::{Chunking, DocumentErrorCode, DocumentStatus, PageWarning,
 use super::error::{Result, StoreError};
 use super::json::Json;
 use super::passwords;
+use super::queue::{MAX_ATTEMPTS, Queue};
 use super::vector_stores::touch;
 use super::{EmbedderId, Store};
-
-/// Starts of a job without anything stored before it is given up. Many, because a program that is killed from outside
-/// looks the same as one that a file has killed; few enough that such a file does not stop the others for long.
-const MAX_ATTEMPTS: u32 = 30;
 
 /// A claimed job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +55,9 @@ impl Store {
     /// Queues the jobs that were running when their process ended. Only the holder of the worker lock may call this,
     /// before it claims any.
     pub async fn requeue_interrupted_jobs(&self) -> Result<u64> {
-        let sql = "UPDATE jobs SET state = 'queued' WHERE state = 'running'";
-        let num_queued = self
-            .database()
-            .write(move |tx| Ok(tx.execute(sql, [])?))
-            .await?;
+        let num_queued = self.requeue_running(Queue::Jobs).await?;
         self.notify_jobs_changed();
-        Ok(num_queued as u64)
+        Ok(num_queued)
     }
 
     /// Jobs that wait or run, in whichever process.
@@ -75,21 +68,13 @@ impl Store {
         self.database().read(read).await
     }
 
-    /// Takes the oldest queued job, but none of a content that is worked on: it is copied when that is done. A job that was started too often without storing anything has most likely ended
-    /// the process each time: its document is marked as failed instead.
+    /// Takes the oldest queued job, but none of a content that is worked on: it is copied when that is done. A job that was
+    /// started too often without storing anything has most likely ended the process each time: its document is marked as
+    /// failed instead.
     pub async fn claim_next_job(&self) -> Result<Option<Job>> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')";
-        let is_any_queued: bool = self
-            .database()
-            .read(move |tx| Ok(tx.query_row(sql, [], |row| row.get(0))?))
-            .await?;
-        if !is_any_queued {
-            return Ok(None);
-        }
         let embedder = self.parts.embedder.clone();
-        self.database()
-            .write_lazily(move |tx| claim_next(tx, &embedder))
-            .await
+        let claim = move |tx: &Transaction| claim_next(tx, &embedder);
+        self.claim_queued(Queue::Jobs, claim).await
     }
 
     /// Gives a job back unfinished, for a worker that stops in good order; it does not count as an attempt.

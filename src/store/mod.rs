@@ -19,6 +19,7 @@ mod filter;
 mod finalists;
 mod graph;
 mod id_set;
+mod import_pages;
 mod imports;
 mod index_file;
 mod index_version;
@@ -30,6 +31,7 @@ mod listing;
 mod passwords;
 mod processes;
 mod progress;
+mod queue;
 mod reindex;
 mod responses;
 mod scope;
@@ -70,10 +72,8 @@ pub use file_batches::FileBatch;
 pub use files::{Content, NewFile, StoredFile, sha256};
 pub use filter::{AttributeFilter, AttributeValue, CompareOp, FilterValue};
 pub use graph::VectorStorage;
-pub use imports::{
-    Import, ImportCounts, ImportPage, ImportStatus, NewImport, PageDocument, PageOutcome,
-    PageResult,
-};
+pub use import_pages::{ImportPage, PageDocument, PageOutcome, PageResult};
+pub use imports::{Import, ImportCounts, ImportStatus, NewImport};
 pub use index_version::IndexVersion;
 pub use items::Item;
 pub use jobs::{Job, NewChunk};

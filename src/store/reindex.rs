@@ -8,11 +8,9 @@ use super::chunks::{Place, insert_chunks};
 use super::documents::Chunking;
 use super::error::{Result, StoreError};
 use super::jobs::NewChunk;
+use super::queue::{MAX_ATTEMPTS, Queue};
 use super::vector_stores::vector_store_row;
 use super::{EmbedderId, Store};
-
-/// Starts without anything stored before a document is given up; as for jobs.
-const MAX_ATTEMPTS: u32 = 30;
 
 /// Which documents to cut and embed anew: those that are not yet as they would be made now.
 #[derive(Debug, Clone, Default)]
@@ -108,29 +106,17 @@ impl Store {
         self.database().write(cancel).await
     }
 
-    /// Queues what was running when its process ended. Only the holder of the worker lock may call this, before it claims
-    /// any.
+    /// Queues what was running when its process ended, as `requeue_interrupted_jobs` does.
     pub async fn requeue_interrupted_reindexes(&self) -> Result<u64> {
-        let sql = "UPDATE reindexes SET state = 'queued' WHERE state = 'running'";
-        let requeue = move |tx: &Transaction| Ok(tx.execute(sql, [])? as u64);
-        self.database().write(requeue).await
+        self.requeue_running(Queue::Reindexes).await
     }
 
     /// Takes the next document. Whatever another model, chunker or chunking left unfinished of it is forgotten, and one
     /// that is as it should be already is done.
     pub async fn claim_next_reindex(&self, chunker_version: u32) -> Result<Option<Reindex>> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM reindexes WHERE state = 'queued')";
-        let is_any_queued: bool = self
-            .database()
-            .read(move |tx| Ok(tx.query_row(sql, [], |row| row.get(0))?))
-            .await?;
-        if !is_any_queued {
-            return Ok(None);
-        }
         let embedder = self.parts.embedder.clone();
-        self.database()
-            .write(move |tx| claim_next(tx, &embedder, chunker_version))
-            .await
+        let claim = move |tx: &Transaction| claim_next(tx, &embedder, chunker_version);
+        self.claim_queued(Queue::Reindexes, claim).await
     }
 
     /// Gives a document back unfinished, for a worker that stops in good order.

@@ -8,6 +8,7 @@ use super::block::{Content, Message};
 use super::content;
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::json::number;
 use crate::http::openai::format::{self, JsonSchemaValue};
 use crate::http::openai::parameters::{OneOrMany, SamplingFields, refuse};
 use crate::http::openai::tools;
@@ -33,10 +34,12 @@ pub struct MessagesRequest {
     /// Whether the answer comes in parts, as events.
     pub stream: Option<bool>,
     stop_sequences: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = 0, maximum = 1)]
     temperature: Option<f32>,
     /// Below 1 it stands for no limit.
     top_k: Option<i64>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f32>,
     #[schema(value_type = Option<Vec<OwnTool>>, max_items = 128)]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
+use crate::http::json::number;
 use crate::http::openai::format;
 use crate::http::openai::parameters::{OneOrMany, SamplingFields, is_thinking};
 use crate::rag::constrain::Shape;
@@ -26,19 +27,25 @@ pub struct Options {
     /// Most tokens to generate; below 1 there is no limit but the context.
     num_predict: Option<i64>,
     /// 0.8 when absent.
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f32>,
     /// 40 when absent; below 1 there is no limit.
     top_k: Option<i64>,
     /// 0.9 when absent.
+    #[serde(default, deserialize_with = "number")]
     #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f32>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f32>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(exclusive_minimum = 0)]
     repeat_penalty: Option<f32>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f32>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f32>,
     /// The same seed gives the same answer.

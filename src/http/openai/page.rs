@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::error::ApiError;
@@ -71,10 +71,15 @@ impl PageQuery {
         Ok(ListOptions {
             limit,
             order,
-            after: self.after.clone(),
-            before: self.before.clone(),
+            after: named(&self.after),
+            before: named(&self.before),
         })
     }
+}
+
+/// Some clients send an empty text for no item.
+fn named(id: &Option<String>) -> Option<String> {
+    id.clone().filter(|id| !id.is_empty())
 }
 
 /// The query string of a list whose parameters may be repeated, as `include[]=a&include[]=b`, or have names of their
@@ -105,11 +110,11 @@ impl ListQuery {
         Ok(list)
     }
 
-    /// The last value of this name; an empty one counts as absent.
+    /// The last value of this name.
     pub fn value(&self, name: &str) -> Option<&str> {
-        let pairs = self.0.iter().rev().filter(|(_, value)| !value.is_empty());
-        let mut values = pairs.filter(|(key, _)| key == name);
-        values.next().map(|(_, value)| value.as_str())
+        let mut pairs = self.0.iter().rev();
+        let found = pairs.find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
     }
 
     /// What is to be shown besides the usual.
@@ -121,17 +126,23 @@ impl ListQuery {
 
     /// The pairs `metadata[key]=value`, as many as an object may have.
     pub fn metadata(&self) -> Result<BTreeMap<String, String>, ApiError> {
-        let key = |name: &str| {
-            Some(
-                name.strip_prefix("metadata[")?
-                    .strip_suffix(']')?
-                    .to_owned(),
-            )
-        };
-        let pairs = self.0.iter();
-        let pairs =
-            pairs.filter_map(|(name, value)| Some((key(name)?, Value::from(value.as_str()))));
-        metadata::checked(pairs.collect())
+        let mut pairs = Map::new();
+        for (name, value) in &self.0 {
+            let Some(inside) = name.strip_prefix("metadata[") else {
+                continue;
+            };
+            // What is in a pair is a text, and neither pairs of its own nor several texts.
+            let key = inside
+                .strip_suffix(']')
+                .filter(|key| !key.contains(['[', ']']))
+                .filter(|key| !pairs.contains_key(*key));
+            let Some(key) = key else {
+                let message = format!("{name} must be metadata[key]=value, once for each key");
+                return Err(ApiError::invalid(name.as_str(), message));
+            };
+            pairs.insert(key.to_owned(), Value::from(value.as_str()));
+        }
+        metadata::checked(pairs)
     }
 }
 

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::engine::{SamplingParams, SubmitError};
 use crate::http::error::ApiError;
+use crate::http::json::number;
 use crate::rag::generate::GenerationOptions;
 
 /// Texts that may end an answer: all of them are looked for with every token.
@@ -18,23 +19,30 @@ const MAX_STOPS: usize = 256;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct SamplingFields {
     /// 0 takes the likeliest token each time.
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// Below 1 it stands for no limit.
     pub top_k: Option<i64>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = 0, maximum = 1)]
     pub min_p: Option<f32>,
     /// The same seed gives the same answer.
     pub seed: Option<i64>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: Option<f32>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = -2, maximum = 2)]
     pub presence_penalty: Option<f32>,
+    #[serde(default, deserialize_with = "number")]
     #[schema(exclusive_minimum = 0)]
     pub repetition_penalty: Option<f32>,
     /// Another name of `repetition_penalty`.
+    #[serde(default, deserialize_with = "number")]
     #[schema(exclusive_minimum = 0)]
     pub repeat_penalty: Option<f32>,
     /// By token id, from -100 to 100.

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::json::{needed_number, number};
 use crate::rag::models::ModelKind;
 use crate::rag::retrieve::{Fusion, Ranker, RetrieveOptions, Weights};
 
@@ -16,10 +17,12 @@ pub struct RankingOptions {
     #[schema(min_length = 1)]
     ranker: Option<String>,
     /// Results below it are left out; 0 by default.
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = 0, maximum = 1)]
     score_threshold: Option<f32>,
     hybrid_search: Option<HybridSearch>,
     /// Extension, in place of `hybrid_search`: from 0, only words, to 1, only meaning.
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = 0, maximum = 1)]
     alpha: Option<f32>,
     /// Extension: how both searches become one score; `weighted` by default.
@@ -27,6 +30,7 @@ pub struct RankingOptions {
     fusion: Option<FusionName>,
     /// Extension: from 0, which is the default, where only scores count, to 1, where only it counts that a passage says
     /// something else than those before it.
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = 0, maximum = 1)]
     diversity: Option<f32>,
     /// Extension: chunks that are found side by side become one passage, each with so many chunks before and behind it.
@@ -48,9 +52,11 @@ pub enum FusionName {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct HybridSearch {
     /// Of the search by meaning.
+    #[serde(deserialize_with = "needed_number")]
     #[schema(minimum = 0)]
     embedding_weight: f32,
     /// Of the search by words.
+    #[serde(deserialize_with = "needed_number")]
     #[schema(minimum = 0)]
     text_weight: f32,
 }

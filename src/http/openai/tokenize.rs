@@ -136,6 +136,7 @@ pub async fn tokenize(
         return Err(ApiError::malformed(message));
     }
     let conversation = request.messages.take().map(messages::checked).transpose()?;
+    let tools = tools::checked(request.tools.as_deref(), None, None)?;
     let chat = context.chat_model(request.model.as_deref()).await?;
     if let Some(content) = request.content.take() {
         return in_the_shape_of_llama_cpp(chat, content, &request).await;
@@ -149,7 +150,7 @@ pub async fn tokenize(
             let plan = ReplyRequest {
                 messages,
                 extra,
-                tools: tools::checked(request.tools.as_deref(), None, None)?,
+                tools,
                 shape: None,
                 options: sampling.options(None, None, context.generation_timeout())?,
             };

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
+use crate::http::json::from_value;
 use crate::rag::tools::{Tool, ToolChoice, ToolUse};
 
 /// Functions that one request may offer.
@@ -127,7 +128,7 @@ pub fn checked(
 
 /// The function that `value` describes; `param` names its place.
 pub fn function(value: &Value, param: &str) -> Result<Tool, ApiError> {
-    let function: Function = serde_json::from_value(value.clone())
+    let function: Function = from_value(value.clone())
         .map_err(|error| ApiError::invalid(param, format!("{param} cannot be read: {error}")))?;
     let name = function.name;
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');

@@ -387,12 +387,20 @@ impl Content {
         self.writer
             .heading(1, sheet.attribute("name").unwrap_or("Sheet"));
         let mut table = Table::default();
+        // What lies on the sheet comes after its cells.
+        let mut drawn = Vec::new();
         let mut depth = 0;
         while let Some(event) = xml.next()? {
             match event {
                 Event::Open(element) if element.name == "table-row" => {
                     let row = xml.rest_of(element)?;
                     sheet_row(&row, &mut table, &mut self.writer);
+                    if cells(&row).any(|cell| shapes(cell).next().is_some()) {
+                        drawn.push(row);
+                    }
+                }
+                Event::Open(element) if element.name == "shapes" => {
+                    drawn.push(xml.rest_of(element)?);
                 }
                 Event::Open(element)
                     if matches!(
@@ -409,6 +417,14 @@ impl Content {
             }
         }
         table.finish(&mut self.writer);
+        for parent in &drawn {
+            match parent.name.as_str() {
+                "shapes" => shapes(parent).for_each(|shape| self.shape(shape)),
+                _ => cells(parent)
+                    .flat_map(shapes)
+                    .for_each(|shape| self.shape(shape)),
+            }
+        }
         if self.writer.has_only_heading() {
             self.writer = Writer::default();
         }
@@ -493,6 +509,16 @@ fn sheet_cell(cell: &Element) -> String {
         .unwrap_or_default()
         .to_owned(),
     }
+}
+
+/// What lies on a cell, or on a sheet.
+fn shapes(parent: &Element) -> impl Iterator<Item = &Element> {
+    parent.elements().filter(|it| {
+        !matches!(
+            it.name.as_str(),
+            "p" | "annotation" | "detective" | "cell-range-source" | "table"
+        )
+    })
 }
 
 fn cells(row: &Element) -> impl Iterator<Item = &Element> {

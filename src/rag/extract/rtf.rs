@@ -388,7 +388,7 @@ impl Document {
         }
         if self.state.is_in_table {
             let cell = on_one_line(&std::mem::take(&mut self.body));
-            self.row.push(cell);
+            self.row.extend(Some(cell).filter(|cell| !cell.is_empty()));
             self.state.is_in_table = false;
         }
         self.end_paragraph();

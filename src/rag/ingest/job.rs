@@ -68,6 +68,13 @@ impl IngestError {
     }
 }
 
+/// Passages of a document that are in the store.
+enum Stored {
+    All(u32),
+    /// So many from its beginning.
+    First(u32),
+}
+
 impl Worker {
     pub(super) async fn ingest(&self, job: &Job, place: &Place) -> Result<(), IngestError> {
         let document = self.text_of(job, place).await?;
@@ -75,19 +82,20 @@ impl Worker {
         let _room = self.room_for(&document.text).await;
         let num_pages = document.pages.len() as u32;
         let num_stored = self.store.begin_cutting(job, CHUNKER_VERSION).await?;
-        let num_chunks = match self.copy_of_twin(job, num_pages, num_stored).await? {
-            Some(num_chunks) => num_chunks,
-            None => self.compute(job, document, place).await?,
+        let num_chunks = match self.copied(job, num_pages, num_stored).await? {
+            Stored::All(num_chunks) => num_chunks,
+            Stored::First(num_stored) => self.compute(job, document, num_stored, place).await?,
         };
         self.store.complete_job(job, num_chunks, warnings).await?;
         Ok(())
     }
 
-    /// Cuts and embeds what is not stored yet, and says how many passages there are.
+    /// Cuts and embeds what comes after the passages that are stored, and says how many there are then.
     async fn compute(
         &self,
         job: &Job,
         document: ExtractedText,
+        num_stored: u32,
         place: &Place,
     ) -> Result<u32, IngestError> {
         let document = Arc::new(document);
@@ -96,7 +104,6 @@ impl Worker {
             let pages = page_warnings(document.pages.iter().map(|page| &page.outcome));
             return Err(IngestError::NoText { pages });
         }
-        let num_stored = self.store.begin_cutting(job, CHUNKER_VERSION).await?;
         let num_chunks = chunks.len() as u32;
         self.begin_chunks(job, document.pages.len() as u32, num_chunks)
             .await?;
@@ -125,27 +132,30 @@ impl Worker {
         Ok(num_chunks)
     }
 
-    /// The passages of a document of the same content, copied; `None` where there is none.
-    async fn copy_of_twin(
+    /// Copies the passages of a document of the same content to those that are stored, if there is one.
+    async fn copied(
         &self,
         job: &Job,
         num_pages: u32,
         mut num_stored: u32,
-    ) -> Result<Option<u32>, IngestError> {
+    ) -> Result<Stored, IngestError> {
         let Some(twin) = self.store.twin(job).await? else {
-            return Ok(None);
+            return Ok(Stored::First(num_stored));
         };
         self.begin_chunks(job, num_pages, twin.num_chunks).await?;
         while num_stored < twin.num_chunks {
             let num_before = num_stored;
             num_stored = self.store.copy_chunks(job, twin, COPIED_AT_ONCE).await?;
             if num_stored == num_before {
-                // It was deleted meanwhile. Nothing says that its passages are those that would follow.
-                self.store.discard_chunks(job).await?;
-                return Ok(None);
+                break;
             }
         }
-        Ok((num_stored == twin.num_chunks).then_some(num_stored))
+        if num_stored == twin.num_chunks {
+            return Ok(Stored::All(num_stored));
+        }
+        // It was deleted meanwhile. Nothing says that its passages are those that would follow.
+        self.store.discard_chunks(job).await?;
+        Ok(Stored::First(0))
     }
 
     /// Keeps how much there is to do, at once: short documents are done before the board looks.

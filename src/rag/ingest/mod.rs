@@ -25,7 +25,7 @@ use worker::Worker;
 
 pub use follow::{Change, Follower};
 pub use passages::{ChunkerFailed, cut};
-pub use text::{decode, kept_text, known_text};
+pub use text::{EXTRACTOR_VERSION, decode, kept_text, known_text};
 
 /// How often the queue is looked at for jobs that another process added.
 const POLL: Duration = Duration::from_secs(1);

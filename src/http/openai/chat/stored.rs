@@ -142,7 +142,7 @@ pub async fn list(
     context: web::Data<Context>,
     query: web::Query<ListQuery>,
 ) -> Result<HttpResponse, ApiError> {
-    let model = query.value("model");
+    let model = query.value("model").filter(|name| !name.is_empty());
     let model = model.map(|name| context.workspace.models.id(name).to_owned());
     // The only list whose own order is the oldest first.
     let list = query.ascending()?;

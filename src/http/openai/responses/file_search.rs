@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::json::from_value;
 use crate::http::openai::filters;
 use crate::http::openai::ranking::{RankingOptions, checked_results};
 use crate::rag::Workspace;
@@ -116,7 +117,7 @@ async fn read_file_search(
     tool: &Value,
     param: &str,
 ) -> Result<FileSearch, ApiError> {
-    let tool: FileSearchTool = serde_json::from_value(tool.clone())
+    let tool: FileSearchTool = from_value(tool.clone())
         .map_err(|error| ApiError::invalid(param, format!("{param} cannot be read: {error}")))?;
     if tool.vector_store_ids.is_empty() {
         let param = format!("{param}.vector_store_ids");

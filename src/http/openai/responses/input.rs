@@ -8,6 +8,7 @@ use super::background;
 use super::item::{self, Given};
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::json::from_value;
 use crate::http::openai::chat::Content;
 use crate::http::openai::file_parts::TextBudget;
 use crate::rag::conversation::{ChatMessage, PastCall};
@@ -287,7 +288,7 @@ fn message(item: &Value, param: &str) -> Result<ChatMessage, ApiError> {
 }
 
 fn content(value: &Value, param: &str) -> Result<String, ApiError> {
-    let content: Content = serde_json::from_value(value.clone()).map_err(|_| {
+    let content: Content = from_value(value.clone()).map_err(|_| {
         let message = format!("{param} must be a string or a list of text parts");
         ApiError::invalid(param, message)
     })?;

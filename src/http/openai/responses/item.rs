@@ -9,6 +9,7 @@ use super::input::{self, SOURCES};
 use super::item_shapes::{InputMessage, OtherItem};
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::json::from_value;
 use crate::http::openai::file_parts::{FilePart, TextBudget};
 use crate::store::{Item, StoreError, new_id};
 
@@ -137,7 +138,7 @@ async fn with_texts_of_files(
         }
         has_file = true;
         let param = format!("{param}.content[{at}]");
-        let file: FilePart = serde_json::from_value(part.clone()).map_err(|error| {
+        let file: FilePart = from_value(part.clone()).map_err(|error| {
             ApiError::invalid(&param, format!("{param} cannot be read: {error}"))
         })?;
         let is_stored = !part["file_id"].is_null();

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
+use crate::http::json::{from_value, number};
 use crate::rag::selection::{Selection, SelectionError};
 
 /// Characters of what a reader says of themselves, and of a text that they select.
@@ -50,6 +51,7 @@ pub struct Given {
     /// Who asks, so that words can suit them; at most 2,000 characters.
     reader: Option<String>,
     /// An answer that is less sure is declined. By default the server's own setting.
+    #[serde(default, deserialize_with = "number")]
     #[schema(minimum = 0, maximum = 1)]
     min_confidence: Option<f32>,
     /// Whether an answer that was given before may be given again, and this one is kept. By default only where the model
@@ -157,7 +159,7 @@ fn read(given: Option<Value>) -> Result<Given, ApiError> {
     let Some(given) = given.filter(|given| !given.is_null()) else {
         return Ok(Given::default());
     };
-    serde_json::from_value(given).map_err(|error| {
+    from_value(given).map_err(|error| {
         ApiError::invalid("inglenook", format!("inglenook cannot be read: {error}"))
     })
 }
