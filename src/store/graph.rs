@@ -6,7 +6,7 @@ use std::cell::Cell;
 use serde::{Deserialize, Serialize};
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
-use super::codes::Code;
+use super::codes::Query;
 use super::error::{Result, StoreError};
 use super::id_set::IdSet;
 
@@ -165,8 +165,7 @@ impl Graph {
     /// times: then so few near the query are allowed that comparing all of those is quicker.
     pub(super) fn search(
         &self,
-        unit: &[f32],
-        code: &Code,
+        query: &Query,
         count: usize,
         max_asked: usize,
         is_allowed: impl Fn(u32) -> bool,
@@ -183,9 +182,11 @@ impl Graph {
         // usearch prepares room for as many matches as are asked for.
         let count = count.min(self.num_nodes());
         let found = match self.storage {
-            VectorStorage::I8 => self.index.filtered_search(&code.numbers, count, filter),
+            VectorStorage::I8 => self
+                .index
+                .filtered_search(&query.code.numbers, count, filter),
             VectorStorage::F16 | VectorStorage::F32 => {
-                self.index.filtered_search(unit, count, filter)
+                self.index.filtered_search(&query.unit, count, filter)
             }
         };
         let found = found.map_err(failed)?;

@@ -1,12 +1,14 @@
 //! The vectors in memory: their codes, which are compared one by one while that is quicker, and a usearch graph beyond.
 //! Knows neither SQLite nor files. Nothing here is the truth; when in doubt it is thrown away and built anew.
 
-use super::codes::{Code, Estimate};
+use std::ops::Range;
+
+use super::codes::{Code, Query};
 use super::error::{Result, StoreError};
 use super::finalists::Finalists;
 use super::graph::{Graph, Node, VectorStorage};
 use super::id_set::IdSet;
-use super::vector_rows::VectorRows;
+use super::vector_rows::{Run, VectorRows};
 use super::vector_search::Hit;
 
 /// Up to so many allowed vectors are always compared one by one, and an index that has no more needs no graph.
@@ -14,7 +16,9 @@ pub(super) const MAX_EXACT: usize = 20_000;
 /// How many candidates a search in the graph keeps at least.
 const EXPANSION_SEARCH: usize = 192;
 /// How many vectors can be compared one by one in the time in which the graph's search looks at one candidate.
-const COMPARED_PER_CANDIDATE: usize = 125;
+const COMPARED_PER_CANDIDATE: usize = 600;
+/// Rows that are compared at a time, at most.
+const PIECE: u32 = 32;
 /// The graph's search is given up after so many times the work that it should take.
 const PATIENCE: usize = 8;
 
@@ -184,8 +188,10 @@ impl VectorIndex {
 
     /// Compares every allowed vector.
     pub(super) fn compare_all(&self, query: &[f32], allowed: &IdSet, limit: usize) -> Vec<i64> {
+        let pieces = self.pieces(|run| allowed.contains(run.document_id.into()));
         let mut finalists = Finalists::new(limit);
-        self.compare_runs(&Code::of(&unit(query)), allowed, false, &mut finalists);
+        let query = Query::of(unit(query));
+        self.rows.codes.find(&query, &pieces, &mut finalists);
         self.chunks(finalists)
     }
 
@@ -198,43 +204,44 @@ impl VectorIndex {
         expansion: usize,
         max_asked: usize,
     ) -> Result<Vec<i64>> {
-        let unit = unit(query);
-        let code = Code::of(&unit);
+        let prepared = Query::of(unit(query));
         let is_allowed = |row| allowed.contains(self.rows.document_id(row));
         let found = match &self.graph {
-            Some(graph) => graph.search(&unit, &code, expansion, max_asked, is_allowed)?,
+            Some(graph) => graph.search(&prepared, expansion, max_asked, is_allowed)?,
             None => None,
         };
         let Some(found) = found else {
             return Ok(self.compare_all(query, allowed, limit));
         };
         let mut finalists = Finalists::new(limit);
-        let mut products = Vec::new();
+        let (codes, mut products) = (&self.rows.codes, Vec::new());
         for row in found {
-            let push = |estimate: Estimate| finalists.push(estimate);
-            self.rows.codes.compare(&code, row, 1, &mut products, push);
+            codes.compare(&prepared.code, row..row + 1, &mut products, &mut finalists);
         }
-        self.compare_runs(&code, allowed, true, &mut finalists);
+        let outside = |run: &Run| !run.is_in_graph && allowed.contains(run.document_id.into());
+        codes.find(&prepared, &self.pieces(outside), &mut finalists);
         Ok(self.chunks(finalists))
     }
 
-    fn compare_runs(
-        &self,
-        query: &Code,
-        allowed: &IdSet,
-        only_outside_graph: bool,
-        finalists: &mut Finalists,
-    ) {
-        let mut products = Vec::new();
-        for run in self.rows.runs() {
-            if allowed.contains(run.document_id.into()) && !(only_outside_graph && run.is_in_graph)
+    /// The rows of runs that `takes` takes, those that lie side by side together, up to a length.
+    fn pieces(&self, takes: impl Fn(&Run) -> bool) -> Vec<Range<u32>> {
+        let mut pieces: Vec<Range<u32>> = Vec::new();
+        for run in self.rows.runs().iter().filter(|run| takes(run)) {
+            let mut rows = run.start..run.start + run.len;
+            if let Some(last) = pieces.last_mut()
+                && last.end == rows.start
             {
-                let codes = &self.rows.codes;
-                codes.compare(query, run.start, run.len, &mut products, |estimate| {
-                    finalists.push(estimate);
-                });
+                let room = PIECE.saturating_sub(last.len() as u32);
+                last.end = rows.end.min(last.end + room);
+                rows.start = last.end;
+            }
+            while !rows.is_empty() {
+                let end = rows.end.min(rows.start + PIECE);
+                pieces.push(rows.start..end);
+                rows.start = end;
             }
         }
+        pieces
     }
 
     fn chunks(&self, finalists: Finalists) -> Vec<i64> {
