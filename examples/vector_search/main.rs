@@ -282,7 +282,7 @@ impl Filter {
         let mut all = vec![Self::All];
         all.extend([1, 10, 100, 500, 900].map(Self::Share));
         all.extend([100, 500].map(Self::Near));
-        all.extend([100, 500].map(Self::Far));
+        all.extend([100, 500, 900].map(Self::Far));
         all
     }
 

@@ -48,6 +48,32 @@ pub(super) struct Graph {
     nodes: IdSet,
 }
 
+/// How long a search goes on that finds little that is allowed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Patience {
+    /// Rows that it asks for at most.
+    pub max_asked: usize,
+    /// Of those that it has asked for, so many should be allowed.
+    pub least_share: f32,
+}
+
+impl Patience {
+    /// The share is looked at first after so many rows: the first ones are those on the way to the query.
+    const LOOKS_FROM: usize = 256;
+
+    #[cfg(test)]
+    pub(super) const ENDLESS: Self = Self {
+        max_asked: usize::MAX,
+        least_share: 0.0,
+    };
+
+    fn is_over(&self, num_asked: usize, num_taken: usize) -> bool {
+        let is_futile = num_asked >= Self::LOOKS_FROM
+            && (num_taken as f32) < num_asked as f32 * self.least_share;
+        is_futile || num_asked >= self.max_asked
+    }
+}
+
 /// A row's vector, as its graph takes it.
 pub(super) enum Node<'a> {
     /// Of length 1.
@@ -161,23 +187,27 @@ impl Graph {
         Ok(())
     }
 
-    /// About `count` rows near the query that `is_allowed` takes. `None` when it had to be asked more than `max_asked`
-    /// times: then so few near the query are allowed that comparing all of those is quicker.
+    /// About `count` rows near the query that `is_allowed` takes. `None` when patience ran out: then so few near the query
+    /// are allowed that comparing all of those is quicker.
     pub(super) fn search(
         &self,
         query: &Query,
         count: usize,
-        max_asked: usize,
+        patience: Patience,
         is_allowed: impl Fn(u32) -> bool,
     ) -> Result<Option<Vec<u32>>> {
-        let num_left = Cell::new(max_asked);
+        let (num_asked, num_taken) = (Cell::new(0), Cell::new(0));
+        let is_over = Cell::new(false);
         // Once it is given up everything is taken, which ends the search at once: usearch cannot be interrupted.
-        let filter = |key: u64| match num_left.get() {
-            0 => true,
-            left => {
-                num_left.set(left - 1);
-                is_allowed(key as u32)
+        let filter = |key: u64| {
+            if is_over.get() {
+                return true;
             }
+            let is_allowed = is_allowed(key as u32);
+            num_asked.set(num_asked.get() + 1);
+            num_taken.set(num_taken.get() + usize::from(is_allowed));
+            is_over.set(patience.is_over(num_asked.get(), num_taken.get()));
+            is_allowed
         };
         // usearch prepares room for as many matches as are asked for.
         let count = count.min(self.num_nodes());
@@ -191,7 +221,7 @@ impl Graph {
         };
         let found = found.map_err(failed)?;
         let rows = found.keys.iter().map(|key| *key as u32).collect();
-        Ok((num_left.get() > 0).then_some(rows))
+        Ok((!is_over.get()).then_some(rows))
     }
 }
 

@@ -118,11 +118,16 @@ pub(super) fn save(index: &VectorIndex, path: &Path, embedder: &EmbedderId) -> R
     Ok(())
 }
 
+/// What a file held.
+pub(super) struct Loaded {
+    pub index: VectorIndex,
+    pub graph: Option<SavedGraph>,
+    /// Whether it lacks what a file that is written now would have.
+    pub is_of_earlier_format: bool,
+}
+
 /// Reads all of a saved index but its graph. Says why it cannot be used: missing, damaged, or of another embedder.
-pub(super) fn load(
-    path: &Path,
-    embedder: &EmbedderId,
-) -> Result<(VectorIndex, Option<SavedGraph>)> {
+pub(super) fn load(path: &Path, embedder: &EmbedderId) -> Result<Loaded> {
     let failed =
         |source| StoreError::io(format!("read the vector index {}", path.display()), source);
     let unusable = |why: &str| StoreError::VectorIndex(format!("{} {why}", path.display()));
@@ -164,7 +169,11 @@ pub(super) fn load(
         nodes,
         file,
     });
-    Ok((VectorIndex::from_parts(rows, position), graph))
+    Ok(Loaded {
+        index: VectorIndex::from_parts(rows, position),
+        graph,
+        is_of_earlier_format: description.format != FORMAT,
+    })
 }
 
 impl SavedGraph {
