@@ -2,6 +2,7 @@
 //! responses, chat completions, and the search over them.
 //! SQLite is the truth; the vector index is a cache that may be deleted at any moment. Never sees a model.
 
+mod attributes;
 mod chat_completions;
 mod chunks;
 mod codes;
