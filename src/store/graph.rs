@@ -14,6 +14,9 @@ use super::id_set::IdSet;
 const CONNECTIVITY: usize = 16;
 /// How many candidates adding a node keeps.
 const EXPANSION_ADD: usize = 128;
+/// So many are added one after the other: nodes that are added at the same moment do not see each other, which leaves some
+/// unreachable where there are few others.
+const FIRST_NODES: usize = 256;
 /// Contexts that usearch prepares; above the number of threads that ever search or add at a time.
 const NUM_CONTEXTS: usize = 16;
 
@@ -167,12 +170,16 @@ impl Graph {
                 added.map_err(failed)
             })
         };
-        let num_threads = num_threads.clamp(1, NUM_CONTEXTS / 2).min(rows.len());
-        if num_threads <= 1 {
-            add_all(rows)?;
-        } else {
+        let num_threads = num_threads.clamp(1, NUM_CONTEXTS / 2);
+        let num_first = match num_threads {
+            1 => rows.len(),
+            _ => FIRST_NODES.saturating_sub(index.size()).min(rows.len()),
+        };
+        let (first, rest) = rows.split_at(num_first);
+        add_all(first)?;
+        if !rest.is_empty() {
             std::thread::scope(|scope| {
-                let parts = rows.chunks(rows.len().div_ceil(num_threads));
+                let parts = rest.chunks(rest.len().div_ceil(num_threads));
                 let adding: Vec<_> = parts
                     .map(|part| scope.spawn(move || add_all(part)))
                     .collect();
