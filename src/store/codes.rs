@@ -311,6 +311,43 @@ mod tests {
     }
 
     #[test]
+    fn the_best_are_found_among_so_many_that_threads_share_the_work() {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let mut random = || {
+            unit(
+                &(0..8)
+                    .map(|_| rng.random::<f32>() - 0.5)
+                    .collect::<Vec<f32>>(),
+            )
+        };
+        let vectors: Vec<Vec<f32>> = (0..3 * ROWS_PER_THREAD).map(|_| random()).collect();
+        let mut codes = Codes::new(8);
+        for (row, vector) in (0..).zip(&vectors) {
+            codes.put(row, &Code::of(vector));
+        }
+        // All rows but every seventh hundred, in pieces.
+        let is_in = |row: u32| row / 100 % 7 != 3;
+        let hundreds = (0..vectors.len() as u32)
+            .step_by(100)
+            .filter(|row| is_in(*row));
+        let pieces: Vec<Range<u32>> = hundreds.map(|row| row..row + 100).collect();
+        for query in (0..5).map(|_| random()) {
+            let mut finalists = Finalists::new(10);
+            codes.find(&Query::of(query.clone()), &pieces, &mut finalists);
+            let found = finalists.into_rows();
+            let mut best: Vec<(f32, u32)> = (0..)
+                .zip(&vectors)
+                .filter(|(row, _)| is_in(*row))
+                .map(|(row, vector)| (query.iter().zip(vector).map(|(a, b)| a * b).sum(), row))
+                .collect();
+            best.sort_by(|a, b| b.0.total_cmp(&a.0));
+            assert!(best[..10].iter().all(|(_, row)| found.contains(row)));
+            assert!(found.len() < 2_000, "{}", found.len());
+            assert!(found.iter().all(|row| is_in(*row)));
+        }
+    }
+
+    #[test]
     fn a_row_is_replaced_in_its_place() {
         let mut codes = Codes::new(2);
         codes.put(0, &Code::of(&[1.0, 0.0]));
