@@ -132,6 +132,7 @@ async fn wear(folder: &Path, storage: VectorStorage) -> Result<Value> {
     let num_documents = collection.num_documents();
     let mut report = serde_json::Map::new();
     let phases = [
+        ("10% deleted", 1, false),
         ("30% deleted", 3, false),
         ("60% deleted, 30% added", 6, true),
     ];
@@ -281,7 +282,7 @@ impl Filter {
         let mut all = vec![Self::All];
         all.extend([1, 10, 100, 500, 900].map(Self::Share));
         all.extend([100, 500].map(Self::Near));
-        all.extend([100, 500].map(Self::Far));
+        all.extend([100, 500, 900].map(Self::Far));
         all
     }
 

@@ -13,6 +13,7 @@ use std::path::Path;
 use inglenook::kernels::vector::{dot, widest};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, params};
 
 use crate::Result;
@@ -276,10 +277,7 @@ fn normals<const N: usize>(rng: &mut ChaCha8Rng) -> [f32; N] {
 
 /// Puts completed documents into the data folder, many in one transaction; nobody else has it open for writing.
 pub fn fill(data: &Path, collection: &Collection, documents: Range<usize>) -> Result<()> {
-    let mut db = Connection::open(data.join("inglenook.db"))?;
-    db.execute_batch(
-        "PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON; PRAGMA cache_size = -200000",
-    )?;
+    let mut db = connect(data)?;
     let tx = db.transaction()?;
     tx.execute(
         "INSERT OR IGNORE INTO vector_stores (row, id, name, metadata, created_at, last_active_at)
@@ -323,9 +321,23 @@ pub fn fill(data: &Path, collection: &Collection, documents: Range<usize>) -> Re
     Ok(tx.commit()?)
 }
 
+fn connect(data: &Path) -> Result<Connection> {
+    let db = Connection::open(data.join("inglenook.db"))?;
+    db.execute_batch(
+        "PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON; PRAGMA cache_size = -200000",
+    )?;
+    // What the store's triggers call to index words; every chunk here has the same one.
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
+    db.create_scalar_function("text_language", 1, flags, |_| Ok("en"))?;
+    db.create_scalar_function("words_rowid", 4, flags, |context| {
+        Ok(context.get::<i64>(0)? << 37 | context.get::<i64>(1)? << 7)
+    })?;
+    db.create_scalar_function("word_terms", 3, flags, |_| Ok("bword "))?;
+    Ok(db)
+}
+
 pub fn delete(data: &Path, documents: &[usize]) -> Result<()> {
-    let mut db = Connection::open(data.join("inglenook.db"))?;
-    db.execute_batch("PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON")?;
+    let mut db = connect(data)?;
     let tx = db.transaction()?;
     for document in documents {
         tx.prepare_cached("DELETE FROM documents WHERE id = ?")?

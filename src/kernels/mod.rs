@@ -10,5 +10,6 @@ pub mod norm;
 pub mod paged_attention;
 pub mod parallel;
 pub mod self_attention;
+pub mod sketches;
 pub mod threads;
 pub mod vector;

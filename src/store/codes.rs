@@ -1,17 +1,30 @@
 //! Vectors rounded to eight bits a number, one behind the other in memory: small and quick to compare, with a bound on
 //! how far a comparison is off. What is shown to anyone is compared anew from the stored vectors.
 
+use std::ops::Range;
+
+use super::finalists::Finalists;
+use super::sketches::{Room, Sketch, SketchQuery, Sketches};
 use crate::kernels;
 
 /// A comparison is off by less than this many standard deviations of the rounding errors' sum: one in a billion is not.
-const DEVIATIONS: f32 = 6.0;
+pub(super) const DEVIATIONS: f32 = 6.0;
+/// Sketches are looked through first when there are so many rows for each that is to be found.
+const ROWS_PER_FOUND: usize = 100;
+/// So many pieces ahead, memory is asked for, and so many codes at a time: what is not in the cache takes longer to come
+/// than to compare.
+const PIECES_AHEAD: usize = 8;
+const CODES_AT_A_TIME: usize = 32;
+/// A thread is worth starting for so many rows: it takes as long as to look through a few thousand.
+const ROWS_PER_THREAD: usize = 50_000;
+const MAX_THREADS: usize = 4;
 
 /// A vector of length 1, rounded: about `scale * numbers`.
 pub(super) struct Code {
     pub numbers: Vec<i8>,
-    scale: f32,
+    pub scale: f32,
     /// The length of what rounding took away.
-    error: f32,
+    pub error: f32,
 }
 
 impl Code {
@@ -53,37 +66,63 @@ impl Estimate {
     }
 }
 
-/// The codes of all rows.
+/// A vector to compare others with.
+pub(super) struct Query {
+    /// Of length 1.
+    pub unit: Vec<f32>,
+    pub code: Code,
+}
+
+impl Query {
+    pub(super) fn of(unit: Vec<f32>) -> Self {
+        Self {
+            code: Code::of(&unit),
+            unit,
+        }
+    }
+}
+
+/// The codes of all rows, and their sketches.
 #[derive(Default)]
 pub(super) struct Codes {
     dimensions: usize,
     numbers: Vec<i8>,
     scales: Vec<f32>,
     errors: Vec<f32>,
+    sketches: Sketches,
 }
 
 impl Codes {
     pub(super) fn new(dimensions: usize) -> Self {
         Self {
             dimensions,
+            sketches: Sketches::new(dimensions),
             ..Self::default()
         }
     }
 
     /// From what `parts` gave; `None` when they do not fit together.
     pub(super) fn from_parts(
-        dimensions: usize,
         numbers: Vec<i8>,
         scales: Vec<f32>,
         errors: Vec<f32>,
+        sketches: Sketches,
     ) -> Option<Self> {
-        let fits = numbers.len() == scales.len() * dimensions && errors.len() == scales.len();
+        let dimensions = sketches.dimensions();
+        let fits = numbers.len() == scales.len() * dimensions
+            && errors.len() == scales.len()
+            && sketches.len() == scales.len();
         fits.then_some(Self {
             dimensions,
             numbers,
             scales,
             errors,
+            sketches,
         })
+    }
+
+    pub(super) fn sketches(&self) -> &Sketches {
+        &self.sketches
     }
 
     /// Numbers, scales and errors.
@@ -101,6 +140,7 @@ impl Codes {
 
     /// Puts a code into `row`, which is there or the next one.
     pub(super) fn put(&mut self, row: u32, code: &Code) {
+        self.sketches.put(row, &Sketch::of(code));
         let row = row as usize;
         if row == self.len() {
             self.numbers.extend(&code.numbers);
@@ -113,22 +153,103 @@ impl Codes {
         }
     }
 
-    /// Hands `each` an estimate of every row from `start` on.
+    /// Leaves in `finalists` what may be among the best of the rows of all `pieces`.
+    pub(super) fn find(&self, query: &Query, pieces: &[Range<u32>], finalists: &mut Finalists) {
+        let num_rows: usize = pieces.iter().map(ExactSizeIterator::len).sum();
+        if num_rows / ROWS_PER_FOUND >= finalists.limit().max(1) {
+            return self.find_by_sketches(query, pieces, num_rows, finalists);
+        }
+        let mut products = Vec::new();
+        for rows in pieces {
+            self.compare(&query.code, rows.clone(), &mut products, finalists);
+        }
+    }
+
+    /// On several threads where there is much to look through.
+    fn find_by_sketches(
+        &self,
+        query: &Query,
+        pieces: &[Range<u32>],
+        num_rows: usize,
+        finalists: &mut Finalists,
+    ) {
+        let sketch = SketchQuery::of(&query.unit);
+        let num_threads = num_threads().min(num_rows / ROWS_PER_THREAD).max(1);
+        let mut parts = pieces.chunks(pieces.len().div_ceil(num_threads).max(1));
+        let first = parts.next().unwrap_or_default();
+        let limit = finalists.limit();
+        std::thread::scope(|scope| {
+            let mut others = Vec::new();
+            for part in parts {
+                let search = || {
+                    let mut finalists = Finalists::new(limit);
+                    self.look_through(query, &sketch, part, &mut finalists);
+                    finalists
+                };
+                let thread = std::thread::Builder::new().name("store-compare".to_owned());
+                match thread.spawn_scoped(scope, search) {
+                    Ok(thread) => others.push(thread),
+                    // The system gives no more threads; this one can do it as well.
+                    Err(_) => self.look_through(query, &sketch, part, finalists),
+                }
+            }
+            self.look_through(query, &sketch, first, finalists);
+            for other in others {
+                match other.join() {
+                    Ok(found) => finalists.extend(found),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+    }
+
+    fn look_through(
+        &self,
+        query: &Query,
+        sketch: &SketchQuery,
+        pieces: &[Range<u32>],
+        finalists: &mut Finalists,
+    ) {
+        let mut room = Room::default();
+        let mut products = Vec::new();
+        let mut waiting = Vec::with_capacity(CODES_AT_A_TIME);
+        let mut compare_all = |waiting: &mut Vec<u32>, finalists: &mut Finalists| {
+            for row in waiting.drain(..) {
+                self.compare(&query.code, row..row + 1, &mut products, finalists);
+            }
+        };
+        for (at, rows) in pieces.iter().enumerate() {
+            if let Some(ahead) = pieces.get(at + PIECES_AHEAD) {
+                self.sketches.prefetch(ahead.clone());
+            }
+            let threshold = finalists.threshold();
+            self.sketches
+                .look_through(sketch, rows.clone(), threshold, &mut room, |row| {
+                    kernels::codes::prefetch(self.numbers_of(row));
+                    waiting.push(row);
+                });
+            if waiting.len() >= CODES_AT_A_TIME {
+                compare_all(&mut waiting, finalists);
+            }
+        }
+        compare_all(&mut waiting, finalists);
+    }
+
+    /// Puts an estimate of each of `rows` to `finalists`.
     pub(super) fn compare(
         &self,
         query: &Code,
-        start: u32,
-        num_rows: u32,
+        rows: Range<u32>,
         products: &mut Vec<i32>,
-        mut each: impl FnMut(Estimate),
+        finalists: &mut Finalists,
     ) {
-        let (first, count) = (start as usize, num_rows as usize);
-        let numbers = &self.numbers[first * self.dimensions..][..count * self.dimensions];
+        let (from, to) = (rows.start as usize, rows.end as usize);
+        let numbers = &self.numbers[from * self.dimensions..to * self.dimensions];
         kernels::codes::products(&query.numbers, numbers, products);
         let confidence = (DEVIATIONS / (self.dimensions as f32).sqrt()).min(1.0);
-        let rows = self.scales[first..].iter().zip(&self.errors[first..]);
-        for ((row, product), (scale, error)) in (start..).zip(products.iter()).zip(rows) {
-            each(Estimate {
+        let scales = self.scales[from..to].iter().zip(&self.errors[from..to]);
+        for ((row, product), (scale, error)) in rows.zip(products.iter()).zip(scales) {
+            finalists.push(Estimate {
                 row,
                 score: *product as f32 * scale * query.scale,
                 // Both vectors were rounded; a rounded one is longer than 1 by its error at most.
@@ -136,6 +257,10 @@ impl Codes {
             });
         }
     }
+}
+
+fn num_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS))
 }
 
 #[cfg(test)]
@@ -165,7 +290,9 @@ mod tests {
             let mut num_compared = 0;
             let mut widest = 0f32;
             for query in (0..20).map(|_| random()) {
-                codes.compare(&Code::of(&query), 0, 500, &mut Vec::new(), |estimate| {
+                let mut finalists = Finalists::new(500);
+                codes.compare(&Code::of(&query), 0..500, &mut Vec::new(), &mut finalists);
+                for estimate in finalists.estimates() {
                     let vector = &vectors[estimate.row as usize];
                     let exact: f64 = query
                         .iter()
@@ -176,10 +303,47 @@ mod tests {
                     assert!(bounds.contains(&exact), "{exact} is not in {bounds:?}");
                     num_compared += 1;
                     widest = widest.max(estimate.slack);
-                });
+                }
             }
             assert_eq!(num_compared, 10_000);
             assert!(widest < 0.03, "{dimensions} dimensions: {widest}");
+        }
+    }
+
+    #[test]
+    fn the_best_are_found_among_so_many_that_threads_share_the_work() {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let mut random = || {
+            unit(
+                &(0..8)
+                    .map(|_| rng.random::<f32>() - 0.5)
+                    .collect::<Vec<f32>>(),
+            )
+        };
+        let vectors: Vec<Vec<f32>> = (0..3 * ROWS_PER_THREAD).map(|_| random()).collect();
+        let mut codes = Codes::new(8);
+        for (row, vector) in (0..).zip(&vectors) {
+            codes.put(row, &Code::of(vector));
+        }
+        // All rows but every seventh hundred, in pieces.
+        let is_in = |row: u32| row / 100 % 7 != 3;
+        let hundreds = (0..vectors.len() as u32)
+            .step_by(100)
+            .filter(|row| is_in(*row));
+        let pieces: Vec<Range<u32>> = hundreds.map(|row| row..row + 100).collect();
+        for query in (0..5).map(|_| random()) {
+            let mut finalists = Finalists::new(10);
+            codes.find(&Query::of(query.clone()), &pieces, &mut finalists);
+            let found = finalists.into_rows();
+            let mut best: Vec<(f32, u32)> = (0..)
+                .zip(&vectors)
+                .filter(|(row, _)| is_in(*row))
+                .map(|(row, vector)| (query.iter().zip(vector).map(|(a, b)| a * b).sum(), row))
+                .collect();
+            best.sort_by(|a, b| b.0.total_cmp(&a.0));
+            assert!(best[..10].iter().all(|(_, row)| found.contains(row)));
+            assert!(found.len() < 2_000, "{}", found.len());
+            assert!(found.iter().all(|row| is_in(*row)));
         }
     }
 

@@ -12,7 +12,7 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{Result, StoreError};
-use super::word_index;
+use super::{filter, word_index};
 
 /// How long a writer waits for another process before it gives up.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -254,6 +254,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     word_index::register(&connection)?;
+    filter::register(&connection)?;
     // FULL: what was acknowledged survives a power failure, not only the end of the process.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;

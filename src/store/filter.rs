@@ -1,11 +1,17 @@
-//! Filters on document attributes, compiled to SQL in which every key and value is a parameter.
+//! Filters on document attributes. To SQL a filter is one parameter of a function that every connection has, which reads a
+//! document's attributes once, whatever the number of conditions.
 
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
 
+use super::attributes::{Attribute, ReadAttributes};
 use super::error::{Result, StoreError};
 
-/// Bounds what one request can make SQLite parse and run.
+/// Bounds what one request can make a search run for every document.
 const MAX_CONDITIONS: usize = 256;
 const MAX_DEPTH: usize = 16;
 
@@ -17,7 +23,7 @@ pub enum AttributeValue {
     String(String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CompareOp {
     Eq,
     Ne,
@@ -30,7 +36,7 @@ pub enum CompareOp {
 }
 
 /// `Many` belongs to `In` and `Nin`, `One` to all others.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FilterValue {
     One(AttributeValue),
     Many(Vec<AttributeValue>),
@@ -38,7 +44,7 @@ pub enum FilterValue {
 
 /// Values of different kinds (text, number, bool) are never equal and have no order. A document without the attribute
 /// matches only `Ne` and `Nin`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum AttributeFilter {
     Compare {
         op: CompareOp,
@@ -55,16 +61,15 @@ impl AttributeFilter {
     /// Appends a condition on `d.attributes` to `sql` and its parameters to `params`.
     pub(super) fn compile(&self, sql: &mut String, params: &mut Vec<Value>) -> Result<()> {
         let mut num_left = MAX_CONDITIONS;
-        self.compile_within(MAX_DEPTH, &mut num_left, sql, params)
+        self.check(MAX_DEPTH, &mut num_left)?;
+        let filter = serde_json::to_string(self)
+            .map_err(|error| StoreError::invalid("filter", error.to_string()))?;
+        sql.push_str("attributes_match(d.attributes, ?)");
+        params.push(Value::Text(filter));
+        Ok(())
     }
 
-    fn compile_within(
-        &self,
-        depth: usize,
-        num_left: &mut usize,
-        sql: &mut String,
-        params: &mut Vec<Value>,
-    ) -> Result<()> {
+    fn check(&self, depth: usize, num_left: &mut usize) -> Result<()> {
         if depth == 0 || *num_left == 0 {
             let why = format!(
                 "it has more than {MAX_CONDITIONS} conditions or {MAX_DEPTH} levels; simplify it"
@@ -72,91 +77,93 @@ impl AttributeFilter {
             return Err(StoreError::invalid("filter", why));
         }
         *num_left -= 1;
-        let (filters, joint, of_none) = match self {
+        match self {
+            Self::Compare { op, key, value } => check_values(*op, key, value),
+            Self::And(filters) | Self::Or(filters) => filters
+                .iter()
+                .try_for_each(|filter| filter.check(depth - 1, num_left)),
+        }
+    }
+
+    fn takes(&self, attributes: &ReadAttributes) -> bool {
+        match self {
+            Self::And(filters) => filters.iter().all(|filter| filter.takes(attributes)),
+            Self::Or(filters) => filters.iter().any(|filter| filter.takes(attributes)),
             Self::Compare { op, key, value } => {
-                return compile_comparison(*op, key, value, sql, params);
+                let meets = |value: &AttributeValue| {
+                    let order = attributes
+                        .get(key)
+                        .and_then(|one| one.compare(&value.into()));
+                    order.is_some_and(|order| match op {
+                        CompareOp::Gt => order.is_gt(),
+                        CompareOp::Gte => order.is_ge(),
+                        CompareOp::Lt => order.is_lt(),
+                        CompareOp::Lte => order.is_le(),
+                        CompareOp::Eq | CompareOp::Ne | CompareOp::In | CompareOp::Nin => {
+                            order.is_eq()
+                        }
+                    })
+                };
+                let is_met = match value {
+                    FilterValue::One(value) => meets(value),
+                    FilterValue::Many(values) => values.iter().any(meets),
+                };
+                is_met != matches!(op, CompareOp::Ne | CompareOp::Nin)
             }
-            Self::And(filters) => (filters, " AND ", "true"),
-            Self::Or(filters) => (filters, " OR ", "false"),
-        };
-        sql.push('(');
-        for (i, filter) in filters.iter().enumerate() {
-            if i > 0 {
-                sql.push_str(joint);
-            }
-            filter.compile_within(depth - 1, num_left, sql, params)?;
         }
-        if filters.is_empty() {
-            sql.push_str(of_none);
-        }
-        sql.push(')');
-        Ok(())
     }
 }
 
-fn compile_comparison(
-    op: CompareOp,
-    key: &str,
-    value: &FilterValue,
-    sql: &mut String,
-    params: &mut Vec<Value>,
-) -> Result<()> {
-    let (is_negated, operator) = match op {
-        CompareOp::Eq | CompareOp::In => (false, "="),
-        CompareOp::Ne | CompareOp::Nin => (true, "="),
-        CompareOp::Gt => (false, ">"),
-        CompareOp::Gte => (false, ">="),
-        CompareOp::Lt => (false, "<"),
-        CompareOp::Lte => (false, "<="),
-    };
-    let values = match (op, value) {
-        (CompareOp::In | CompareOp::Nin, FilterValue::Many(values)) => values.as_slice(),
-        (CompareOp::In | CompareOp::Nin, FilterValue::One(_)) => {
-            return Err(StoreError::invalid(
-                "filter",
-                format!("in and nin on {key:?} need a list of values"),
-            ));
-        }
-        (_, FilterValue::One(value)) => std::slice::from_ref(value),
-        (_, FilterValue::Many(_)) => {
-            return Err(StoreError::invalid(
-                "filter",
-                format!("only in and nin on {key:?} can have a list of values"),
-            ));
-        }
-    };
-    if values.len() > MAX_CONDITIONS {
-        let why = format!(
-            "{key:?} is compared with {} values; the most is {MAX_CONDITIONS}",
-            values.len()
-        );
-        return Err(StoreError::invalid("filter", why));
-    }
-    // Through json_each, not a JSON path: a key may contain any character.
-    let not = if is_negated { "NOT " } else { "" };
-    *sql +=
-        &format!("{not}EXISTS (SELECT 1 FROM json_each(d.attributes) a WHERE a.key = ? AND (false");
-    params.push(Value::Text(key.to_owned()));
-    for value in values {
-        let (types, param) = typed(value);
-        *sql += &format!(" OR (a.type IN ({types}) AND a.value {operator} ?)");
-        params.push(param);
-    }
-    sql.push_str("))");
-    Ok(())
+/// Gives a connection the function that conditions call.
+pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
+    type Failure = Box<dyn std::error::Error + Send + Sync>;
+    let failed = |error: Failure| rusqlite::Error::UserFunctionError(error);
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_INNOCUOUS;
+    connection.create_scalar_function("attributes_match", 2, flags, move |context| {
+        // Kept from one document to the next.
+        let filter: Arc<AttributeFilter> = context.get_or_create_aux(1, |value| {
+            Ok::<_, Failure>(serde_json::from_str(value.as_str()?)?)
+        })?;
+        let attributes = context.get_raw(0).as_str()?;
+        let attributes = ReadAttributes::of(attributes).map_err(|error| failed(error.into()))?;
+        Ok(filter.takes(&attributes))
+    })
 }
 
-/// The names SQLite's json_each gives to the value's kind, and the value.
-fn typed(value: &AttributeValue) -> (&'static str, Value) {
+fn check_values(op: CompareOp, key: &str, value: &FilterValue) -> Result<()> {
+    let is_of_many = matches!(op, CompareOp::In | CompareOp::Nin);
     match value {
-        AttributeValue::String(text) => ("'text'", Value::Text(text.clone())),
-        AttributeValue::Bool(bit) => ("'true', 'false'", Value::Integer((*bit).into())),
-        AttributeValue::Number(number) => {
-            let value = match number.as_i64() {
-                Some(integer) => Value::Integer(integer),
-                None => Value::Real(number.as_f64().unwrap_or(f64::NAN)),
-            };
-            ("'integer', 'real'", value)
+        FilterValue::One(_) if is_of_many => Err(StoreError::invalid(
+            "filter",
+            format!("in and nin on {key:?} need a list of values"),
+        )),
+        FilterValue::Many(_) if !is_of_many => Err(StoreError::invalid(
+            "filter",
+            format!("only in and nin on {key:?} can have a list of values"),
+        )),
+        FilterValue::Many(values) if values.len() > MAX_CONDITIONS => {
+            let why = format!(
+                "{key:?} is compared with {} values; the most is {MAX_CONDITIONS}",
+                values.len()
+            );
+            Err(StoreError::invalid("filter", why))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl<'a> From<&'a AttributeValue> for Attribute<'a> {
+    fn from(value: &'a AttributeValue) -> Self {
+        match value {
+            AttributeValue::Bool(bit) => Self::Bool(*bit),
+            AttributeValue::String(text) => Self::Text(text.into()),
+            AttributeValue::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(integer), _) => Self::Integer(integer),
+                (None, Some(real)) => Self::Real(real),
+                (None, None) => Self::Other,
+            },
         }
     }
 }

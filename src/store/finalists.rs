@@ -1,5 +1,8 @@
 //! Keeps, of many estimates, those that may be among the best once compared exactly.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
 use super::codes::Estimate;
 
 /// Beyond `limit`, so many are kept before the hopeless ones are thrown out.
@@ -9,8 +12,8 @@ pub(super) struct Finalists {
     limit: usize,
     kept: Vec<Estimate>,
     capacity: usize,
-    /// `limit` vectors are at least this similar.
-    threshold: f32,
+    /// The greatest of what estimates are at least, `limit` of them, the least on top.
+    least: BinaryHeap<Least>,
 }
 
 impl Finalists {
@@ -19,21 +22,47 @@ impl Finalists {
             limit,
             kept: Vec::new(),
             capacity: limit.saturating_mul(2).saturating_add(ROOM),
-            threshold: f32::NEG_INFINITY,
+            least: BinaryHeap::new(),
+        }
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// `limit` vectors are at least this similar.
+    #[inline]
+    pub(super) fn threshold(&self) -> f32 {
+        match self.least.peek() {
+            Some(Least(least)) if self.least.len() == self.limit => *least,
+            _ if self.limit == 0 => f32::INFINITY,
+            _ => f32::NEG_INFINITY,
         }
     }
 
     #[inline]
     pub(super) fn push(&mut self, estimate: Estimate) {
-        if estimate.most() < self.threshold {
+        let threshold = self.threshold();
+        if estimate.most() < threshold {
             return;
         }
         self.kept.push(estimate);
+        if estimate.least() > threshold {
+            if self.least.len() == self.limit {
+                self.least.pop();
+            }
+            self.least.push(Least(estimate.least()));
+        }
         if self.kept.len() >= self.capacity {
             self.prune();
             // Where very many are as good as the best, they are all kept; pruning must stay rare.
             self.capacity = self.capacity.max(2 * self.kept.len());
         }
+    }
+
+    /// Takes those of others.
+    pub(super) fn extend(&mut self, others: Self) {
+        others.kept.into_iter().for_each(|one| self.push(one));
     }
 
     pub(super) fn into_rows(mut self) -> Vec<u32> {
@@ -44,16 +73,32 @@ impl Finalists {
         rows
     }
 
+    #[cfg(test)]
+    pub(super) fn estimates(&self) -> &[Estimate] {
+        &self.kept
+    }
+
     fn prune(&mut self) {
-        if self.limit == 0 {
-            self.kept.clear();
-        } else if self.kept.len() > self.limit {
-            let best_first = |a: &Estimate, b: &Estimate| b.least().total_cmp(&a.least());
-            let (_, last, _) = self.kept.select_nth_unstable_by(self.limit - 1, best_first);
-            self.threshold = last.least();
-            let threshold = self.threshold;
-            self.kept.retain(|estimate| estimate.most() >= threshold);
-        }
+        let threshold = self.threshold();
+        self.kept.retain(|estimate| estimate.most() >= threshold);
+    }
+}
+
+/// Ordered so that the least comes first.
+#[derive(PartialEq)]
+struct Least(f32);
+
+impl Eq for Least {}
+
+impl Ord for Least {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.total_cmp(&self.0)
+    }
+}
+
+impl PartialOrd for Least {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use serde::{Deserialize, Serialize};
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
-use super::codes::Code;
+use super::codes::Query;
 use super::error::{Result, StoreError};
 use super::id_set::IdSet;
 
@@ -14,6 +14,9 @@ use super::id_set::IdSet;
 const CONNECTIVITY: usize = 16;
 /// How many candidates adding a node keeps.
 const EXPANSION_ADD: usize = 128;
+/// So many are added one after the other: nodes that are added at the same moment do not see each other, which leaves some
+/// unreachable where there are few others.
+const FIRST_NODES: usize = 256;
 /// Contexts that usearch prepares; above the number of threads that ever search or add at a time.
 const NUM_CONTEXTS: usize = 16;
 
@@ -46,6 +49,32 @@ pub(super) struct Graph {
     storage: VectorStorage,
     /// The rows that have a node.
     nodes: IdSet,
+}
+
+/// How long a search goes on that finds little that is allowed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Patience {
+    /// Rows that it asks for at most.
+    pub max_asked: usize,
+    /// Of those that it has asked for, so many should be allowed.
+    pub least_share: f32,
+}
+
+impl Patience {
+    /// The share is looked at first after so many rows: the first ones are those on the way to the query.
+    const LOOKS_FROM: usize = 256;
+
+    #[cfg(test)]
+    pub(super) const ENDLESS: Self = Self {
+        max_asked: usize::MAX,
+        least_share: 0.0,
+    };
+
+    fn is_over(&self, num_asked: usize, num_taken: usize) -> bool {
+        let is_futile = num_asked >= Self::LOOKS_FROM
+            && (num_taken as f32) < num_asked as f32 * self.least_share;
+        is_futile || num_asked >= self.max_asked
+    }
 }
 
 /// A row's vector, as its graph takes it.
@@ -141,12 +170,16 @@ impl Graph {
                 added.map_err(failed)
             })
         };
-        let num_threads = num_threads.clamp(1, NUM_CONTEXTS / 2).min(rows.len());
-        if num_threads <= 1 {
-            add_all(rows)?;
-        } else {
+        let num_threads = num_threads.clamp(1, NUM_CONTEXTS / 2);
+        let num_first = match num_threads {
+            1 => rows.len(),
+            _ => FIRST_NODES.saturating_sub(index.size()).min(rows.len()),
+        };
+        let (first, rest) = rows.split_at(num_first);
+        add_all(first)?;
+        if !rest.is_empty() {
             std::thread::scope(|scope| {
-                let parts = rows.chunks(rows.len().div_ceil(num_threads));
+                let parts = rest.chunks(rest.len().div_ceil(num_threads));
                 let adding: Vec<_> = parts
                     .map(|part| scope.spawn(move || add_all(part)))
                     .collect();
@@ -161,36 +194,41 @@ impl Graph {
         Ok(())
     }
 
-    /// About `count` rows near the query that `is_allowed` takes. `None` when it had to be asked more than `max_asked`
-    /// times: then so few near the query are allowed that comparing all of those is quicker.
+    /// About `count` rows near the query that `is_allowed` takes. `None` when patience ran out: then so few near the query
+    /// are allowed that comparing all of those is quicker.
     pub(super) fn search(
         &self,
-        unit: &[f32],
-        code: &Code,
+        query: &Query,
         count: usize,
-        max_asked: usize,
+        patience: Patience,
         is_allowed: impl Fn(u32) -> bool,
     ) -> Result<Option<Vec<u32>>> {
-        let num_left = Cell::new(max_asked);
+        let (num_asked, num_taken) = (Cell::new(0), Cell::new(0));
+        let is_over = Cell::new(false);
         // Once it is given up everything is taken, which ends the search at once: usearch cannot be interrupted.
-        let filter = |key: u64| match num_left.get() {
-            0 => true,
-            left => {
-                num_left.set(left - 1);
-                is_allowed(key as u32)
+        let filter = |key: u64| {
+            if is_over.get() {
+                return true;
             }
+            let is_allowed = is_allowed(key as u32);
+            num_asked.set(num_asked.get() + 1);
+            num_taken.set(num_taken.get() + usize::from(is_allowed));
+            is_over.set(patience.is_over(num_asked.get(), num_taken.get()));
+            is_allowed
         };
         // usearch prepares room for as many matches as are asked for.
         let count = count.min(self.num_nodes());
         let found = match self.storage {
-            VectorStorage::I8 => self.index.filtered_search(&code.numbers, count, filter),
+            VectorStorage::I8 => self
+                .index
+                .filtered_search(&query.code.numbers, count, filter),
             VectorStorage::F16 | VectorStorage::F32 => {
-                self.index.filtered_search(unit, count, filter)
+                self.index.filtered_search(&query.unit, count, filter)
             }
         };
         let found = found.map_err(failed)?;
         let rows = found.keys.iter().map(|key| *key as u32).collect();
-        Ok((num_left.get() > 0).then_some(rows))
+        Ok((!is_over.get()).then_some(rows))
     }
 }
 

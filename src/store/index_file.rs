@@ -15,12 +15,15 @@ use super::error::{Result, StoreError};
 use super::files::hexadecimal;
 use super::graph::{Graph, VectorStorage};
 use super::id_set::IdSet;
-use super::vector_index::{Position, VectorIndex};
+use super::sketches::Sketches;
+use super::vector_index::{Position, VectorIndex, vector_from_bytes};
 use super::vector_rows::{Run, VectorRows};
 use crate::kernels::mapped_file::MappedFile;
 
 const MAGIC: &[u8; 8] = b"INGLEVEC";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+/// As the one of now, without sketches.
+const FORMAT_WITHOUT_SKETCHES: u32 = 2;
 /// At the end of the file: length of the description, checksum of rows and description, magic.
 const TRAILER_BYTES: usize = 4 + 32 + 8;
 const TEMP_PREFIX: &str = ".vectors-";
@@ -115,11 +118,16 @@ pub(super) fn save(index: &VectorIndex, path: &Path, embedder: &EmbedderId) -> R
     Ok(())
 }
 
+/// What a file held.
+pub(super) struct Loaded {
+    pub index: VectorIndex,
+    pub graph: Option<SavedGraph>,
+    /// Whether it lacks what a file that is written now would have.
+    pub is_of_earlier_format: bool,
+}
+
 /// Reads all of a saved index but its graph. Says why it cannot be used: missing, damaged, or of another embedder.
-pub(super) fn load(
-    path: &Path,
-    embedder: &EmbedderId,
-) -> Result<(VectorIndex, Option<SavedGraph>)> {
+pub(super) fn load(path: &Path, embedder: &EmbedderId) -> Result<Loaded> {
     let failed =
         |source| StoreError::io(format!("read the vector index {}", path.display()), source);
     let unusable = |why: &str| StoreError::VectorIndex(format!("{} {why}", path.display()));
@@ -133,7 +141,7 @@ pub(super) fn load(
     let start = content.len().checked_sub(length).ok_or_else(damaged)?;
     let description: Description = serde_json::from_slice(&content[start..])
         .map_err(|_| unusable("has a description of another version"))?;
-    if description.format != FORMAT {
+    if ![FORMAT, FORMAT_WITHOUT_SKETCHES].contains(&description.format) {
         return Err(unusable("has another format"));
     }
     let start = description
@@ -161,7 +169,11 @@ pub(super) fn load(
         nodes,
         file,
     });
-    Ok((VectorIndex::from_parts(rows, position), graph))
+    Ok(Loaded {
+        index: VectorIndex::from_parts(rows, position),
+        graph,
+        is_of_earlier_format: description.format != FORMAT,
+    })
 }
 
 impl SavedGraph {
@@ -195,6 +207,7 @@ fn save_graph(
 fn write_rows(file: &mut impl Write, index: &VectorIndex) -> std::io::Result<()> {
     let rows = index.rows();
     let (numbers, scales, errors) = rows.codes.parts();
+    let (sketches, sketch_scales, tangents) = rows.codes.sketches().parts();
     for part in numbers.chunks(1 << 16) {
         let bytes: Vec<u8> = part.iter().map(|number| *number as u8).collect();
         file.write_all(&bytes)?;
@@ -209,6 +222,10 @@ fn write_rows(file: &mut impl Write, index: &VectorIndex) -> std::io::Result<()>
         for number in [run.document_id, run.start, run.len] {
             file.write_all(&number.to_le_bytes())?;
         }
+    }
+    file.write_all(sketches)?;
+    for value in sketch_scales.iter().chain(tangents) {
+        file.write_all(&value.to_le_bytes())?;
     }
     for word in index.graph().map_or(&[][..], |graph| graph.nodes().words()) {
         file.write_all(&word.to_le_bytes())?;
@@ -230,14 +247,22 @@ fn read_rows(bytes: &[u8], description: &Description) -> Option<(VectorRows, IdS
     let errors = take(num_rows, 4)?;
     let chunk_ids = take(num_rows, 8)?;
     let runs = take(description.num_runs, 12)?;
+    let numbers: Vec<i8> = numbers.iter().map(|byte| *byte as i8).collect();
+    let scales = vector_from_bytes(scales);
+    let errors = vector_from_bytes(errors);
+    let dimensions = description.dimensions;
+    let sketches = match description.format {
+        FORMAT_WITHOUT_SKETCHES => Sketches::of(dimensions, &numbers, &scales, &errors),
+        _ => Sketches::from_parts(
+            dimensions,
+            take(num_rows, Sketches::new(dimensions).row_len())?.to_vec(),
+            vector_from_bytes(take(num_rows, 4)?),
+            vector_from_bytes(take(num_rows, 4)?),
+        )?,
+    };
     let graph = description.graph.as_ref();
     let words = take(graph.map_or(0, |graph| graph.num_node_words), 8)?;
-    let codes = Codes::from_parts(
-        description.dimensions,
-        numbers.iter().map(|byte| *byte as i8).collect(),
-        super::vector_index::vector_from_bytes(scales),
-        super::vector_index::vector_from_bytes(errors),
-    )?;
+    let codes = Codes::from_parts(numbers, scales, errors, sketches)?;
     let chunk_ids = chunk_ids.as_chunks().0.iter();
     let runs = runs.as_chunks::<12>().0.iter().map(|bytes| {
         let number =

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Transaction, params_from_iter};
+use rusqlite::Transaction;
 
 use super::Store;
 use super::error::Result;
-use super::scope::{AllowedDocuments, SearchScope};
+use super::scope::SearchScope;
+use super::scope_cache::ScopeDocuments;
 use super::word_index::{self, FREQUENCIES, Place, Totals, length_of_class};
 use super::words::{Language, Wanted, wanted};
 
@@ -50,11 +51,11 @@ impl Store {
             return Ok(Vec::new());
         }
         let allowed = scope.allowed_documents(&self.embedder().hash)?;
-        let (text, counts) = (text.to_owned(), Arc::clone(&self.parts.word_counts));
+        let (text, parts) = (text.to_owned(), Arc::clone(&self.parts));
         let search = move |tx: &Transaction| {
-            let scope = Searched::read(tx, &allowed)?;
-            let words = wanted(&text, &scope.languages, MAX_WORDS);
-            search(tx, &counts, &words, &scope, limit)
+            let documents = parts.scopes.documents(tx, &allowed)?;
+            let words = wanted(&text, &documents.texts(tx)?.languages, MAX_WORDS);
+            search(tx, &parts.word_counts, &words, &documents, limit)
         };
         self.database().search(search).await
     }
@@ -117,44 +118,6 @@ impl WordCounts {
             counted.insert(matching.to_owned(), (num, num_chunks));
         }
         Ok(num)
-    }
-}
-
-/// What a search may see.
-struct Searched {
-    /// In order.
-    documents: Vec<i64>,
-    /// Of these documents, each once.
-    languages: Vec<Language>,
-    num_chunks: i64,
-}
-
-impl Searched {
-    fn read(tx: &Transaction, allowed: &AllowedDocuments) -> Result<Self> {
-        let sql = format!(
-            "SELECT id, language, num_chunks FROM documents WHERE id IN ({}) ORDER BY id",
-            allowed.sql
-        );
-        let mut statement = tx.prepare_cached(&sql)?;
-        let (mut documents, mut num_chunks) = (Vec::new(), 0);
-        let rows = statement.query_map(params_from_iter(&allowed.params), |row| {
-            documents.push(row.get(0)?);
-            num_chunks += row.get::<_, i64>(2)?;
-            row.get(1)
-        })?;
-        let languages = languages(rows)?;
-        Ok(Self {
-            documents,
-            languages,
-            num_chunks,
-        })
-    }
-}
-
-impl Searched {
-    /// Places of a word that are read at most: those outside of the scope are leapt over.
-    fn most_read(&self) -> i64 {
-        self.num_chunks + self.documents.len() as i64 * word_index::MAX_PASSED as i64
     }
 }
 
@@ -244,7 +207,7 @@ fn search(
     tx: &Transaction,
     counts: &WordCounts,
     words: &[Wanted],
-    scope: &Searched,
+    scope: &ScopeDocuments,
     limit: usize,
 ) -> Result<Vec<WordHit>> {
     let totals = word_index::totals(tx)?;
@@ -268,15 +231,18 @@ fn search(
     sources.sort_by(|a, b| most(b).total_cmp(&most(a)));
 
     let mut found: HashMap<i64, Found, BuildHasherDefault<RowHasher>> = HashMap::default();
+    let documents: Vec<i64> = scope.ids.iter().collect();
+    // Places of a word that are read at most: those outside of the scope are leapt over.
+    let most_read = scope.texts(tx)?.num_chunks + (documents.len() * word_index::MAX_PASSED) as i64;
     let mut num_left = MAX_READ;
     for (at, idf, source) in sources {
-        let num_to_read = source.num_chunks.min(scope.most_read());
+        let num_to_read = source.num_chunks.min(most_read);
         // In part it would favour the documents that came first.
         if num_to_read > num_left && !found.is_empty() {
             continue;
         }
         let bit = 1 << at;
-        num_left -= word_index::scan(tx, &source.matching, &scope.documents, |row| {
+        num_left -= word_index::scan(tx, &source.matching, &documents, |row| {
             let chunk = found.entry(row).or_default();
             // In another form, which it has as often or more often.
             if chunk.words & bit == 0 {

@@ -2,6 +2,7 @@
 //! responses, chat completions, and the search over them.
 //! SQLite is the truth; the vector index is a cache that may be deleted at any moment. Never sees a model.
 
+mod attributes;
 mod chat_completions;
 mod chunks;
 mod codes;
@@ -34,9 +35,11 @@ mod progress;
 mod queue;
 mod reindex;
 mod responses;
+mod rotation;
 mod scope;
 mod scope_cache;
 mod shared_index;
+mod sketches;
 mod sources;
 mod summaries;
 mod uploads;

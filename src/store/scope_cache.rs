@@ -2,20 +2,95 @@
 //! search in it, so a result is kept with the position in the log of changes at which it was read. It is used only while
 //! that log, read in the search's own snapshot, says that it holds; else just the changed documents are asked for anew.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{OptionalExtension, Row, Transaction};
 
 use super::error::Result;
 use super::id_set::IdSet;
 use super::json::Json;
 use super::scope::AllowedDocuments;
 use super::vector_index::Position;
+use super::words::Language;
 
 /// Scopes that are kept; the least recently used goes first. Each takes a bit a document.
 const MAX_SCOPES: usize = 32;
 /// More changed documents than this, and all are asked for anew.
 const MAX_CHANGED: u32 = 1_000;
+/// So many documents are looked up one by one; more are sooner found by reading all that there are.
+const MAX_LOOKED_UP: usize = 5_000;
+
+/// The documents of a scope, which do not change.
+pub(super) struct ScopeDocuments {
+    pub ids: IdSet,
+    /// Asked for by the first search for words.
+    texts: OnceLock<ScopeTexts>,
+}
+
+/// What searching the documents of a scope for words needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ScopeTexts {
+    /// Each once.
+    pub languages: Vec<Language>,
+    pub num_chunks: i64,
+}
+
+impl ScopeDocuments {
+    fn of(ids: IdSet) -> Self {
+        Self {
+            ids,
+            texts: OnceLock::new(),
+        }
+    }
+
+    /// In a snapshot in which these are the documents of the scope.
+    pub(super) fn texts(&self, tx: &Transaction) -> Result<&ScopeTexts> {
+        if let Some(texts) = self.texts.get() {
+            return Ok(texts);
+        }
+        let texts = self.read_texts(tx)?;
+        Ok(self.texts.get_or_init(|| texts))
+    }
+
+    fn read_texts(&self, tx: &Transaction) -> Result<ScopeTexts> {
+        let mut texts = ScopeTexts {
+            languages: Vec::new(),
+            num_chunks: 0,
+        };
+        let mut last: Option<Option<String>> = None;
+        let mut add = |row: &Row| -> rusqlite::Result<()> {
+            let code = row.get_ref(1)?.as_str_or_null()?;
+            texts.num_chunks += row.get::<_, i64>(2)?;
+            if last.as_ref().is_none_or(|last| last.as_deref() != code) {
+                let language = code.map_or(Language::ENGLISH, Language::from_code);
+                if !texts.languages.contains(&language) {
+                    texts.languages.push(language);
+                }
+                last = Some(code.map(str::to_owned));
+            }
+            Ok(())
+        };
+        let sql = "SELECT id, language, num_chunks FROM documents";
+        if self.ids.len() <= MAX_LOOKED_UP {
+            let mut statement = tx.prepare_cached(&format!("{sql} WHERE id = ?"))?;
+            for id in self.ids.iter() {
+                let mut rows = statement.query([id])?;
+                if let Some(row) = rows.next()? {
+                    add(row)?;
+                }
+            }
+        } else {
+            let mut statement = tx.prepare_cached(sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                if self.ids.contains(row.get(0)?) {
+                    add(row)?;
+                }
+            }
+        }
+        Ok(texts)
+    }
+}
 
 #[derive(Default)]
 pub(super) struct ScopeCache {
@@ -25,7 +100,7 @@ pub(super) struct ScopeCache {
 
 #[derive(Clone)]
 struct Kept {
-    documents: Arc<IdSet>,
+    documents: Arc<ScopeDocuments>,
     position: Position,
     /// When the next file or vector store expires, in seconds since 1970: the result holds before that.
     holds_until: Option<i64>,
@@ -37,7 +112,7 @@ impl ScopeCache {
         &self,
         tx: &Transaction,
         scope: &AllowedDocuments,
-    ) -> Result<Arc<IdSet>> {
+    ) -> Result<Arc<ScopeDocuments>> {
         let position = newest_position(tx)?;
         let now: i64 = tx
             .prepare_cached("SELECT unixepoch()")?
@@ -52,7 +127,7 @@ impl ScopeCache {
             None => Kept {
                 // Before the ids: should the clock pass it meanwhile, the result is asked for anew once more than needed.
                 holds_until: next_expiry(tx)?,
-                documents: Arc::new(scope.ids(tx)?.into_iter().collect()),
+                documents: Arc::new(ScopeDocuments::of(scope.ids(tx)?.into_iter().collect())),
                 position,
             },
         };
@@ -98,14 +173,14 @@ fn brought_up_to_date(
     let Some(changed) = changed_since(tx, kept.position)? else {
         return Ok(None);
     };
-    let mut documents = IdSet::clone(&kept.documents);
+    let mut documents = kept.documents.ids.clone();
     changed.iter().for_each(|id| documents.remove(*id));
     let again = scope.ids_among(tx, Json(changed))?;
     again.into_iter().for_each(|id| documents.insert(id));
     // A file that was added or given another date may expire before all others.
     Ok(Some(Kept {
         holds_until: next_expiry(tx)?,
-        documents: Arc::new(documents),
+        documents: Arc::new(ScopeDocuments::of(documents)),
         position,
     }))
 }

@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, ToSql, Transaction};
 use super::error::{Result, StoreError};
 use super::graph::{Graph, VectorStorage};
 use super::id_set::IdSet;
-use super::index_file::SavedGraph;
+use super::index_file::{Loaded, SavedGraph};
 use super::json::Json;
 use super::vector_index::{
     ChunkVector, MAX_EXACT, Position, VectorIndex, add_to_graph, best, unit, unit_dot,
@@ -238,8 +238,17 @@ impl SharedIndex {
                     None
                 };
                 match file {
-                    Some((index, graph)) if is_known(tx, index.position)? => {
-                        self.saved_seq.store(index.position.seq, Ordering::Relaxed);
+                    Some(Loaded {
+                        index,
+                        graph,
+                        is_of_earlier_format,
+                    }) if is_known(tx, index.position)? => {
+                        // One of an earlier format is as good as behind.
+                        let saved_seq = match is_of_earlier_format {
+                            true => 0,
+                            false => index.position.seq,
+                        };
+                        self.saved_seq.store(saved_seq, Ordering::Relaxed);
                         work.saved_graph = graph;
                         let changed = changed_since(tx, index.position)?;
                         self.put(index);
@@ -365,7 +374,7 @@ impl SharedIndex {
         Ok(Progress::Ongoing)
     }
 
-    fn load(&self) -> Option<(VectorIndex, Option<SavedGraph>)> {
+    fn load(&self) -> Option<Loaded> {
         let loaded = index_file::load(&self.path, &self.embedder);
         loaded
             .inspect_err(

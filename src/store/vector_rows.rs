@@ -196,6 +196,7 @@ impl VectorRows {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sketches::Sketches;
     use super::*;
 
     fn chunks(ids: std::ops::Range<i64>) -> Vec<(i64, Code)> {
@@ -245,7 +246,9 @@ mod tests {
             is_in_graph: false,
         };
         let load = |runs: Vec<Run>| {
-            let codes = Codes::from_parts(1, vec![127; 5], vec![1.0; 5], vec![0.0; 5]).unwrap();
+            let (numbers, ones, zeros) = (vec![127; 5], vec![1.0; 5], vec![0.0; 5]);
+            let sketches = Sketches::of(1, &numbers, &ones, &zeros);
+            let codes = Codes::from_parts(numbers, ones, zeros, sketches).unwrap();
             VectorRows::from_parts(codes, (0..5).collect(), runs)
         };
         assert_eq!(

@@ -48,7 +48,7 @@ impl Store {
         let parts = Arc::clone(&self.parts);
         let search = move |tx: &Transaction| {
             let documents = parts.scopes.documents(tx, &allowed)?;
-            parts.index.search(tx, &query, &documents, limit)
+            parts.index.search(tx, &query, &documents.ids, limit)
         };
         let found = self.database().search(search).await?;
         if found.is_index_behind {

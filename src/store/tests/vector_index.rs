@@ -2,8 +2,9 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use sha2::Digest;
 
-use super::super::graph::Graph;
+use super::super::graph::{Graph, Patience};
 use super::super::id_set::IdSet;
 use super::super::index_file;
 use super::super::vector_index::{ChunkVector, Position, VectorIndex, add_to_graph, unit};
@@ -114,7 +115,9 @@ impl Filled {
     fn recall(&self, queries: &[Vec<f32>], allowed: &IdSet) -> f64 {
         let mut num_found = 0;
         for query in queries {
-            let search = self.index.search_graph(query, allowed, 10, 128, usize::MAX);
+            let search = self
+                .index
+                .search_graph(query, allowed, 10, 128, Patience::ENDLESS);
             let found = search.unwrap();
             let everything = self.best(query, allowed, usize::MAX);
             for chunk in &found {
@@ -222,14 +225,22 @@ fn a_search_far_from_all_that_is_allowed_is_given_up_and_still_exact() {
         };
         documents.sort_by(|a, b| nearest(a).total_cmp(&nearest(b)));
         let far: IdSet = documents[..60].iter().copied().collect();
-        let found = filled
-            .index
-            .search_graph(&query, &far, 10, 128, 300)
-            .unwrap();
         let best = filled.best(&query, &far, 10);
-        assert!(best.iter().all(|chunk| found.contains(chunk)));
         let everything = filled.best(&query, &far, usize::MAX);
-        assert!(found.iter().all(|chunk| everything.contains(chunk)));
+        let asked_enough = Patience {
+            max_asked: 300,
+            ..Patience::ENDLESS
+        };
+        let too_few_allowed = Patience {
+            least_share: 0.2,
+            ..Patience::ENDLESS
+        };
+        for patience in [asked_enough, too_few_allowed] {
+            let search = filled.index.search_graph(&query, &far, 10, 128, patience);
+            let found = search.unwrap();
+            assert!(best.iter().all(|chunk| found.contains(chunk)));
+            assert!(found.iter().all(|chunk| everything.contains(chunk)));
+        }
     }
 }
 
@@ -251,7 +262,9 @@ fn a_saved_index_loads_the_same_and_only_for_its_embedder() {
         filled.add(clustered(&mut rng, 5));
         filled.index.position = Position { seq: 17, nonce: -4 };
         index_file::save(&filled.index, &path, &embedder).unwrap();
-        let (mut loaded, graph) = index_file::load(&path, &embedder).unwrap();
+        let loaded = index_file::load(&path, &embedder).unwrap();
+        assert!(!loaded.is_of_earlier_format);
+        let (mut loaded, graph) = (loaded.index, loaded.graph);
         assert_eq!(loaded.position, filled.index.position);
         assert_eq!(loaded.len(), 475);
         let queries = clustered(&mut rng, 20);
@@ -267,7 +280,7 @@ fn a_saved_index_loads_the_same_and_only_for_its_embedder() {
         for query in &queries {
             let search = |index: &VectorIndex| {
                 index
-                    .search_graph(query, &allowed, 7, 64, usize::MAX)
+                    .search_graph(query, &allowed, 7, 64, Patience::ENDLESS)
                     .unwrap()
             };
             assert_eq!(search(&loaded), search(&filled.index));
@@ -291,6 +304,55 @@ fn a_saved_index_loads_the_same_and_only_for_its_embedder() {
     assert_eq!(leftovers, 1, "saving leaves only the file itself");
 }
 
+/// A saved index as it was written before there were sketches.
+fn without_sketches(file: &[u8]) -> Vec<u8> {
+    let (content, trailer) = file.split_at(file.len() - 44);
+    let length = u32::from_le_bytes(trailer[..4].try_into().unwrap()) as usize;
+    let (content, description) = content.split_at(content.len() - length);
+    let mut description: serde_json::Value = serde_json::from_slice(description).unwrap();
+    let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+    let num_rows = number(&description["num_rows"]);
+    let graph = number(&description["graph"]["num_bytes"]);
+    let runs = number(&description["num_runs"]) * 12;
+    let sketches = graph + num_rows * (DIMENSIONS + 16) + runs;
+    let after = sketches + num_rows * (DIMENSIONS / 4 + 8);
+    description["format"] = 2.into();
+    let description = serde_json::to_vec(&description).unwrap();
+    let length = (description.len() as u32).to_le_bytes();
+    let rows = [
+        &content[graph..sketches],
+        &content[after..],
+        &description,
+        &length,
+    ]
+    .concat();
+    let checksum = sha2::Sha256::digest(&rows);
+    [&content[..graph], &rows, &checksum[..], b"INGLEVEC"].concat()
+}
+
+#[test]
+fn an_index_of_the_earlier_format_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = index_file::path(dir.path());
+    let embedder = EmbedderId {
+        hash: "e".into(),
+        dimensions: DIMENSIONS,
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let mut filled = Filled::new(clustered(&mut rng, 2_000));
+    filled.build_graph(VectorStorage::I8);
+    index_file::save(&filled.index, &path, &embedder).unwrap();
+    std::fs::write(&path, without_sketches(&std::fs::read(&path).unwrap())).unwrap();
+    let loaded = index_file::load(&path, &embedder).unwrap();
+    assert!(loaded.is_of_earlier_format);
+    assert_eq!(loaded.graph.unwrap().load().unwrap().num_nodes(), 2_000);
+    let allowed = filled.all_documents();
+    for query in clustered(&mut rng, 10) {
+        let found = loaded.index.compare_all(&query, &allowed, 10);
+        assert_eq!(found, filled.index.compare_all(&query, &allowed, 10));
+    }
+}
+
 #[test]
 fn any_damage_to_a_saved_index_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
@@ -305,7 +367,7 @@ fn any_damage_to_a_saved_index_is_noticed() {
     index_file::save(&filled.index, &path, &embedder).unwrap();
     let good = std::fs::read(&path).unwrap();
     let is_good = || match index_file::load(&path, &embedder) {
-        Ok((_, graph)) => graph.expect("it has a graph").load().is_ok(),
+        Ok(loaded) => loaded.graph.expect("it has a graph").load().is_ok(),
         Err(_) => false,
     };
     assert!(is_good());
