@@ -143,7 +143,7 @@ impl ExtractLimits {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExtractError {
-    #[error("{filename:?} is {found}, which is not supported yet; supported: {SUPPORTED}")]
+    #[error("{filename:?} is {found}, which is not supported; {}", format::advice(.found))]
     UnsupportedFormat { filename: String, found: String },
     #[error("{filename:?} is empty; upload a file with text in it")]
     Empty { filename: String },
