@@ -11,6 +11,7 @@ mod lexer;
 mod matrix;
 mod mend;
 mod outline;
+mod owner;
 mod page;
 mod picture;
 mod read;
