@@ -2,6 +2,7 @@
 
 mod clean;
 mod cmap;
+mod columns;
 mod document;
 mod encoding;
 mod font;
