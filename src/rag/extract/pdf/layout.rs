@@ -440,8 +440,8 @@ mod tests {
             0.0,
             0.0,
         )]);
-        for at in 0..left.len() {
-            page.extend(drawn(&[(left[at], 0.0, row(at))]));
+        for (at, line) in left.iter().enumerate() {
+            page.extend(drawn(&[(*line, 0.0, row(at))]));
             if let Some(right) = right.get(at) {
                 page.extend(drawn(&[(right, 38.0, row(at))]));
             }
