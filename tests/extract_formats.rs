@@ -256,7 +256,7 @@ async fn hostile_and_damaged_containers_end_in_a_reason() {
         ("office/tika_testWORD_truncated.docx", "damaged"),
         (
             "office/tika_testException1.doc",
-            "old Word document (DOC); save it as DOCX",
+            "old Word document (DOC), which is not supported; save it as DOCX",
         ),
     ] {
         let error = read_file(&folder.join(file))
@@ -594,6 +594,71 @@ async fn open_documents_are_read() {
     assert_eq!(
         extract(Original::new(locked, "a.odt"), &limits()).await,
         Err(ExtractError::Encrypted)
+    );
+}
+
+#[tokio::test]
+async fn items_and_formulas_are_read_as_they_are_shown() {
+    let content = "<office:document-content><office:automatic-styles><text:list-style style:name='L1'>\
+        <text:list-level-style-number text:level='1' style:num-format='1' style:num-suffix='.'/>\
+        <text:list-level-style-number text:level='2' style:num-format='a' style:num-suffix=')'/></text:list-style>\
+        </office:automatic-styles><office:body><office:text>\
+        <text:list text:style-name='L1'><text:list-item><text:p>open</text:p><text:list><text:list-item><text:p>left</text:p>\
+        </text:list-item><text:list-item><text:p>right</text:p></text:list-item></text:list></text:list-item>\
+        <text:list-item><text:p>close</text:p></text:list-item></text:list><text:p>Energy: <draw:frame>\
+        <draw:object xlink:href='./Object 1'/></draw:frame></text:p><text:list text:style-name='L1' \
+        text:continue-numbering='true'><text:list-item><text:p>lock</text:p></text:list-item></text:list>\
+        <text:list text:style-name='L2'><text:list-item><text:p>loose</text:p></text:list-item></text:list>\
+        </office:text></office:body></office:document-content>";
+    let styles = "<office:document-styles><office:styles><text:list-style style:name='L2'><text:list-level-style-number \
+        text:level='1' style:num-format='I' style:num-prefix='(' style:num-suffix=')' text:start-value='4'/>\
+        </text:list-style></office:styles></office:document-styles>";
+    let formula =
+        "<math xmlns='x'><mi>E</mi><mo>=</mo><mi>m</mi><msup><mi>c</mi><mn>2</mn></msup></math>";
+    let file = zip_of(&[
+        ("mimetype", b"application/vnd.oasis.opendocument.text"),
+        ("content.xml", content.as_bytes()),
+        ("styles.xml", styles.as_bytes()),
+        ("Object 1/content.xml", formula.as_bytes()),
+    ]);
+    assert_eq!(
+        read(&file, "a.odt").await.text,
+        "1. open\n  a) left\n  b) right\n2. close\n\nEnergy: E = mc^2\n\n3. lock\n\n(IV) loose"
+    );
+
+    let item = |properties: &str, text: &str| {
+        format!("<a:p><a:pPr {properties}</a:pPr><a:r><a:t>{text}</a:t></a:r></a:p>")
+    };
+    let items = [
+        item("><a:buAutoNum type='arabicPeriod'/>", "open"),
+        item("lvl='1'><a:buAutoNum type='alphaLcParenR'/>", "left"),
+        item("lvl='1'><a:buAutoNum type='alphaLcParenR'/>", "right"),
+        item("><a:buAutoNum type='arabicPeriod'/>", "close"),
+        item("><a:buChar char='x'/>", "loose"),
+        item(
+            "><a:buAutoNum type='romanUcParenBoth' startAt='4'/>",
+            "lock",
+        ),
+    ];
+    let slide = format!(
+        "<p:sld><p:cSld><p:spTree><p:sp><p:txBody>{}</p:txBody></p:sp></p:spTree></p:cSld></p:sld>",
+        items.concat()
+    );
+    let file = zip_of(&[
+        TYPES,
+        (
+            "ppt/presentation.xml",
+            b"<p:presentation><p:sldIdLst><p:sldId id='256' r:id='r1'/></p:sldIdLst></p:presentation>",
+        ),
+        (
+            "ppt/_rels/presentation.xml.rels",
+            b"<Relationships><Relationship Id='r1' Type='x/slide' Target='slides/slide1.xml'/></Relationships>",
+        ),
+        ("ppt/slides/slide1.xml", slide.as_bytes()),
+    ]);
+    assert_eq!(
+        read(&file, "a.pptx").await.text,
+        "Slide 1\n\n1. open\n  a) left\n  b) right\n2. close\n- loose\n(IV) lock"
     );
 }
 

@@ -87,7 +87,7 @@ impl FileReader {
             .into());
         }
         let content = store.file_content(file_id).await?;
-        let original = Original::new(content, &file.filename);
+        let original = Original::stored(content, &file.filename, &file.media_type);
         let document = extract(original, &self.limits).await?;
         let text = ingest::kept_text(store, file_id, document).await?;
         checked_block(file.filename, text).await
@@ -113,8 +113,10 @@ impl FileReader {
         if let Some(document) = ingest::known_text(store, file_id).await? {
             return Ok(document);
         }
+        let _permit = self.permit().await?;
         let content = store.file_content(file_id).await?;
-        self.document(content, &file.filename).await
+        let original = Original::stored(content, &file.filename, &file.media_type);
+        Ok(extract(original, &self.limits).await?)
     }
 
     /// As [`stored_block`](Self::stored_block), for a message that was kept earlier: of a file that is gone since, the

@@ -334,3 +334,38 @@ fn a_changed_page_replaces_its_document_and_one_that_is_gone_stays_until_it_is_t
     assert!(found(&server, "lamp lit").is_empty());
     assert_eq!(documents(&server, "source_url").len(), 2);
 }
+
+#[test]
+fn a_page_is_read_in_the_encoding_that_its_server_names() {
+    let cyrillic = |label: &str, text: &str| {
+        let page = format!("<meta charset={label}><title>т</title><p>{text}</p>");
+        encoding_rs::WINDOWS_1251.encode(&page).0.into_owned()
+    };
+    let wrong = cyrillic("iso-8859-1", "Паромная переправа закрыта.");
+    let other = cyrillic("koi8-r", "Маяк построен из гранита.");
+    let short = encoding_rs::ISO_8859_2.encode("Łódź: półka").0.into_owned();
+    let site = Site::start(move |request| match request.path.as_str() {
+        "/" => {
+            Reply::html("<p>Start.</p><a href='/a'>a</a><a href='/b'>b</a><a href='/c.txt'>c</a>")
+        }
+        "/a" => Reply::bytes("text/html; charset=windows-1251", wrong.clone()),
+        "/b" => Reply::bytes("text/html;Charset=\"Windows-1251\"", other.clone()),
+        "/c.txt" => Reply::bytes("text/plain; charset=ISO-8859-2", short.clone()),
+        _ => Reply::status(404),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let server = importing(dir.path(), &[&site], "");
+    import(&server, json!({ "site": site.url("/") }));
+    documents(&server, "source_url");
+    for (word, text) in [
+        ("переправа", "Паромная переправа закрыта."),
+        ("гранита", "Маяк построен из гранита."),
+        ("półka", "Łódź: półka"),
+    ] {
+        let texts = found(&server, word);
+        assert!(
+            texts.iter().any(|it| it.contains(text)),
+            "{word}: {texts:?}"
+        );
+    }
+}

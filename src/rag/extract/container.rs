@@ -123,19 +123,19 @@ pub fn of_ole(bytes: &[u8]) -> Content {
         ("EncryptedPackage", Content::Encrypted),
         (
             "WordDocument",
-            Content::Unsupported("an old Word document (DOC); save it as DOCX"),
+            Content::Unsupported("an old Word document (DOC)"),
         ),
         (
             "Workbook",
-            Content::Unsupported("an old Excel workbook (XLS); save it as XLSX"),
+            Content::Unsupported("an old Excel workbook (XLS)"),
         ),
         (
             "PowerPoint Document",
-            Content::Unsupported("an old PowerPoint presentation (PPT); save it as PPTX"),
+            Content::Unsupported("an old PowerPoint presentation (PPT)"),
         ),
         (
             "__substg1.0_",
-            Content::Unsupported("an Outlook message (MSG); save it as EML"),
+            Content::Unsupported("an Outlook message (MSG)"),
         ),
     ];
     let names = STREAMS.iter().map(|(name, _)| {

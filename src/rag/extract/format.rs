@@ -66,6 +66,41 @@ pub const SUPPORTED: &str = "PDF, Word (DOCX), PowerPoint (PPTX), Excel (XLSX), 
                              code and logs), ZIP archives of these, and images (PNG, JPEG, TIFF, WebP, BMP) where \
                              tesseract is installed";
 
+/// What can be done with a file of a kind that is not read, by what the kind is called.
+const ADVICE: [(&str, &str); 16] = [
+    (
+        "Office document",
+        "save it anew as DOCX, XLSX or PPTX, without a password",
+    ),
+    ("Word", "save it as DOCX"),
+    ("Excel", "save it as XLSX"),
+    ("PowerPoint", "save it as PPTX"),
+    ("Outlook", "save it as EML"),
+    ("iWork", "export it as PDF"),
+    ("Visio", "export it as PDF"),
+    ("PostScript", "convert it to PDF"),
+    ("Kindle", "convert it to EPUB"),
+    ("archive", "unpack it, or pack its files as ZIP"),
+    (
+        "MP4 or HEIC",
+        "save a picture as JPEG; of a film, upload a transcript",
+    ),
+    ("image", "save it as PNG or JPEG"),
+    ("recording", "upload a transcript of it"),
+    ("film", "upload a transcript of it"),
+    ("Parquet", "export it as CSV"),
+    ("SQLite", "export its tables as CSV"),
+];
+
+/// What to do with a file that is `found` and cannot be read.
+pub fn advice(found: &str) -> String {
+    let known = ADVICE.iter().find(|(kind, _)| found.contains(kind));
+    known.map_or_else(
+        || format!("supported: {SUPPORTED}"),
+        |(_, advice)| (*advice).to_owned(),
+    )
+}
+
 /// What `bytes` named `filename` is, or the refusal that names it.
 pub fn detect(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
     let extension = extension(filename);
@@ -356,7 +391,13 @@ mod tests {
     fn binary_is_refused_by_name() {
         assert!(refusal(b"\0\x01\x02\x03\x04\xfe\xfd\0\0", "data.dat").contains("unknown kind"));
         assert!(refusal(b"not really", "a.docx").contains("Word document cannot be read"));
-        assert!(refusal(b"\0\x01\x02", "a.doc").contains("an old Word document"));
+        let old = refusal(b"\0\x01\x02", "a.doc");
+        let expected = "is an old Word document (DOC), which is not supported; save it as DOCX";
+        assert!(old.ends_with(expected), "{old}");
+        let packed = refusal(b"\x1f\x8b\x08", "a.gz");
+        assert!(packed.ends_with("or pack its files as ZIP"), "{packed}");
+        let unknown = refusal(b"\x7fELF", "a");
+        assert!(unknown.contains("supported: PDF, Word"), "{unknown}");
         assert_eq!(detect(b"<html><table>", "a.xls"), Ok(Format::Html));
         assert_eq!(
             detect(b"no header", "a.pdf").expect_err("invalid").code(),

@@ -30,6 +30,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use encoding_rs::Encoding;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -43,6 +44,8 @@ pub struct Original<'a> {
     pub filename: &'a str,
     /// What opens it, if it is encrypted. Never logged, and gone with this value.
     pub password: Option<&'a str>,
+    /// What whoever sent it said of its letters, which only counts for text.
+    pub charset: Option<&'static Encoding>,
 }
 
 impl<'a> Original<'a> {
@@ -51,6 +54,21 @@ impl<'a> Original<'a> {
             bytes,
             filename,
             password: None,
+            charset: None,
+        }
+    }
+
+    /// A file that was kept with its media type, which may name a charset.
+    pub fn stored(bytes: Vec<u8>, filename: &'a str, media_type: &str) -> Self {
+        let charset = media_type.split(';').skip(1).find_map(|parameter| {
+            let (name, label) = parameter.split_once('=')?;
+            let is_charset = name.trim().eq_ignore_ascii_case("charset");
+            let label = label.trim().trim_matches('"');
+            is_charset.then(|| Encoding::for_label(label.as_bytes()))?
+        });
+        Self {
+            charset,
+            ..Self::new(bytes, filename)
         }
     }
 }
@@ -143,7 +161,10 @@ impl ExtractLimits {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExtractError {
-    #[error("{filename:?} is {found}, which is not supported yet; supported: {SUPPORTED}")]
+    #[error(
+        "{filename:?} is {found}, which is not supported; {}",
+        format::advice(.found)
+    )]
     UnsupportedFormat { filename: String, found: String },
     #[error("{filename:?} is empty; upload a file with text in it")]
     Empty { filename: String },
@@ -239,7 +260,7 @@ pub async fn extract_watched(
     if num_bytes == 0 {
         return Err(ExtractError::Empty { filename });
     }
-    let (original, format) = detect(original).await?;
+    let (original, format) = decoded_as_sent(detect(original).await?).await?;
     match format {
         // Without a parser that could be led astray, or with one that is fit for any input.
         Format::Html => {
@@ -272,23 +293,14 @@ pub fn format_of(bytes: &[u8], filename: &str) -> Result<Format, ExtractError> {
 }
 
 /// Looks through the whole file in the worst case, and so away from the threads that serve when it is large.
-async fn detect(original: Original<'_>) -> Result<(Original<'_>, Format), ExtractError> {
+async fn detect(mut original: Original<'_>) -> Result<(Original<'_>, Format), ExtractError> {
     const SMALL: usize = 64 << 10;
-    let Original {
-        bytes,
-        filename,
-        password,
-    } = original;
-    if bytes.len() <= SMALL {
-        let format = format::detect(&bytes, filename)?;
-        let original = Original {
-            bytes,
-            filename,
-            password,
-        };
+    if original.bytes.len() <= SMALL {
+        let format = format::detect(&original.bytes, original.filename)?;
         return Ok((original, format));
     }
-    let name = filename.to_owned();
+    let bytes = std::mem::take(&mut original.bytes);
+    let name = original.filename.to_owned();
     let detected = tokio::task::spawn_blocking(move || {
         let format = format::detect(&bytes, &name);
         (bytes, format)
@@ -297,12 +309,26 @@ async fn detect(original: Original<'_>) -> Result<(Original<'_>, Format), Extrac
         program: "format detection".into(),
         reason: error.to_string(),
     })?;
-    let original = Original {
-        bytes,
-        filename,
-        password,
-    };
-    Ok((original, format?))
+    Ok((Original { bytes, ..original }, format?))
+}
+
+/// Text in the encoding that its sender named becomes UTF-8.
+async fn decoded_as_sent(
+    (mut original, format): (Original<'_>, Format),
+) -> Result<(Original<'_>, Format), ExtractError> {
+    let is_text = matches!(
+        format,
+        Format::Html | Format::Markdown | Format::Text | Format::Csv
+    );
+    if let Some(charset) = original.charset.filter(|_| is_text) {
+        let bytes = std::mem::take(&mut original.bytes);
+        let decoded = tokio::task::spawn_blocking(move || text::sent_as(charset, bytes));
+        original.bytes = decoded.await.map_err(|error| ExtractError::Worker {
+            program: "text decoder".into(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok((original, format))
 }
 
 /// A document that knows no pages.

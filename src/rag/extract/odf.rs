@@ -1,7 +1,10 @@
 //! OpenDocument texts, spreadsheets and presentations: paragraphs in order, sheets and slides as pages. Shows the
 //! document with all tracked changes accepted.
 
-use std::collections::HashSet;
+mod formula;
+mod numbering;
+
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::archive::Archive;
@@ -10,6 +13,7 @@ use super::reader::{Budget, Reader};
 use super::table::{Cell, Table, on_one_line};
 use super::writer::{LAID_OUT_MARK, Writer};
 use super::xml::{Element, Event, Node, Xml};
+use numbering::Numbering;
 
 pub struct Document {
     title: Option<String>,
@@ -40,7 +44,19 @@ pub fn open(bytes: Vec<u8>, budget: &Budget) -> Result<Document, Refusal> {
     let source = archive
         .read_xml(CONTENT)?
         .ok_or_else(|| Refusal::Invalid(format!("its part {CONTENT:?} is missing")))?;
-    let mut content = Content::default();
+    let mut content = Content {
+        formulas: formula::all(&mut archive),
+        ..Content::default()
+    };
+    if let Some(styles) = archive.read_xml("styles.xml").ok().flatten()
+        && let Ok(root) = super::xml::tree(&styles, "styles.xml")
+    {
+        let mut lists = Vec::new();
+        root.all("list-style", &mut lists);
+        lists
+            .into_iter()
+            .for_each(|style| content.numbering.add_style(style));
+    }
     let parts = content.parts(&source)?;
     Ok(Document {
         title,
@@ -85,6 +101,9 @@ struct Content {
     writer: Writer,
     /// The names of styles that begin a page.
     page_styles: HashSet<String>,
+    numbering: Numbering,
+    /// By the name of their member.
+    formulas: HashMap<String, String>,
     num_notes: usize,
     /// Of the sheet or slide that is being read.
     number: u32,
@@ -114,6 +133,10 @@ impl Content {
                 "style" => {
                     let style = xml.rest_of(element)?;
                     self.style(&style);
+                }
+                "list-style" => {
+                    let style = xml.rest_of(element)?;
+                    self.numbering.add_style(&style);
                 }
                 "table" | "page" if !is_text => {
                     xml.skip()?;
@@ -180,7 +203,7 @@ impl Content {
             }
             "list" => {
                 self.writer.end_block();
-                self.list(block, 0);
+                self.list(block, 0, "");
                 self.writer.end_block();
             }
             "table" => self.table(block),
@@ -210,12 +233,19 @@ impl Content {
         }
     }
 
-    fn list(&mut self, list: &Element, level: usize) {
+    /// `style` is that of the list outside, which one that names none has too.
+    fn list(&mut self, list: &Element, level: usize, style: &str) {
+        let outside = style;
+        let style = list.attribute("style-name").unwrap_or(outside);
+        if style != outside {
+            self.numbering.begin(list);
+        }
         for item in list.elements() {
-            if !matches!(item.name.as_str(), "list-item" | "list-header") {
-                continue;
-            }
-            let mut mark = "- ";
+            let mut mark = match item.name.as_str() {
+                "list-item" => self.numbering.mark(style, level, item),
+                "list-header" => String::new(),
+                _ => continue,
+            };
             for part in item.elements() {
                 match part.name.as_str() {
                     "p" => {
@@ -224,11 +254,11 @@ impl Content {
                             let indent = "  ".repeat(level.min(8));
                             self.writer
                                 .line(&format!("{indent}{mark}{}", inline.text.trim()));
-                            mark = "  ";
+                            mark = "  ".to_owned();
                         }
                         self.write_beside(inline);
                     }
-                    "list" => self.list(part, level + 1),
+                    "list" => self.list(part, level + 1, style),
                     _ => self.block(part),
                 }
             }
@@ -324,6 +354,7 @@ impl Content {
                 "frame" => {
                     self.writer.has_images |= element.child("image").is_some();
                     out.text.extend(description(element));
+                    out.text.extend(self.formula(element));
                     self.add_inline(element, out);
                 }
                 "annotation" | "annotation-end" | "title" | "desc" | "tracked-changes"
@@ -335,6 +366,12 @@ impl Content {
                 _ => self.add_inline(element, out),
             }
         }
+    }
+
+    fn formula(&self, frame: &Element) -> Option<String> {
+        let member = frame.child("object")?.attribute("href")?;
+        let formula = self.formulas.get(member.trim_start_matches("./"))?;
+        Some(formula.clone())
     }
 
     fn slide(&mut self, slide: &Element) {

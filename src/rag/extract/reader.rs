@@ -163,7 +163,9 @@ pub fn read_inner(bytes: Vec<u8>, filename: &str, budget: &Budget) -> Result<Pag
     };
     let format = format::detect(&bytes, filename).map_err(|error| match error {
         // What is supported is too long a list to stand at each member.
-        ExtractError::UnsupportedFormat { found, .. } => format!("{filename:?} is {found}"),
+        ExtractError::UnsupportedFormat { found, .. } => {
+            format!("{filename:?} is {found}, which is not supported")
+        }
         ExtractError::Encrypted => "it is encrypted".to_owned(),
         other => other.to_string(),
     })?;

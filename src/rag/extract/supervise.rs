@@ -254,14 +254,17 @@ impl Pages {
             .any(|page| page.content.has_images);
         Some(match has_images {
             true if self.format == Format::Pdf => {
-                "its pages have no text but small pictures only".to_owned()
+                "its pages show small pictures only; if these show words, export its pages as images"
+                    .to_owned()
             }
             true => {
                 "there are only pictures in it; save it as a PDF, whose pages can be recognised"
                     .to_owned()
             }
             false if self.format == Format::Pdf => {
-                "its pages are blank or drawings only".to_owned()
+                "its pages are blank or drawings; if these show words, export it with text that can be selected, or its \
+                 pages as images"
+                    .to_owned()
             }
             false => "there are no words in it".to_owned(),
         })

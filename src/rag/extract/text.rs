@@ -2,7 +2,7 @@
 //! panics: what cannot be decoded becomes U+FFFD.
 
 use chardetng::EncodingDetector;
-use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{Encoding, ISO_2022_JP, UTF_8, UTF_16BE, UTF_16LE};
 
 /// Decodes text of any usual encoding and cleans it.
 pub fn decode(bytes: &[u8]) -> String {
@@ -13,6 +13,17 @@ pub fn decode(bytes: &[u8]) -> String {
 pub fn decode_as(bytes: &[u8], declared: Option<&'static Encoding>) -> String {
     let (decoded, _) = encoding_of(bytes, declared).decode_with_bom_removal(bytes);
     clean(&decoded)
+}
+
+/// As marked UTF-8, which every reader believes: what the sender said stands above what the text says of itself and what
+/// can be guessed, and below a byte order mark (WHATWG, HTML, "determining the character encoding").
+pub fn sent_as(encoding: &'static Encoding, bytes: Vec<u8>) -> Vec<u8> {
+    const UTF_8_MARK: &[u8] = b"\xef\xbb\xbf";
+    if Encoding::for_bom(&bytes).is_some() {
+        return bytes;
+    }
+    let (text, _) = encoding.decode_without_bom_handling(&bytes);
+    [UTF_8_MARK, text.as_bytes()].concat()
 }
 
 /// Whether the bytes are no text in any encoding: too many control characters, and not UTF-16.
@@ -32,6 +43,9 @@ fn encoding_of(bytes: &[u8], declared: Option<&'static Encoding>) -> &'static En
     if let Some((encoding, _)) = Encoding::for_bom(bytes) {
         return encoding;
     }
+    if is_iso_2022_jp(bytes) {
+        return ISO_2022_JP;
+    }
     if is_nearly_utf8(bytes) {
         return UTF_8;
     }
@@ -48,6 +62,17 @@ fn encoding_of(bytes: &[u8], declared: Option<&'static Encoding>) -> &'static En
     let mut detector = EncodingDetector::new();
     detector.feed(bytes, true);
     detector.guess(None, true)
+}
+
+/// Japanese as mails have it: ASCII bytes only, between which escapes change what they mean.
+fn is_iso_2022_jp(bytes: &[u8]) -> bool {
+    let is_escaped = bytes
+        .windows(3)
+        .any(|it| matches!(it, b"\x1b$B" | b"\x1b$@"));
+    is_escaped
+        && ISO_2022_JP
+            .decode_without_bom_handling_and_without_replacement(bytes)
+            .is_some()
 }
 
 /// Valid UTF-8, or UTF-8 with a few damaged characters: a wrong byte should not turn the rest into mojibake.
@@ -130,6 +155,19 @@ mod tests {
         assert_eq!(decode(&utf16(u16::to_le_bytes)), text);
         assert_eq!(decode(&utf16(u16::to_be_bytes)), text);
         assert_eq!(decode(&encoding_rs::WINDOWS_1252.encode(text).0), text);
+        let japanese = "渡し船は九時に出ます。 The ferry.";
+        assert_eq!(decode(&ISO_2022_JP.encode(japanese).0), japanese);
+    }
+
+    #[test]
+    fn the_sender_is_believed_before_the_text_and_after_its_mark() {
+        let page = "<meta charset=utf-8><p>Füße";
+        let sent = |bytes: &[u8]| decode(&sent_as(encoding_rs::WINDOWS_1251, bytes.to_vec()));
+        assert_eq!(sent(&encoding_rs::WINDOWS_1251.encode("мир").0), "мир");
+        assert_eq!(sent(page.as_bytes()), "<meta charset=utf-8><p>FГјГџe");
+        assert_eq!(sent(&[b"\xef\xbb\xbf", page.as_bytes()].concat()), page);
+        let utf8 = decode(&sent_as(UTF_8, b"a\xffb".to_vec()));
+        assert_eq!(utf8, "a\u{fffd}b");
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl Visitor {
         let charset = content
             .charset
             .as_ref()
-            .filter(|_| media_type.starts_with("text/"));
+            .filter(|_| is_html || media_type.starts_with("text/"));
         let file = NewFile {
             filename: site::file_name(&content.url, &media_type),
             purpose: "assistants".into(),

@@ -217,7 +217,7 @@ impl Worker {
         let read = {
             let original = Original {
                 password: password.as_ref().map(Password::expose),
-                ..Original::new(content, &file.filename)
+                ..Original::stored(content, &file.filename, &file.media_type)
             };
             let mut read = std::pin::pin!(extract_watched(original, &self.limits, &pages));
             loop {

@@ -2,6 +2,8 @@
 //! Never shows what a browser would not show.
 
 pub mod charset;
+mod lists;
+mod navigation;
 mod render;
 
 use dom_query::Document;
@@ -15,12 +17,12 @@ pub fn extract(bytes: &[u8]) -> Result<ExtractedText, ExtractError> {
     let source = charset::decode(bytes);
     let document = Document::from(source.as_str());
     let title = render::title(&document);
-    let declares_article = declares_article(&document);
-    let whole = render::render(&document, render::Scope::Content);
+    let declaration = declaration(&document);
+    let whole = whole(&document);
     let chosen = if render::is_deeper_than(&document, MAX_ARTICLE_DEPTH) {
         None
     } else {
-        article(document).filter(|article| is_enough(article, &whole, declares_article))
+        article(document).filter(|article| is_enough(article, &whole, declaration))
     };
     let rendered = match chosen {
         Some(article) => with_title(article, title.as_deref()),
@@ -44,7 +46,7 @@ pub fn extract(bytes: &[u8]) -> Result<ExtractedText, ExtractError> {
 /// A page that is a chapter of a book or the body of an e-mail: all of it is content.
 pub fn chapter(source: &str) -> PageContent {
     let document = Document::from(source);
-    let Rendered { text, headings } = render::render(&document, render::Scope::Everything);
+    let Rendered { text, headings, .. } = render::render(&document, render::Scope::Everything);
     PageContent {
         text,
         headings,
@@ -55,6 +57,15 @@ pub fn chapter(source: &str) -> PageContent {
 /// Finding the main content looks at ancestors again and again; a page nested deeper than people write is
 /// rendered whole.
 const MAX_ARTICLE_DEPTH: usize = 256;
+
+/// The page without its navigation; a page that is little else is an index, and that is what it has to say.
+fn whole(document: &Document) -> Rendered {
+    let content = render::render(document, render::Scope::Content);
+    match content.num_letters_left > content.text.len() * 3 {
+        true => render::render(document, render::Scope::Marked),
+        false => content,
+    }
+}
 
 /// The main content as Readability finds it.
 fn article(document: Document) -> Option<Rendered> {
@@ -76,21 +87,43 @@ fn article(document: Document) -> Option<Rendered> {
 
 /// Readability is made for articles; on other pages it may keep one section and lose the rest. What is lost can never
 /// be found again, what is kept too much costs little: only a page that says it is an article may lose most of itself.
-fn is_enough(article: &Rendered, whole: &Rendered, declares_article: bool) -> bool {
+fn is_enough(article: &Rendered, whole: &Rendered, declaration: Declaration) -> bool {
     const MIN_BYTES: usize = 200;
     const MIN_SHARE_PERCENT: usize = 60;
-    const MIN_ARTICLE_BYTES: usize = 1500;
     const MIN_ARTICLE_SHARE_PERCENT: usize = 15;
+    let min_article_bytes = match declaration {
+        Declaration::Article => 300,
+        // There may be many of them on a page.
+        Declaration::HasArticles => 1500,
+        Declaration::None => usize::MAX,
+    };
     let len = article.text.len();
     let is_share = |percent| len * 100 >= whole.text.len() * percent;
     (len >= MIN_BYTES && is_share(MIN_SHARE_PERCENT))
-        || (declares_article && len >= MIN_ARTICLE_BYTES && is_share(MIN_ARTICLE_SHARE_PERCENT))
+        || (len >= min_article_bytes && is_share(MIN_ARTICLE_SHARE_PERCENT))
 }
 
-fn declares_article(document: &Document) -> bool {
-    document
-        .select("article, meta[property='og:type'][content='article']")
-        .exists()
+/// What a page says that it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Declaration {
+    Article,
+    HasArticles,
+    None,
+}
+
+fn declaration(document: &Document) -> Declaration {
+    let marked = "[itemtype$='schema.org/Article'], [itemtype$='schema.org/NewsArticle'], \
+                  [itemtype$='schema.org/BlogPosting']";
+    let is_article = document
+        .select("meta[property='og:type'][content='article']")
+        .exists();
+    if is_article || document.select(marked).length() == 1 {
+        Declaration::Article
+    } else if document.select("article").exists() {
+        Declaration::HasArticles
+    } else {
+        Declaration::None
+    }
 }
 
 /// Readability drops the heading that repeats the page's title; a reader of a passage wants it back.
@@ -107,13 +140,14 @@ fn with_title(article: Rendered, title: Option<&str>) -> Rendered {
         title: title.to_owned(),
         offset: 0,
     }];
-    headings.extend(article.headings.into_iter().map(|h| Heading {
+    headings.extend(article.headings.iter().map(|h| Heading {
         offset: h.offset + shift,
-        ..h
+        ..h.clone()
     }));
     Rendered {
         text: format!("{title}\n\n{}", article.text),
         headings,
+        ..article
     }
 }
 
@@ -142,6 +176,49 @@ mod tests {
             .map(|h| (h.level, &doc.text[h.offset..][..h.title.len()]))
             .collect();
         assert_eq!(found, [(1, "Top & more"), (2, "Sub")]);
+    }
+
+    #[test]
+    fn items_have_the_numbers_that_a_browser_shows() {
+        let doc = read(
+            "<ol><li>open</li><li></li><li value=7>turn<ul><li>left</li></ul></li><li><p>close</p></li></ol>\
+             <ol type=a start=3><li>c</li></ol><ol type=I><li>one</li></ol><ol reversed><li>last</li></ol>",
+        );
+        assert_eq!(
+            doc.text,
+            "1. open\n7. turn\n\n- left\n\n8. close\n\nc. c\n\ni. one\n\n- last"
+        );
+    }
+
+    #[test]
+    fn what_only_leads_elsewhere_is_left_out_and_an_index_is_not() {
+        let menu = "<div class='side-menu'><ul><li><a href=a>Ferries</a></li><li><a href=b>Fares</a></li><li><a href=c>Us</a></li></ul></div>";
+        let prose =
+            "<div id=menu><p>Soup of the day: fish, with bread. <a href=x>Order</a></p></div>";
+        let doc = read(&format!(
+            "<body>{menu}<p>The keeper winds the clockwork.</p>{prose}</body>"
+        ));
+        assert_eq!(
+            doc.text,
+            "The keeper winds the clockwork.\n\nSoup of the day: fish, with bread. Order"
+        );
+        assert_eq!(read(menu).text, "- Ferries\n- Fares\n- Us");
+    }
+
+    #[test]
+    fn an_article_is_told_from_what_stands_around_it() {
+        let around =
+            "<div class=banner>Subscribe to our newsletter and to the push notifications of this site. </div>"
+                .repeat(30);
+        let story = "<p>The old lighthouse was lit again, after nine years, by its keeper. It shone, they say.</p>";
+        let page = |declared: &str| {
+            let story = story.repeat(20);
+            format!("<body>{around}<div {declared}>{story}</div>{around}</body>")
+        };
+        let declared = read(&page("itemscope itemtype='http://schema.org/Article'"));
+        assert!(!declared.text.contains("Subscribe"), "{}", declared.text);
+        let undeclared = read(&page("class=story"));
+        assert!(undeclared.text.contains("Subscribe"), "{}", undeclared.text);
     }
 
     #[test]

@@ -3,10 +3,14 @@
 use dom_query::{Document, NodeRef};
 
 use super::super::Heading;
+use super::lists::Lists;
+use super::navigation::{Budget, letters_of_navigation};
 
 pub struct Rendered {
     pub text: String,
     pub headings: Vec<Heading>,
+    /// Letters of what was left out as navigation by its name and links.
+    pub num_letters_left: usize,
 }
 
 /// Which part of a page is wanted.
@@ -14,6 +18,8 @@ pub struct Rendered {
 pub enum Scope {
     Everything,
     /// Without navigation and the like, as far as the page marks them.
+    Marked,
+    /// Also without what is navigation by its name and links.
     Content,
 }
 
@@ -43,6 +49,8 @@ pub fn render(document: &Document, scope: Scope) -> Rendered {
     let mut writer = Writer::default();
     let mut walk = Walk::new(document.root());
     let mut enter_children = true;
+    let mut budget = Budget::default();
+    let mut num_letters_left = 0;
     while let Some(step) = walk.next(enter_children) {
         enter_children = true;
         match step {
@@ -50,8 +58,15 @@ pub fn render(document: &Document, scope: Scope) -> Rendered {
             Step::Enter(node) => {
                 if let Some(name) = node.node_name() {
                     enter_children = !is_left_out(&node, &name, scope);
+                    if enter_children
+                        && scope == Scope::Content
+                        && let Some(num) = letters_of_navigation(&node, &name, &mut budget)
+                    {
+                        num_letters_left += num;
+                        enter_children = false;
+                    }
                     if enter_children {
-                        writer.open(&name);
+                        writer.open(&node, &name);
                     }
                 } else {
                     enter_children = !node.is_comment();
@@ -64,18 +79,22 @@ pub fn render(document: &Document, scope: Scope) -> Rendered {
             }
         }
     }
-    writer.finish()
+    Rendered {
+        text: writer.text,
+        headings: writer.headings,
+        num_letters_left,
+    }
 }
 
 fn is_left_out(node: &NodeRef, name: &str, scope: Scope) -> bool {
     match name {
         "head" | "script" | "style" | "noscript" | "template" | "svg" | "iframe" | "object"
         | "canvas" | "audio" | "video" | "input" | "select" | "textarea" | "button" | "dialog"
-        | "datalist" => return true,
-        "nav" | "footer" | "aside" if scope == Scope::Content => return true,
+        | "datalist" | "annotation" | "annotation-xml" => return true,
+        "nav" | "footer" | "aside" if scope != Scope::Everything => return true,
         _ => {}
     }
-    if scope == Scope::Content
+    if scope != Scope::Everything
         && let Some(role) = node.attr("role")
         && matches!(
             role.as_ref(),
@@ -157,7 +176,8 @@ struct Writer {
     headings: Vec<Heading>,
     gap: Gap,
     /// Written before the next word, after the gap.
-    bullet: bool,
+    marker: Option<String>,
+    lists: Lists,
     num_open_pre: usize,
     num_open_cells: usize,
     heading: Option<OpenHeading>,
@@ -170,10 +190,11 @@ struct OpenHeading {
 }
 
 impl Writer {
-    fn open(&mut self, name: &str) {
+    fn open(&mut self, node: &NodeRef, name: &str) {
         self.widen(gap_around(name, self.num_open_cells > 0));
         match name {
-            "li" => self.bullet = true,
+            "ul" | "ol" | "menu" => self.lists.open(node, name),
+            "li" => self.marker = Some(self.lists.marker(node)),
             "pre" => self.num_open_pre += 1,
             "td" | "th" => self.num_open_cells += 1,
             "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
@@ -191,7 +212,8 @@ impl Writer {
             "pre" => self.num_open_pre = self.num_open_pre.saturating_sub(1),
             "td" | "th" => self.num_open_cells = self.num_open_cells.saturating_sub(1),
             "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => self.close_heading(),
-            "li" => self.bullet = false,
+            "ul" | "ol" | "menu" => self.lists.close(),
+            "li" => self.marker = None,
             _ => {}
         }
         self.widen(gap_around(name, self.num_open_cells > 0));
@@ -264,20 +286,13 @@ impl Writer {
                 Gap::Paragraph => "\n\n",
             });
         }
-        if std::mem::take(&mut self.bullet) {
-            self.text.push_str("- ");
+        if let Some(marker) = self.marker.take() {
+            self.text.push_str(&marker);
         }
         if let Some(heading) = &mut self.heading {
             heading.offset.get_or_insert(self.text.len());
         }
         self.text.push_str(word);
-    }
-
-    fn finish(self) -> Rendered {
-        Rendered {
-            text: self.text,
-            headings: self.headings,
-        }
     }
 }
 

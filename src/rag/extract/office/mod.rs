@@ -4,7 +4,7 @@ pub mod docx;
 mod drawing;
 mod math;
 mod number_format;
-mod numbering;
+pub mod numbering;
 pub mod pptx;
 mod styles;
 pub mod xlsx;

@@ -5,6 +5,7 @@ use super::super::reader::{Budget, Reader};
 use super::super::table::on_one_line;
 use super::super::writer::Writer;
 use super::super::xml::Element;
+use super::numbering::{letters, roman};
 use super::{Package, Relations, drawing};
 
 pub struct Presentation {
@@ -165,6 +166,7 @@ fn is_furniture(shape: &Element) -> bool {
 
 fn write_body(body: &Element, writer: &mut Writer) {
     writer.end_block();
+    let mut numbers = Numbers::default();
     for paragraph in body.elements().filter(|it| it.name == "p") {
         let text = drawing::paragraph(paragraph);
         if text.trim().is_empty() {
@@ -174,14 +176,58 @@ fn write_body(body: &Element, writer: &mut Writer) {
         let level: usize = properties
             .and_then(|it| it.attribute("lvl")?.parse().ok())
             .unwrap_or(0);
-        let has_bullet = properties
-            .is_some_and(|it| it.child("buChar").is_some() || it.child("buAutoNum").is_some());
-        writer.line(&match has_bullet || level > 0 {
-            true => format!("{}- {}", "  ".repeat(level.min(8)), text.trim()),
-            false => text,
+        let has_bullet = properties.is_some_and(|it| it.child("buChar").is_some());
+        let number = numbers.next(level, properties.and_then(|it| it.child("buAutoNum")));
+        let indent = "  ".repeat(level.min(8));
+        writer.line(&match number {
+            Some(number) => format!("{indent}{number} {}", text.trim()),
+            None if has_bullet || level > 0 => format!("{indent}- {}", text.trim()),
+            None => text,
         });
     }
     writer.end_block();
+}
+
+/// Counts the paragraphs of a shape that are numbered, as PowerPoint does: at each level by itself, until something else
+/// stands there (ECMA-376 part 1, 21.1.2.4.1).
+#[derive(Default)]
+struct Numbers(Vec<Option<(String, u32)>>);
+
+impl Numbers {
+    fn next(&mut self, level: usize, numbered: Option<&Element>) -> Option<String> {
+        const MAX_LEVELS: usize = 9;
+        let level = level.min(MAX_LEVELS - 1);
+        self.0.resize(level + 1, None);
+        let last = self.0[level].take();
+        let numbered = numbered?;
+        let style = numbered.attribute("type").unwrap_or("arabicPeriod");
+        let start = numbered.attribute("startAt").and_then(|it| it.parse().ok());
+        let number = match last {
+            Some((before, number)) if before == style => number.saturating_add(1),
+            _ => start.unwrap_or(1),
+        };
+        self.0[level] = Some((style.to_owned(), number));
+        let shown = if style.starts_with("alphaLc") {
+            letters(number).to_lowercase()
+        } else if style.starts_with("alphaUc") {
+            letters(number)
+        } else if style.starts_with("romanLc") {
+            roman(number).to_lowercase()
+        } else if style.starts_with("romanUc") {
+            roman(number)
+        } else {
+            number.to_string()
+        };
+        Some(if style.ends_with("ParenBoth") {
+            format!("({shown})")
+        } else if style.ends_with("ParenR") {
+            format!("{shown})")
+        } else if style.ends_with("Plain") {
+            shown
+        } else {
+            format!("{shown}.")
+        })
+    }
 }
 
 fn write_table(table: &Element, writer: &mut Writer) {

@@ -54,6 +54,18 @@ pub fn page_break(before: &str, after: &str) -> &'static str {
     if ends || begins { "\n\n" } else { "\n" }
 }
 
+/// Whether a sentence goes on from the last line of one column in the first of the next.
+pub fn goes_on(before: &str, after: &str) -> bool {
+    let is_open =
+        |c: char| c.is_alphabetic() || matches!(c, ',' | ';' | '-' | '\u{2010}' | SOFT_HYPHEN);
+    before.trim_end().chars().next_back().is_some_and(is_open)
+        && after
+            .trim_start()
+            .chars()
+            .next()
+            .is_some_and(char::is_lowercase)
+}
+
 /// Prepares `out` for the next line of its paragraph: a line break, or nothing inside a divided word.
 fn join_line(out: &mut String, next: &str) {
     let continues = next.chars().next().is_some_and(char::is_lowercase);

@@ -3,11 +3,12 @@
 
 use std::collections::HashSet;
 
-use pdf_extract::{Dictionary, Document, Object, ObjectId};
+use pdf_extract::encryption::DecryptionError;
+use pdf_extract::{Dictionary, Document, Error, LoadOptions, Object, ObjectId};
 
 use super::super::protocol::Refusal;
 use super::font::get;
-use super::mend;
+use super::{mend, owner};
 
 /// More pages than any book has; a page tree can name one page a million times.
 const MAX_PAGES: usize = 50_000;
@@ -132,27 +133,90 @@ fn is_locked(opened: &Result<Document, Refusal>) -> bool {
 
 /// Documents that need no password to be read are opened with the empty one.
 fn load(bytes: &[u8], password: Option<&str>) -> Result<Document, Refusal> {
-    use pdf_extract::{Error, LoadOptions};
-    let locked = match password {
-        Some(_) => Refusal::WrongPassword,
-        None => Refusal::NeedsPassword,
-    };
-    let options = password.map_or_else(LoadOptions::default, LoadOptions::with_password);
-    let mut document = match Document::load_mem_with_options(bytes, options) {
-        Ok(document) => document,
-        Err(Error::InvalidPassword) => return Err(locked),
-        Err(Error::Decryption(_) | Error::UnsupportedSecurityHandler(_)) => {
-            return Err(Refusal::Encrypted);
-        }
-        Err(error) => return Err(Refusal::Invalid(error.to_string())),
-    };
-    if !document.is_encrypted() {
+    let document = load_with(bytes, LoadOptions::default())?;
+    if !document.trailer.has(b"Encrypt") {
         return Ok(document);
     }
-    let is_open = document.decrypt("").is_ok()
-        || password.is_some_and(|password| document.decrypt(password).is_ok());
-    match is_open {
-        true => Ok(document),
-        false => Err(locked),
+    let mut document = load_as_it_is(bytes)?;
+    match (unlock(&mut document, password), password) {
+        (Ok(()), _) => Ok(document),
+        // Object by object, what cannot be decrypted may be left out.
+        (Err(Refusal::Encrypted), Some(password)) => {
+            let document = load_with(bytes, LoadOptions::with_password(password));
+            document.map_err(|_| Refusal::Encrypted)
+        }
+        (Err(refusal), _) => Err(refusal),
     }
+}
+
+fn load_with(bytes: &[u8], options: LoadOptions) -> Result<Document, Refusal> {
+    match Document::load_mem_with_options(bytes, options) {
+        Ok(document) => Ok(document),
+        Err(Error::InvalidPassword) => Err(Refusal::WrongPassword),
+        Err(Error::Decryption(_) | Error::UnsupportedSecurityHandler(_)) => Err(Refusal::Encrypted),
+        Err(error) => {
+            let reason = format!("its structure is damaged, and no page is found in it ({error})");
+            Err(Refusal::Invalid(reason))
+        }
+    }
+}
+
+/// All objects of an encrypted document, still encrypted: lopdf loads none without a password that it knows how to use, and
+/// drops streams of objects that it cannot unpack, so it is not shown which is which.
+fn load_as_it_is(bytes: &[u8]) -> Result<Document, Refusal> {
+    let mut hidden = bytes.to_vec();
+    hide(&mut hidden, b"/Encrypt");
+    hide(&mut hidden, b"/ObjStm");
+    let mut document = load_with(&hidden, LoadOptions::default())?;
+    for object in document.objects.values_mut() {
+        if let Ok(stream) = object.as_stream_mut()
+            && stream.dict.has_type(b"ObjSt_")
+        {
+            stream.dict.set("Type", Object::Name(b"ObjStm".to_vec()));
+        }
+    }
+    if let Some(encryption) = document.trailer.remove(b"Encryp_") {
+        // The dictionary may stand in the trailer itself.
+        let reference = match encryption {
+            Object::Dictionary(_) => Object::Reference(document.add_object(encryption)),
+            reference => reference,
+        };
+        document.trailer.set("Encrypt", reference);
+    }
+    Ok(document)
+}
+
+/// Writes another last letter to a name wherever it stands, so that all offsets hold.
+fn hide(bytes: &mut [u8], name: &[u8]) {
+    let mut from = 0;
+    while let Some(at) = bytes[from..].windows(name.len()).position(|it| it == name) {
+        from += at + name.len();
+        // Not `/EncryptMetadata`.
+        if !bytes.get(from).is_some_and(u8::is_ascii_alphanumeric) {
+            bytes[from - 1] = b'_';
+        }
+    }
+}
+
+/// Decrypts all of a document that was loaded as it is.
+fn unlock(document: &mut Document, password: Option<&str>) -> Result<(), Refusal> {
+    for word in [Some(""), password].into_iter().flatten() {
+        // The owner's first: lopdf lets it in, but then takes it for the user's.
+        let opened = match owner::user_password(document, word) {
+            Some(user_password) => document.decrypt_raw(user_password),
+            // As the standard has it, then as programs do that have not read it.
+            None => document
+                .decrypt(word)
+                .or_else(|_| document.decrypt_raw(word)),
+        };
+        match opened {
+            Ok(()) => return Ok(()),
+            Err(Error::Decryption(DecryptionError::IncorrectPassword)) => {}
+            Err(_) => return Err(Refusal::Encrypted),
+        }
+    }
+    Err(match password {
+        Some(_) => Refusal::WrongPassword,
+        None => Refusal::NeedsPassword,
+    })
 }

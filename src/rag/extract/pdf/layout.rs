@@ -1,8 +1,11 @@
 //! Glyphs at their places to lines of text. Keeps the order in which the page draws, which for text made by
-//! programs is the order of reading; decides only where words, lines and paragraphs end.
+//! programs is the order of reading but for columns that are drawn across (`columns`); decides where words, lines and
+//! paragraphs end.
 
 use unicode_normalization::char::compose;
 
+use super::clean;
+use super::columns::in_order_of_reading;
 use super::page::Glyph;
 
 /// A line of the page.
@@ -17,7 +20,7 @@ pub struct TextLine {
 
 /// The page's text, line by line.
 pub fn text_lines(glyphs: Vec<Glyph>) -> Vec<TextLine> {
-    let lines = lines(glyphs);
+    let lines = in_order_of_reading(lines(glyphs));
     let leading = usual_leading(&lines);
     let above = std::iter::once(None).chain(lines.iter().map(Some));
     let with_above = lines.iter().zip(above);
@@ -32,6 +35,8 @@ pub fn text_lines(glyphs: Vec<Glyph>) -> Vec<TextLine> {
 
 /// Gaps in units of the font size. A space is a quarter to a third of it, kerning below a tenth.
 const WORD_GAP: f64 = 0.15;
+/// Between columns.
+const WIDE_GAP: f64 = 1.0;
 /// Letters that touch overlap by less.
 const OVERLAP: f64 = 0.15;
 /// A step back that is more than an accent set over its letter.
@@ -39,14 +44,29 @@ const BACK_STEP: f64 = 1.5;
 /// Superscripts and subscripts leave the baseline by less.
 const LINE_STEP: f64 = 0.45;
 
-struct Line {
-    origin: (f64, f64),
-    direction: (f64, f64),
-    size: f64,
+#[derive(Clone)]
+pub struct Line {
+    pub origin: (f64, f64),
+    /// Of the last letter.
+    pub end: (f64, f64),
+    pub direction: (f64, f64),
+    pub size: f64,
     /// Words' parts in drawing order; a space is a piece of its own.
     pieces: Vec<String>,
+    /// Wide ones, as between columns or cells.
+    pub gaps: Vec<Gap>,
     /// Letters of a right-to-left script were drawn right to left, in the order of reading.
     is_logical: bool,
+}
+
+#[derive(Clone)]
+pub struct Gap {
+    /// The first behind it.
+    piece: usize,
+    /// The end of what stands before it.
+    end: (f64, f64),
+    /// The origin of what stands behind it.
+    pub start: (f64, f64),
 }
 
 enum Step {
@@ -88,9 +108,11 @@ fn lines(glyphs: Vec<Glyph>) -> Vec<Line> {
                 after_space = false;
                 lines.push(Line {
                     origin: glyph.origin,
+                    end: glyph.end,
                     direction: glyph.direction,
                     size: glyph.size,
                     pieces: vec![glyph.text.clone()],
+                    gaps: Vec::new(),
                     is_logical: false,
                 });
             }
@@ -98,6 +120,16 @@ fn lines(glyphs: Vec<Glyph>) -> Vec<Line> {
                 let is_word = matches!(step, Step::Word | Step::Leftwards { is_word: true });
                 if (is_word || after_space) && !is_blank {
                     line.pieces.push(" ".to_owned());
+                }
+                if !is_blank && line.space_before(&glyph) > WIDE_GAP {
+                    line.gaps.push(Gap {
+                        piece: line.pieces.len(),
+                        end: line.end,
+                        start: glyph.origin,
+                    });
+                }
+                if !is_blank {
+                    line.end = glyph.end;
                 }
                 line.is_logical |= matches!(step, Step::Leftwards { .. });
                 line.size = line.size.max(glyph.size);
@@ -198,7 +230,39 @@ fn combining(accent: &str) -> Option<char> {
 }
 
 impl Line {
-    fn text(&self) -> String {
+    /// What stands before a gap, and what behind it.
+    pub fn split(&self, gap: usize) -> (Self, Self) {
+        let at = &self.gaps[gap];
+        let mut before = Self {
+            end: at.end,
+            pieces: self.pieces[..at.piece].to_vec(),
+            gaps: self.gaps[..gap].to_vec(),
+            ..self.clone()
+        };
+        while before.pieces.last().is_some_and(|piece| piece == " ") {
+            before.pieces.pop();
+        }
+        let later = self.gaps[gap + 1..].iter().map(|later| Gap {
+            piece: later.piece - at.piece,
+            ..later.clone()
+        });
+        let after = Self {
+            origin: at.start,
+            pieces: self.pieces[at.piece..].to_vec(),
+            gaps: later.collect(),
+            ..self.clone()
+        };
+        (before, after)
+    }
+
+    /// In units of the font size.
+    fn space_before(&self, next: &Glyph) -> f64 {
+        let (ux, uy) = self.direction;
+        let (x, y) = (next.origin.0 - self.end.0, next.origin.1 - self.end.1);
+        (x * ux + y * uy) / self.size.max(next.size)
+    }
+
+    pub fn text(&self) -> String {
         let num_leftwards = self
             .pieces
             .iter()
@@ -216,7 +280,7 @@ impl Line {
     }
 
     /// How far below this line's baseline a place is, in points of the page; negative above.
-    fn distance(&self, place: (f64, f64)) -> f64 {
+    pub fn distance(&self, place: (f64, f64)) -> f64 {
         let (ux, uy) = self.direction;
         (place.0 - self.origin.0) * uy - (place.1 - self.origin.1) * ux
     }
@@ -298,7 +362,11 @@ fn is_new_paragraph(above: &Line, below: &Line, leading: f64) -> bool {
     let size = above.size.max(below.size);
     let distance = above.distance(below.origin) / size;
     let is_resized = size > 1.15 * above.size.min(below.size);
-    distance < -LINE_STEP || distance > leading * 1.35 || (is_resized && distance > LINE_STEP)
+    if distance < -LINE_STEP {
+        // The next column, into which a sentence may go on.
+        return is_resized || !clean::goes_on(&above.text(), &below.text());
+    }
+    distance > leading * 1.35 || (is_resized && distance > LINE_STEP)
 }
 
 #[cfg(test)]
@@ -345,6 +413,81 @@ mod tests {
             ("new", 0.0, 4.0),
         ]);
         assert_eq!(text(page), "abcd ef\nnext\nline\n\nnew");
+    }
+
+    #[test]
+    fn columns_drawn_across_are_read_one_behind_the_other_and_tables_are_not() {
+        let left = [
+            "The keeper of the lighthouse",
+            "winds the clockwork at dusk, and",
+            "trims the lamp once in the hours",
+            "before dawn. In the winter months",
+            "he is relieved by a second man",
+            "who lives on the island and has",
+            "a boat of his",
+        ];
+        let right = [
+            "own, which is needed when the",
+            "ferry does not run. Provisions",
+            "come from the town by barge and",
+            "are kept in the old storehouse",
+            "that was built of granite in the",
+            "same year as the tower itself.",
+        ];
+        let row = |at: usize| -10.0 - 1.2 * at as f64;
+        let mut page = drawn(&[(
+            "The lighthouse, told in two columns of running text",
+            0.0,
+            0.0,
+        )]);
+        for (at, line) in left.iter().enumerate() {
+            page.extend(drawn(&[(*line, 0.0, row(at))]));
+            if let Some(right) = right.get(at) {
+                page.extend(drawn(&[(right, 38.0, row(at))]));
+            }
+        }
+        page.extend(drawn(&[("An end.", 0.0, -25.0)]));
+        let read = text(page);
+        let in_columns = format!("{}\n{}", left.join("\n"), right.join("\n"));
+        assert!(read.contains(&in_columns), "{read}");
+        assert!(read.ends_with("\n\nAn end."), "{read}");
+
+        let rows = [
+            "Adult",
+            "Child under 12, with an adult",
+            "Dog",
+            "Bicycle",
+            "Trailer",
+            "Lorry",
+            "Bus",
+        ];
+        let table: Vec<_> = (0..rows.len())
+            .flat_map(|at| {
+                [
+                    (rows[at], 0.0, row(at)),
+                    ("12.50 and more in summer", 38.0, row(at)),
+                ]
+            })
+            .collect();
+        let read = text(drawn(&table));
+        assert!(
+            read.starts_with("Adult 12.50 and more in summer\n"),
+            "{read}"
+        );
+    }
+
+    #[test]
+    fn a_sentence_goes_on_in_the_next_column() {
+        let page = |first: &str| {
+            drawn(&[
+                (first, 0.0, 9.0),
+                ("the exam-", 0.0, 7.8),
+                ("ple goes on", 30.0, 9.0),
+            ])
+        };
+        assert_eq!(text(page("see")), "see\nthe exam-\nple goes on");
+        let ended = drawn(&[("The end.", 0.0, 7.8), ("next", 30.0, 9.0)]);
+        assert_eq!(text(ended), "The end.\n\nnext");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod clean;
 mod cmap;
+mod columns;
 mod document;
 mod encoding;
 mod font;
@@ -11,6 +12,7 @@ mod lexer;
 mod matrix;
 mod mend;
 mod outline;
+mod owner;
 mod page;
 mod picture;
 mod read;
