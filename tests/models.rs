@@ -716,3 +716,48 @@ fn a_search_is_reranked_by_the_model_that_it_names_and_says_when_that_fails() {
     let note = found["notes"][0].as_str().unwrap();
     assert!(note.contains("bge-reranker-base failed"), "{note}");
 }
+
+#[test]
+fn a_search_does_not_wait_longer_than_it_may_for_its_rerank_model() {
+    let pulled = PulledModels::new();
+    pulled.reranker("bge-reranker-base");
+    // Less than any model takes to be loaded and asked.
+    let server = pulled.server("rerank_model = \"bge-reranker-base\"\nrerank_timeout = 0\n");
+    let store = server.collection();
+    for (at, text) in ["the heat pump", "pump oil", "a black cat"]
+        .iter()
+        .enumerate()
+    {
+        server.ingest(&store, &format!("{at}.txt"), text.as_bytes());
+    }
+    let search = |ranker: &str| {
+        let body = json!({
+            "query": "heat pump", "explain": true, "ranking_options": { "ranker": ranker },
+        });
+        server
+            .post(&format!("/v1/vector_stores/{store}/search"), body)
+            .ok()
+    };
+    let scores = |found: &Value| -> Vec<Value> {
+        let hits = found["data"].as_array().unwrap().iter();
+        hits.map(|hit| {
+            json!([
+                hit["file_id"],
+                hit["score"],
+                hit["explanation"]["rerank_score"]
+            ])
+        })
+        .collect()
+    };
+    let fused = search("none");
+    assert!(fused.get("notes").is_none(), "{fused}");
+    let late = search("auto");
+    assert_eq!(scores(&late), scores(&fused), "all is as without the model");
+    let note = late["notes"][0].as_str().unwrap();
+    let expected = "the passages are not reranked: bge-reranker-base took more than 0 seconds; give it more (rerank_timeout)";
+    assert!(note.starts_with(expected), "{note}");
+    // Whoever can wait has it.
+    let body = json!({ "query": "heat pump", "documents": ["pump oil", "the heat pump"] });
+    let ranked = server.post("/v1/rerank", body).ok();
+    assert_eq!(ranked["results"].as_array().unwrap().len(), 2);
+}
