@@ -756,8 +756,7 @@ fn a_search_does_not_wait_longer_than_it_may_for_its_rerank_model() {
     let note = late["notes"][0].as_str().unwrap();
     let expected = "the passages are not reranked: bge-reranker-base took more than 0 seconds; give it more (rerank_timeout)";
     assert!(note.starts_with(expected), "{note}");
-    // It is loaded all the same, and whoever can wait has it.
-    wait_until_loaded(&server, &["bge-reranker-base"]);
+    // Whoever can wait has it.
     let body = json!({ "query": "heat pump", "documents": ["pump oil", "the heat pump"] });
     let ranked = server.post("/v1/rerank", body).ok();
     assert_eq!(ranked["results"].as_array().unwrap().len(), 2);
