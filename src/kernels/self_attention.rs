@@ -74,12 +74,16 @@ impl Head<'_> {
             };
             multiply(instructions, &keys, dim, queries, scores, padded);
             let mut inverses = [0f32; TILE];
-            widest(Exponentials {
+            let exponentials = Exponentials {
                 scores,
                 padded,
                 length,
                 inverses: &mut inverses,
-            });
+            };
+            match instructions {
+                Instructions::Portable => exponentials.compute::<false>(),
+                _ => widest(exponentials),
+            }
             let weights = Rows {
                 numbers: scores,
                 len: padded,
@@ -171,19 +175,28 @@ struct Exponentials<'a> {
 impl Work for Exponentials<'_> {
     type Output = ();
 
+    /// On processors whose products of matrices are not the portable ones there are such instructions.
     #[inline(always)]
     fn run(self) {
+        self.compute::<true>();
+    }
+}
+
+impl Exponentials<'_> {
+    /// `FMA` says that the processor adds and multiplies in one instruction.
+    #[inline(always)]
+    fn compute<const FMA: bool>(self) {
         let rows = self.scores.chunks_exact_mut(self.padded);
         for (row, inverse) in rows.zip(self.inverses) {
             row[self.length..].fill(f32::NEG_INFINITY);
-            *inverse = 1.0 / exponentials(row);
+            *inverse = 1.0 / exponentials::<FMA>(row);
         }
     }
 }
 
 /// `exp(x - max)` in place of each score, and the sum of them.
 #[inline(always)]
-fn exponentials(scores: &mut [f32]) -> f32 {
+fn exponentials<const FMA: bool>(scores: &mut [f32]) -> f32 {
     const LANES: usize = 16;
     let (runs, rest) = scores.as_chunks_mut::<LANES>();
     debug_assert!(rest.is_empty());
@@ -197,7 +210,7 @@ fn exponentials(scores: &mut [f32]) -> f32 {
     let mut sums = [0f32; LANES];
     for run in runs {
         for (sum, x) in sums.iter_mut().zip(run) {
-            *x = exp::<false>(*x - max);
+            *x = exp::<FMA>(*x - max);
             *sum += *x;
         }
     }

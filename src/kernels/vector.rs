@@ -34,7 +34,7 @@ pub fn widest<W: Work>(work: W) -> W::Output {
             // SAFETY: the processor has these instructions; it was asked.
             return unsafe { x86::avx512(work) };
         }
-        if has!("avx2") {
+        if has!("avx2") && has!("fma") {
             // SAFETY: as above.
             return unsafe { x86::avx2(work) };
         }
@@ -51,7 +51,7 @@ mod x86 {
         work.run()
     }
 
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,fma")]
     pub fn avx2<W: Work>(work: W) -> W::Output {
         work.run()
     }

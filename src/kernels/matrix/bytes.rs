@@ -335,8 +335,17 @@ mod x86 {
     /// As `Instructions::dot`.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     pub unsafe fn dot(panel: &[Group], rows: &ByteRows, bias: &[f32; PANEL], output: Output) {
+        // Weights are read once for all rows: the next panel comes from memory while this one is computed with, a part of
+        // it with every tile.
+        let num_ahead = size_of_val(panel).div_ceil(rows.num_rows.div_ceil(BLOCK).max(1));
+        let mut ahead = panel.as_ptr_range().end.cast::<i8>();
         let mut next = 0;
         while next < rows.num_rows {
+            for line in (0..num_ahead).step_by(64) {
+                // SAFETY: it is only a hint, which may point anywhere.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line)) };
+            }
+            ahead = ahead.wrapping_add(num_ahead);
             let output = output.after(next);
             // SAFETY: the caller's promise, for the rows that are left.
             next += unsafe {
