@@ -91,7 +91,7 @@ pub struct Settings {
     pub sse_keep_alive: u64,
     /// Seconds that running answers may take to finish after Ctrl-C or SIGTERM.
     pub shutdown_grace: u64,
-    /// What embedding and rerank models are computed with: `int8`, which is about twice as fast where the processor has
+    /// What passages are embedded and pairs reranked with: `int8`, which is about twice as fast where the processor has
     /// AVX-512 VNNI and f32 elsewhere, or `f32`.
     pub encoder_precision: String,
     /// What the vector index keeps of each vector: `i8`, `f16` or `f32`. Scores are the same; the database has them in full.

@@ -27,7 +27,9 @@ pub(super) struct BertEncoder {
     positions: Tensor,
     /// [3, hidden]: zeros, scale and shift, as [`fused::add_and_norm`] takes them.
     norm: Tensor,
-    layers: Layers,
+    layers: Vec<Layer>,
+    /// The same in eight bits, where that was asked for and suits.
+    byte_layers: Option<Vec<ByteLayer>>,
     vocab_size: usize,
     first_position: usize,
     max_tokens: usize,
@@ -53,11 +55,6 @@ impl Tokens {
             num_first: ids.len(),
         }
     }
-}
-
-enum Layers {
-    Plain(Vec<Layer>),
-    Bytes(Vec<ByteLayer>),
 }
 
 /// The numbers of a layer, as [`Layer`] describes them.
@@ -170,22 +167,25 @@ impl BertEncoder {
         let mut norm = vec![0.0; hidden_size];
         norm.extend(weights.values("embeddings.LayerNorm.weight", &[hidden_size])?);
         norm.extend(weights.values("embeddings.LayerNorm.bias", &[hidden_size])?);
-        let layers = (0..architecture.num_layers)
-            .map(|index| LayerWeights::load(weights, index, architecture));
-        let in_bytes = device.is_cpu() && placement.precision == Precision::Int8;
-        let layers = if in_bytes && ByteLayer::suits(architecture) {
-            let layers = layers.map(|weights| Ok(ByteLayer::new(weights?, architecture)?));
-            Layers::Bytes(layers.collect::<Result<_, EmbeddingError>>()?)
-        } else {
-            let layers = layers.map(|weights| Ok(Layer::new(weights?, architecture, device)?));
-            Layers::Plain(layers.collect::<Result<_, EmbeddingError>>()?)
-        };
+        let in_bytes = device.is_cpu()
+            && placement.precision == Precision::Int8
+            && ByteLayer::suits(architecture);
+        let mut byte_layers = in_bytes.then(Vec::new);
+        let mut layers = Vec::with_capacity(architecture.num_layers);
+        for index in 0..architecture.num_layers {
+            let weights = LayerWeights::load(weights, index, architecture)?;
+            if let Some(byte_layers) = &mut byte_layers {
+                byte_layers.push(ByteLayer::new(&weights, architecture)?);
+            }
+            layers.push(Layer::new(weights, architecture, device)?);
+        }
         let num_rows = num_types * num_positions;
         Ok(BertEncoder {
             words,
             positions: Tensor::from_vec(positions, (num_rows, hidden_size), device)?,
             norm: Tensor::from_vec(norm, (3, hidden_size), device)?,
             layers,
+            byte_layers,
             vocab_size,
             first_position: architecture.first_position,
             max_tokens: num_positions - architecture.first_position,
@@ -199,10 +199,9 @@ impl BertEncoder {
     /// Memory that the weights take, but for those of a few hundred numbers.
     pub(super) fn num_bytes(&self) -> usize {
         let tables = self.words.elem_count() + self.positions.elem_count();
-        let layers: usize = match &self.layers {
-            Layers::Plain(layers) => layers.iter().map(Layer::num_bytes).sum(),
-            Layers::Bytes(layers) => layers.iter().map(ByteLayer::num_bytes).sum(),
-        };
+        let layers = self.layers.iter().map(Layer::num_bytes).sum::<usize>();
+        let byte_layers = self.byte_layers.iter().flatten();
+        let layers = layers + byte_layers.map(ByteLayer::num_bytes).sum::<usize>();
         tables * size_of::<f32>() + layers
     }
 
@@ -230,14 +229,24 @@ impl BertEncoder {
         Ok(())
     }
 
-    /// The last layer's output [num_tokens, hidden], texts side by side, and the length of each.
-    pub(super) fn encode(&self, texts: &[Tokens]) -> Result<(Tensor, Vec<usize>), EmbeddingError> {
+    /// The last layer's output [num_tokens, hidden], texts side by side, and the length of each. Without layers in eight
+    /// bits it is computed in f32 whatever `precision` says.
+    pub(super) fn encode(
+        &self,
+        texts: &[Tokens],
+        precision: Precision,
+    ) -> Result<(Tensor, Vec<usize>), EmbeddingError> {
         self.check(texts)?;
         let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
-        Ok((self.forward(texts, &lengths)?, lengths))
+        Ok((self.forward(texts, &lengths, precision)?, lengths))
     }
 
-    fn forward(&self, texts: &[Tokens], lengths: &[usize]) -> candle_core::Result<Tensor> {
+    fn forward(
+        &self,
+        texts: &[Tokens],
+        lengths: &[usize],
+        precision: Precision,
+    ) -> candle_core::Result<Tensor> {
         let ids: Vec<u32> = texts.iter().flat_map(|text| &text.ids).copied().collect();
         let ids = Tensor::new(ids, &self.device)?;
         let row = |text: &Tokens, i: usize| {
@@ -253,20 +262,16 @@ impl BertEncoder {
             .positions
             .index_select(&Tensor::new(positions, &self.device)?, 0)?;
         let mut x = fused::add_and_norm(words, &positions, &self.norm, self.epsilon)?;
-        match &self.layers {
-            Layers::Plain(layers) => {
-                for layer in layers {
-                    x = layer.forward(x, lengths)?;
-                }
-                Ok(x)
-            }
-            Layers::Bytes(layers) => {
-                let shape = x.dims2()?;
-                let mut values = x.flatten_all()?.to_vec1()?;
-                byte_layer::forward(layers, &mut values, lengths);
-                Tensor::from_vec(values, shape, &self.device)
-            }
+        if let (Precision::Int8, Some(layers)) = (precision, &self.byte_layers) {
+            let shape = x.dims2()?;
+            let mut values = x.flatten_all()?.to_vec1()?;
+            byte_layer::forward(layers, &mut values, lengths);
+            return Tensor::from_vec(values, shape, &self.device);
         }
+        for layer in &self.layers {
+            x = layer.forward(x, lengths)?;
+        }
+        Ok(x)
     }
 
     /// The rows of each text's first token: [num_texts, hidden].
@@ -282,11 +287,25 @@ impl BertEncoder {
 
 impl EmbeddingModel for BertModel {
     fn embed(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        self.embed_in(Precision::F32, token_ids)
+    }
+
+    fn embed_passages(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        self.embed_in(Precision::Int8, token_ids)
+    }
+}
+
+impl BertModel {
+    fn embed_in(
+        &self,
+        precision: Precision,
+        token_ids: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
         if token_ids.is_empty() {
             return Ok(Vec::new());
         }
         let texts: Vec<Tokens> = token_ids.iter().map(|ids| Tokens::single(ids)).collect();
-        let (x, lengths) = self.encoder.encode(&texts)?;
+        let (x, lengths) = self.encoder.encode(&texts, precision)?;
         let mut vectors = self.pool(&x, &lengths)?;
         for vector in &mut vectors {
             let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();

@@ -54,17 +54,17 @@ impl ByteLayer {
         ByteMatrix::suits(hidden, intermediate) && ByteMatrix::suits(intermediate, hidden)
     }
 
-    pub fn new(weights: LayerWeights, architecture: &Architecture) -> Result<Self> {
+    pub fn new(weights: &LayerWeights, architecture: &Architecture) -> Result<Self> {
         let (hidden, intermediate) = (architecture.hidden_size, architecture.intermediate_size);
         Ok(Self {
             qkv: ByteMatrix::quantize(&weights.qkv, 3 * hidden, hidden)?,
-            qkv_bias: weights.qkv_bias,
+            qkv_bias: weights.qkv_bias.clone(),
             output: ByteMatrix::quantize(&weights.output, hidden, hidden)?,
-            output_norm: weights.output_norm,
+            output_norm: weights.output_norm.clone(),
             up: ByteMatrix::quantize(&weights.up, intermediate, hidden)?,
-            up_bias: weights.up_bias,
+            up_bias: weights.up_bias.clone(),
             down: ByteMatrix::quantize(&weights.down, hidden, intermediate)?,
-            down_norm: weights.down_norm,
+            down_norm: weights.down_norm.clone(),
             num_heads: architecture.num_heads,
             activation: architecture.activation,
             epsilon: architecture.layer_norm_epsilon,

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use super::bert::{BertEncoder, Tokens};
 use super::config::{Architecture, ScoreHead};
 use super::weights::Weights;
-use super::{EmbeddingError, Placement};
+use super::{EmbeddingError, Placement, Precision};
 
 pub(super) struct CrossEncoder {
     encoder: BertEncoder,
@@ -61,7 +61,7 @@ impl CrossEncoder {
 
     /// One number a pair, higher for documents that answer the query; its sigmoid is a probability.
     pub(super) fn score(&self, pairs: &[Tokens]) -> Result<Vec<f32>, EmbeddingError> {
-        let (x, lengths) = self.encoder.encode(pairs)?;
+        let (x, lengths) = self.encoder.encode(pairs, Precision::Int8)?;
         let first = self.encoder.first_tokens(&x, &lengths)?;
         let dense = first.matmul(&self.dense.t()?)?;
         let dense = dense.broadcast_add(&self.dense_bias)?.tanh()?;

@@ -37,10 +37,12 @@ struct Embedding {
 struct Input {
     text: String,
     too_long: TooLong,
+    is_passage: bool,
 }
 
 struct Encoded {
     ids: Vec<u32>,
+    is_passage: bool,
     is_cut: bool,
 }
 
@@ -71,6 +73,7 @@ impl Computation for Embedding {
         }
         Ok(Encoded {
             ids,
+            is_passage: input.is_passage,
             is_cut: num_excess > 0,
         })
     }
@@ -80,13 +83,31 @@ impl Computation for Embedding {
     }
 
     fn compute(&mut self, batch: &[Encoded]) -> Result<Vec<Vector>, EmbeddingError> {
-        let ids: Vec<Vec<u32>> = batch.iter().map(|it| it.ids.clone()).collect();
-        let vectors = self.model.embed(&ids)?.into_iter().zip(batch);
-        let vector = |(values, encoded): (Vec<f32>, &Encoded)| Vector {
-            values,
-            is_cut: encoded.is_cut,
+        let ids = |is_passage: bool| -> Vec<Vec<u32>> {
+            let some = batch.iter().filter(|it| it.is_passage == is_passage);
+            some.map(|it| it.ids.clone()).collect()
         };
-        Ok(vectors.map(vector).collect())
+        let (passages, others) = (ids(true), ids(false));
+        let mut in_order = [Vec::new(), Vec::new()];
+        if !passages.is_empty() {
+            in_order[0] = self.model.embed_passages(&passages)?;
+        }
+        if !others.is_empty() {
+            in_order[1] = self.model.embed(&others)?;
+        }
+        let [mut passages, mut others] = in_order.map(Vec::into_iter);
+        let vector = |encoded: &Encoded| {
+            let values = match encoded.is_passage {
+                true => passages.next(),
+                false => others.next(),
+            };
+            values.map(|values| Vector {
+                values,
+                is_cut: encoded.is_cut,
+            })
+        };
+        // Too few of them are an error of the worker's.
+        Ok(batch.iter().filter_map(vector).collect())
     }
 }
 
@@ -166,7 +187,11 @@ impl Embedder {
         let instruction = self.instruction(kind).unwrap_or_default();
         let input = |mut text: String| {
             text.insert_str(0, instruction);
-            Input { text, too_long }
+            Input {
+                text,
+                too_long,
+                is_passage: kind == InputKind::Passage,
+            }
         };
         let inputs = texts.into_iter().map(input).collect();
         let outputs = self.shared.thread.compute(inputs, priority).await?;

@@ -35,6 +35,12 @@ pub trait EmbeddingModel: Send {
     /// One vector for each sequence of token ids, special tokens included, pooled and, where the model's files ask for
     /// it, normalised.
     fn embed(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError>;
+
+    /// The same for passages. There are very many of them, so that a model may compute them faster and a little less
+    /// exactly.
+    fn embed_passages(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        self.embed(token_ids)
+    }
 }
 
 /// Text to token ids. Used from the worker and, for counting, from any thread.
@@ -76,8 +82,9 @@ pub struct EmbedderOptions {
     pub precision: Precision,
 }
 
-/// The numbers that an encoder's matrices are multiplied in. Vectors of both may be compared with one another: with
-/// all-MiniLM-L6-v2 those of one text have a cosine similarity of 0.999.
+/// The numbers that an encoder's matrices are multiplied in, for passages and for pairs; what else is embedded, questions
+/// and the texts of API clients, is in f32 always. Vectors of both may be compared with one another: with all-MiniLM-L6-v2
+/// those of one text have a cosine similarity of 0.999.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// As the model was trained, but for the order of additions.

@@ -62,7 +62,7 @@ fn minilm_agrees_with_the_reference() {
 }
 
 #[test]
-fn minilm_in_eight_bits_is_close_to_the_reference_and_the_same_in_any_company() {
+fn passages_in_eight_bits_are_close_to_the_reference_and_the_same_in_any_company() {
     let Some(data) = crate::test_data::require("embed") else {
         return;
     };
@@ -74,22 +74,30 @@ fn minilm_in_eight_bits_is_close_to_the_reference_and_the_same_in_any_company() 
     let plain = load_folder(&minilm);
     let mut bytes = load(&minilm, options).expect("the model loads");
     // Where the processor has no instructions for it, the model stays as it is.
-    let is_used = bytes.spec.memory_bytes < plain.spec.memory_bytes;
+    let is_used = bytes.spec.memory_bytes > plain.spec.memory_bytes;
     assert_eq!(is_used, ByteMatrix::suits(384, 1536));
     assert_eq!(bytes.spec.model_hash, plain.spec.model_hash);
     let items = reference(&data).items;
     let token_ids: Vec<_> = items.iter().map(|item| item.input_ids.clone()).collect();
-    let together = bytes.model.embed(&token_ids).expect("the model runs");
+    let together = bytes
+        .model
+        .embed_passages(&token_ids)
+        .expect("the model runs");
     for ((item, ids), in_company) in items.iter().zip(&token_ids).zip(together) {
         let similarity = cosine(&in_company, &item.embedding);
         // The two special tokens of an empty text have nothing to even their errors out with.
         let least = if ids.len() > 2 { 0.998 } else { 0.996 };
         assert!(similarity > least, "{}: {similarity}", item.name);
-        let alone = bytes
-            .model
-            .embed(std::slice::from_ref(ids))
-            .expect("the model runs");
+        let ids = std::slice::from_ref(ids);
+        let alone = bytes.model.embed_passages(ids).expect("the model runs");
         assert_eq!(alone[0], in_company, "{}", item.name);
+        // Only passages are computed so.
+        let question = bytes.model.embed(ids).expect("the model runs");
+        assert!(
+            cosine(&question[0], &item.embedding) > 0.999_99,
+            "{}",
+            item.name
+        );
     }
 }
 
