@@ -44,7 +44,7 @@ fn main() -> Result<()> {
         let texts = texts.clone();
         let start = Instant::now();
         let embeddings =
-            runtime.block_on(embedder.embed(texts, InputKind::Raw, Priority::Interactive))?;
+            runtime.block_on(embedder.embed(texts, InputKind::Passage, Priority::Interactive))?;
         fastest = fastest.min(start.elapsed().as_secs_f64());
         num_tokens = embeddings.num_tokens.iter().sum();
     }
