@@ -342,8 +342,8 @@ mod x86 {
         let mut next = 0;
         while next < rows.num_rows {
             for line in (0..num_ahead).step_by(64) {
-                // SAFETY: it is only a hint, which may point anywhere.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line)) };
+                // It is only a hint, which may point anywhere.
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line));
             }
             ahead = ahead.wrapping_add(num_ahead);
             let output = output.after(next);
