@@ -5,6 +5,7 @@
 //!
 //! Integer sums are exact, and every path multiplies and adds in f32 in one order, so all of them give the same bits.
 
+use super::rows::round;
 use crate::kernels::memory::{Plain, Zeroed};
 use crate::kernels::parallel;
 
@@ -217,15 +218,6 @@ impl ByteRows {
             .zip(self.scales[place..].first_chunk())
             .expect("a block is whole")
     }
-}
-
-/// To the nearest integer, for numbers within 127; anything for others, but within 127.
-#[inline(always)]
-fn round(x: f32) -> i32 {
-    // Adding this rounds to an integer, which then stands in the low bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    let bits = (x + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
-    bits.clamp(-127, 127)
 }
 
 /// The instructions that products run on.

@@ -150,7 +150,7 @@ fn quantize(row: &[f32], to: &mut RowChunk) {
 
 /// To the nearest integer, for numbers within 127; anything for others, but within 127.
 #[inline(always)]
-fn round(x: f32) -> i32 {
+pub(super) fn round(x: f32) -> i32 {
     // Adding this rounds to an integer, which then stands in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let bits = (x + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::archive::Archive;
+use super::super::office::math::grouped;
 use super::super::xml::{self, Element};
 
 /// More than that in one document is no text with formulas in it.
@@ -91,13 +92,6 @@ fn add(element: &Element, out: &mut String) {
         // The same formula in another notation.
         "annotation" | "annotation-xml" => {}
         _ => add_children(element, out),
-    }
-}
-
-fn grouped(text: &str) -> String {
-    match text.chars().nth(1) {
-        Some(_) => format!("({text})"),
-        None => text.to_owned(),
     }
 }
 

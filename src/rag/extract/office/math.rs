@@ -86,7 +86,8 @@ fn add(element: &Element, out: &mut String) {
     }
 }
 
-fn grouped(text: &str) -> String {
+/// In brackets, unless it is one letter.
+pub(in crate::rag::extract) fn grouped(text: &str) -> String {
     match text.chars().nth(1) {
         Some(_) => format!("({text})"),
         None => text.to_owned(),

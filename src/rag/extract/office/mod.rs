@@ -2,7 +2,7 @@
 
 pub mod docx;
 mod drawing;
-mod math;
+pub(super) mod math;
 mod number_format;
 pub mod numbering;
 pub mod pptx;
