@@ -2,14 +2,17 @@
 //! side by side, [num_tokens, hidden], without padding; only attention works text by text. So a text's vector cannot
 //! depend on the others, and no work is done for padding.
 
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
 use candle_core::{Device, Tensor};
 
-use super::byte_layer::{self, ByteLayer};
+use super::byte_layer::{self, ByteLayer, TextScratch};
 use super::config::Architecture;
 use super::fused::{self, Activation};
 use super::linear::{Linear, numbers};
 use super::weights::Weights;
-use super::{EmbeddingError, EmbeddingModel, Placement, Pooling, Precision};
+use super::{EmbeddingError, EmbeddingModel, Placement, Pooling, Precision, Stop};
+use crate::kernels::parallel;
 use crate::kernels::self_attention::attend;
 
 /// The encoder with what makes one vector of a text.
@@ -105,6 +108,22 @@ impl BertModel {
         self.encoder.num_bytes()
     }
 
+    /// One vector of one text's rows.
+    fn pool_text(&self, rows: &[f32], hidden: usize) -> Vec<f32> {
+        match self.pooling {
+            Pooling::Cls => rows[..hidden].to_vec(),
+            Pooling::Mean => {
+                let mut mean = vec![0.0; hidden];
+                for row in rows.chunks_exact(hidden) {
+                    mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                }
+                let num_rows = (rows.len() / hidden) as f32;
+                mean.iter_mut().for_each(|x| *x /= num_rows);
+                mean
+            }
+        }
+    }
+
     /// One vector a text, from the encoder's output.
     fn pool(&self, x: &Tensor, lengths: &[usize]) -> candle_core::Result<Vec<Vec<f32>>> {
         match self.pooling {
@@ -114,14 +133,7 @@ impl BertModel {
                 let hidden = x.dim(1)?;
                 let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
                 let mean = |(start, length): (&usize, &usize)| {
-                    let mut sum = vec![0.0; hidden];
-                    for row in
-                        values[start * hidden..(start + length) * hidden].chunks_exact(hidden)
-                    {
-                        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-                    }
-                    sum.iter_mut().for_each(|x| *x /= *length as f32);
-                    sum
+                    self.pool_text(&values[start * hidden..][..length * hidden], hidden)
                 };
                 Ok(starts.iter().zip(lengths).map(mean).collect())
             }
@@ -249,13 +261,9 @@ impl BertEncoder {
     ) -> candle_core::Result<Tensor> {
         let ids: Vec<u32> = texts.iter().flat_map(|text| &text.ids).copied().collect();
         let ids = Tensor::new(ids, &self.device)?;
-        let row = |text: &Tokens, i: usize| {
-            let kind = usize::from(i >= text.num_first).min(self.num_types - 1);
-            (kind * self.num_positions + self.first_position + i) as u32
-        };
         let positions: Vec<u32> = texts
             .iter()
-            .flat_map(|text| (0..text.ids.len()).map(move |i| row(text, i)))
+            .flat_map(|text| (0..text.ids.len()).map(|i| self.position(text, i) as u32))
             .collect();
         let words = self.words.index_select(&ids, 0)?;
         let positions = self
@@ -274,6 +282,65 @@ impl BertEncoder {
         Ok(x)
     }
 
+    /// The row of `positions` for token `i` of a text.
+    fn position(&self, text: &Tokens, i: usize) -> usize {
+        let kind = usize::from(i >= text.num_first).min(self.num_types - 1);
+        kind * self.num_positions + self.first_position + i
+    }
+
+    /// Whether so many texts are better computed one by one, each on one thread.
+    fn suits_one_by_one(&self, num_texts: usize) -> bool {
+        let num_threads = parallel::num_threads();
+        self.byte_layers.is_some() && (num_threads == 1 || num_texts >= 3 * num_threads)
+    }
+
+    /// What `pool` makes of the last layer's output `[num_tokens, hidden]` of each text, computed in eight bits and one by
+    /// one, until `stop` says so; of the first text always.
+    fn encode_one_by_one(
+        &self,
+        texts: &[Tokens],
+        stop: Stop<'_>,
+        pool: impl Fn(&[f32]) -> Vec<f32> + Sync,
+    ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        self.check(texts)?;
+        let layers = self.byte_layers.as_deref().unwrap_or_default();
+        let unused: Mutex<Vec<TextScratch>> = Mutex::default();
+        let vectors: Vec<OnceLock<candle_core::Result<Vec<f32>>>> =
+            texts.iter().map(|_| OnceLock::new()).collect();
+        let num_done = parallel::for_each_until(texts.len(), stop, |index| {
+            let last = lock(&unused).pop();
+            let mut scratch = last.unwrap_or_default();
+            let computed = self.embed_tokens(&texts[index], &mut scratch).map(|()| {
+                byte_layer::forward_text(layers, &mut scratch);
+                pool(&scratch.x)
+            });
+            vectors[index].get_or_init(|| computed);
+            lock(&unused).push(scratch);
+        });
+        let done = vectors.into_iter().take(num_done);
+        Ok(done
+            .filter_map(OnceLock::into_inner)
+            .collect::<candle_core::Result<_>>()?)
+    }
+
+    /// What goes into the first layer for one text, on this thread.
+    fn embed_tokens(&self, text: &Tokens, scratch: &mut TextScratch) -> candle_core::Result<()> {
+        let hidden = self.norm.dim(1)?;
+        let TextScratch { x, attended, .. } = scratch;
+        let copy = |rows: &Tensor, indices: &mut dyn Iterator<Item = usize>, to: &mut Vec<f32>| {
+            numbers(rows, |rows| {
+                to.clear();
+                indices.for_each(|index| to.extend_from_slice(&rows[index * hidden..][..hidden]));
+            })
+        };
+        copy(&self.words, &mut text.ids.iter().map(|id| *id as usize), x)?;
+        let mut positions = (0..text.ids.len()).map(|i| self.position(text, i));
+        copy(&self.positions, &mut positions, attended)?;
+        numbers(&self.norm, |norm| {
+            fused::add_and_norm_rows(x, attended, norm, self.epsilon);
+        })
+    }
+
     /// The rows of each text's first token: [num_texts, hidden].
     pub(super) fn first_tokens(
         &self,
@@ -287,11 +354,19 @@ impl BertEncoder {
 
 impl EmbeddingModel for BertModel {
     fn embed(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
-        self.embed_in(Precision::F32, token_ids)
+        self.embed_in(Precision::F32, token_ids, &|| false)
     }
 
-    fn embed_passages(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
-        self.embed_in(Precision::Int8, token_ids)
+    fn embed_passages(
+        &mut self,
+        token_ids: &[Vec<u32>],
+        stop: Stop<'_>,
+    ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        self.embed_in(Precision::Int8, token_ids, stop)
+    }
+
+    fn stops_early(&self) -> bool {
+        self.encoder.byte_layers.is_some()
     }
 }
 
@@ -300,13 +375,21 @@ impl BertModel {
         &self,
         precision: Precision,
         token_ids: &[Vec<u32>],
+        stop: Stop<'_>,
     ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
         if token_ids.is_empty() {
             return Ok(Vec::new());
         }
         let texts: Vec<Tokens> = token_ids.iter().map(|ids| Tokens::single(ids)).collect();
-        let (x, lengths) = self.encoder.encode(&texts, precision)?;
-        let mut vectors = self.pool(&x, &lengths)?;
+        let mut vectors =
+            if precision == Precision::Int8 && self.encoder.suits_one_by_one(texts.len()) {
+                let hidden = self.encoder.norm.dim(1)?;
+                let pool = |rows: &[f32]| self.pool_text(rows, hidden);
+                self.encoder.encode_one_by_one(&texts, stop, pool)?
+            } else {
+                let (x, lengths) = self.encoder.encode(&texts, precision)?;
+                self.pool(&x, &lengths)?
+            };
         for vector in &mut vectors {
             let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
             if !norm.is_finite() {
@@ -453,4 +536,8 @@ fn starts(lengths: &[usize]) -> Vec<usize> {
             Some(start)
         })
         .collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

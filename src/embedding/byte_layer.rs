@@ -1,5 +1,7 @@
 //! An encoder layer in eight bits on the CPU: between two attentions everything is done for a block of rows at a time, so
-//! that what lies between the matrices stays in a core's cache. A token's result depends on its text alone, to the bit.
+//! that what lies between the matrices stays in a core's cache. Many texts are computed one by one, each on one thread,
+//! so that none waits for another; of few, all threads compute a part. A token's result depends on its text alone, to the
+//! bit.
 
 use candle_core::Result;
 
@@ -8,7 +10,7 @@ use super::config::Architecture;
 use super::fused::{self, Activation};
 use crate::kernels::matrix::{ByteMatrix, ByteRows};
 use crate::kernels::parallel;
-use crate::kernels::self_attention::attend;
+use crate::kernels::self_attention::{self, attend, attend_text};
 
 pub(super) struct ByteLayer {
     /// Query, key and value in one: [3 * hidden, hidden].
@@ -100,7 +102,50 @@ impl ByteLayer {
     }
 }
 
-/// All layers: `x` is [num_tokens, hidden], the texts' tokens side by side, `lengths` of each text. The result is in place
+/// What one thread computes texts with, one after the other.
+#[derive(Default)]
+pub(super) struct TextScratch {
+    /// `[num_tokens, hidden]`: what goes into the first layer, then what the last one gives.
+    pub x: Vec<f32>,
+    /// What attention gives; before the first layer, whatever is of the same shape.
+    pub attended: Vec<f32>,
+    qkv: Vec<f32>,
+    attention: self_attention::Scratch,
+    rows: Scratch,
+}
+
+/// All layers for the text in `scratch.x`, on this thread.
+pub(super) fn forward_text(layers: &[ByteLayer], scratch: &mut TextScratch) {
+    let TextScratch {
+        x,
+        qkv,
+        attended,
+        attention,
+        rows,
+    } = scratch;
+    let Some(first) = layers.first() else {
+        return;
+    };
+    let hidden = first.output_norm.len() / 3;
+    let block = rows_per_block(x.len() / hidden, 1).next_multiple_of(ByteRows::BLOCK) * hidden;
+    qkv.resize(3 * x.len(), 0.0);
+    attended.resize(x.len(), 0.0);
+    for (x, qkv) in x.chunks(block).zip(qkv.chunks_mut(3 * block)) {
+        first.project(x, qkv, rows);
+    }
+    for (index, layer) in layers.iter().enumerate() {
+        attend_text(qkv, hidden, layer.num_heads, attended, attention);
+        let blocks = x.chunks_mut(block).zip(attended.chunks_mut(block));
+        for ((x, attended), qkv) in blocks.zip(qkv.chunks_mut(3 * block)) {
+            layer.feed_forward(x, attended, rows);
+            if let Some(next) = layers.get(index + 1) {
+                next.project(x, qkv, rows);
+            }
+        }
+    }
+}
+
+/// All layers, on all threads: `x` is [num_tokens, hidden], the texts' tokens side by side, `lengths` of each text. The result is in place
 /// of `x`.
 pub(super) fn forward(layers: &[ByteLayer], x: &mut [f32], lengths: &[usize]) {
     let Some(first) = layers.first() else {

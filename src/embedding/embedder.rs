@@ -1,15 +1,17 @@
 //! The embedder's handle: cheap to clone, safe to use from any thread, async where it waits. It never runs the model and
 //! never holds a lock while waiting.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::thread::ModelThread;
-use super::worker::Computation;
+use super::worker::{BATCH_TOKENS, Computation};
 use super::{
     EmbedderOptions, EmbedderSpec, EmbeddingError, EmbeddingModel, EmbeddingTokenizer, Embeddings,
-    InputKind, Priority, TooLong, load,
+    InputKind, Priority, Stop, TooLong, load,
 };
+use crate::kernels::parallel;
 
 /// A handle to a running embedding model. The model stops when the last clone is dropped.
 #[derive(Clone)]
@@ -51,6 +53,20 @@ struct Vector {
     is_cut: bool,
 }
 
+/// Passages that wait for nobody are taken so many at a time, for each thread, by a model that ends early when somebody
+/// waits: at the end of a batch threads are idle until the last one is done with its text.
+const BACKGROUND_TOKENS_PER_THREAD: usize = 2048;
+
+/// That a model gave as many vectors as it may.
+fn check(vectors: &[Vec<f32>], num: RangeInclusive<usize>) -> Result<(), EmbeddingError> {
+    if num.contains(&vectors.len()) {
+        return Ok(());
+    }
+    Err(EmbeddingError::Compute {
+        reason: format!("it gave {} outputs for {} inputs", vectors.len(), num.end()),
+    })
+}
+
 impl Computation for Embedding {
     type Input = Input;
     type Tokens = Encoded;
@@ -82,7 +98,20 @@ impl Computation for Embedding {
         encoded.ids.len()
     }
 
-    fn compute(&mut self, batch: &[Encoded]) -> Result<Vec<Vector>, EmbeddingError> {
+    fn batch_tokens(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::Background if self.model.stops_early() => {
+                parallel::num_threads() * BACKGROUND_TOKENS_PER_THREAD
+            }
+            _ => BATCH_TOKENS,
+        }
+    }
+
+    fn compute(
+        &mut self,
+        batch: &[Encoded],
+        stop: Stop<'_>,
+    ) -> Result<Vec<Option<Vector>>, EmbeddingError> {
         let ids = |is_passage: bool| -> Vec<Vec<u32>> {
             let some = batch.iter().filter(|it| it.is_passage == is_passage);
             some.map(|it| it.ids.clone()).collect()
@@ -90,10 +119,12 @@ impl Computation for Embedding {
         let (passages, others) = (ids(true), ids(false));
         let mut in_order = [Vec::new(), Vec::new()];
         if !passages.is_empty() {
-            in_order[0] = self.model.embed_passages(&passages)?;
+            in_order[0] = self.model.embed_passages(&passages, stop)?;
+            check(&in_order[0], 1..=passages.len())?;
         }
         if !others.is_empty() {
             in_order[1] = self.model.embed(&others)?;
+            check(&in_order[1], others.len()..=others.len())?;
         }
         let [mut passages, mut others] = in_order.map(Vec::into_iter);
         let vector = |encoded: &Encoded| {
@@ -106,8 +137,7 @@ impl Computation for Embedding {
                 is_cut: encoded.is_cut,
             })
         };
-        // Too few of them are an error of the worker's.
-        Ok(batch.iter().filter_map(vector).collect())
+        Ok(batch.iter().map(vector).collect())
     }
 }
 

@@ -37,11 +37,25 @@ pub trait EmbeddingModel: Send {
     fn embed(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError>;
 
     /// The same for passages. There are very many of them, so that a model may compute them faster and a little less
-    /// exactly.
-    fn embed_passages(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+    /// exactly, and may end early where `stop` says that something more urgent waits: the vectors are those of the first
+    /// sequences, at least one.
+    fn embed_passages(
+        &mut self,
+        token_ids: &[Vec<u32>],
+        stop: Stop<'_>,
+    ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        let _ = stop;
         self.embed(token_ids)
     }
+
+    /// Whether [`embed_passages`](Self::embed_passages) heeds `stop`, so that it may be given many at a time.
+    fn stops_early(&self) -> bool {
+        false
+    }
 }
+
+/// Asked between two steps of a long computation: whether to end it.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Text to token ids. Used from the worker and, for counting, from any thread.
 pub trait EmbeddingTokenizer: Send + Sync {

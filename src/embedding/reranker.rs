@@ -14,7 +14,7 @@ use super::thread::ModelThread;
 use super::tokenizer::FileTokenizer;
 use super::weights::Weights;
 use super::worker::Computation;
-use super::{EmbeddingError, Placement, Precision, Priority, TooLong};
+use super::{EmbeddingError, Placement, Precision, Priority, Stop, TooLong};
 use crate::kernels::mapped_file::MappedFile;
 
 /// A handle to a running rerank model. The model stops when the last clone is dropped.
@@ -125,13 +125,19 @@ impl Computation for Reranking {
         pair.tokens.ids.len()
     }
 
-    fn compute(&mut self, batch: &[Pair]) -> Result<Vec<Score>, EmbeddingError> {
+    fn compute(
+        &mut self,
+        batch: &[Pair],
+        _: Stop<'_>,
+    ) -> Result<Vec<Option<Score>>, EmbeddingError> {
         let tokens: Vec<Tokens> = batch.iter().map(|pair| pair.tokens.clone()).collect();
         let logits = self.model.score(&tokens)?;
-        let score = |(pair, logit): (&Pair, f32)| Score {
-            logit,
-            is_cut: pair.is_cut,
-            num_tokens: pair.tokens.ids.len(),
+        let score = |(pair, logit): (&Pair, f32)| {
+            Some(Score {
+                logit,
+                is_cut: pair.is_cut,
+                num_tokens: pair.tokens.ids.len(),
+            })
         };
         Ok(batch.iter().zip(logits).map(score).collect())
     }

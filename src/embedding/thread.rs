@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::worker::{Computation, Outputs, Request, Worker};
 use super::{EmbeddingError, Priority};
@@ -22,7 +22,7 @@ pub(super) struct ModelThread<C: Computation> {
 
 struct Running {
     /// Dropping it tells the worker to stop.
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<()>,
     handle: JoinHandle<()>,
 }
 
@@ -33,7 +33,7 @@ impl<C: Computation> ModelThread<C> {
         };
         let (interactive, interactive_queue) = mpsc::channel(QUEUE_CAPACITY);
         let (background, background_queue) = mpsc::channel(QUEUE_CAPACITY);
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopped) = watch::channel(());
         let queues = [interactive_queue, background_queue];
         let worker = Worker::new(computation, queues, stopped);
         // The worker only waits on channels, so its runtime needs neither timers nor sockets.

@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::EmbeddingError;
+use super::{EmbeddingError, Priority, Stop};
 
 /// Tokens in one batch, one input at least. Sequences are not padded, so a larger batch saves nothing: on two cores, MiniLM
 /// does about twice as many tokens a second in batches of 512 as in batches of 4096, whose intermediate results leave the
 /// caches and are allocated anew at every step. And an interactive request waits for the batch before it.
-const BATCH_TOKENS: usize = 512;
+pub(super) const BATCH_TOKENS: usize = 512;
 /// Requests of one priority that take turns; further ones wait in the queue.
 const MAX_ACTIVE_REQUESTS: usize = 64;
 
@@ -25,7 +25,19 @@ pub(super) trait Computation: Send + 'static {
 
     fn num_tokens(tokens: &Self::Tokens) -> usize;
 
-    fn compute(&mut self, batch: &[Self::Tokens]) -> Result<Vec<Self::Output>, EmbeddingError>;
+    /// How many tokens a batch may have in which nothing has a higher priority.
+    fn batch_tokens(&self, priority: Priority) -> usize {
+        let _ = priority;
+        BATCH_TOKENS
+    }
+
+    /// One output for each element of the batch: `None` where `stop` said so before its turn came. At least one is
+    /// computed, and of one request always the first.
+    fn compute(
+        &mut self,
+        batch: &[Self::Tokens],
+        stop: Stop<'_>,
+    ) -> Result<Vec<Option<Self::Output>>, EmbeddingError>;
 }
 
 /// The outputs of a request, in the order of its inputs.
@@ -68,7 +80,7 @@ pub(super) struct Worker<C: Computation> {
     next_id: RequestId,
     /// By falling priority.
     lanes: [Lane<C>; 2],
-    stopped: oneshot::Receiver<()>,
+    stopped: watch::Receiver<()>,
 }
 
 type RequestId = u64;
@@ -85,13 +97,15 @@ struct Batch<T> {
     tokens: Vec<T>,
     owners: Vec<RequestId>,
     num_tokens: usize,
+    /// Whether nothing in it is urgent.
+    can_wait: bool,
 }
 
 impl<C: Computation> Worker<C> {
     pub(super) fn new(
         computation: C,
         queues: [mpsc::Receiver<Request<C>>; 2],
-        stopped: oneshot::Receiver<()>,
+        stopped: watch::Receiver<()>,
     ) -> Self {
         Worker {
             computation,
@@ -110,7 +124,11 @@ impl<C: Computation> Worker<C> {
         while self.wait_for_work().await {
             let batch = self.gather();
             if !batch.tokens.is_empty() {
-                let result = self.computation.compute(&batch.tokens);
+                let urgent = &self.lanes[0].queue;
+                let stopped = &self.stopped;
+                let stop =
+                    || batch.can_wait && (!urgent.is_empty() || stopped.has_changed().is_err());
+                let result = self.computation.compute(&batch.tokens, &stop);
                 self.deliver(batch, result);
             }
         }
@@ -118,8 +136,8 @@ impl<C: Computation> Worker<C> {
 
     /// Returns at once when requests are waiting for their turn, else when one arrives; false when it is time to stop.
     async fn wait_for_work(&mut self) -> bool {
-        // Any outcome but "nothing yet" is the order to stop: the sender is only ever dropped.
-        if self.stopped.try_recv() != Err(oneshot::error::TryRecvError::Empty) {
+        // Nothing is ever sent: the sender is only dropped.
+        if self.stopped.has_changed().is_err() {
             return false;
         }
         for lane in 0..self.lanes.len() {
@@ -136,7 +154,7 @@ impl<C: Computation> Worker<C> {
         let [first, second] = &mut self.lanes;
         let (lane, request) = tokio::select! {
             biased;
-            _ = &mut self.stopped => return false,
+            _ = self.stopped.changed() => return false,
             Some(request) = first.queue.recv() => (0, request),
             Some(request) = second.queue.recv() => (1, request),
             else => return false,
@@ -161,8 +179,13 @@ impl<C: Computation> Worker<C> {
             tokens: Vec::new(),
             owners: Vec::new(),
             num_tokens: 0,
+            can_wait: true,
         };
-        for lane in 0..self.lanes.len() {
+        let mut max_tokens = None;
+        for (lane, priority) in [Priority::Interactive, Priority::Background]
+            .into_iter()
+            .enumerate()
+        {
             while let Some(id) = self.lanes[lane].turns.pop_front() {
                 let Some(request) = self.requests.get_mut(&id) else {
                     continue;
@@ -176,7 +199,9 @@ impl<C: Computation> Worker<C> {
                     }
                 };
                 let num_tokens = C::num_tokens(&tokens);
-                if !batch.tokens.is_empty() && batch.num_tokens + num_tokens > BATCH_TOKENS {
+                let max_tokens =
+                    *max_tokens.get_or_insert_with(|| self.computation.batch_tokens(priority));
+                if !batch.tokens.is_empty() && batch.num_tokens + num_tokens > max_tokens {
                     self.lanes[lane].turns.push_front(id);
                     break;
                 }
@@ -185,6 +210,7 @@ impl<C: Computation> Worker<C> {
                     self.lanes[lane].turns.push_back(id);
                 }
                 batch.num_tokens += num_tokens;
+                batch.can_wait &= priority == Priority::Background;
                 batch.tokens.push(tokens);
                 batch.owners.push(id);
             }
@@ -192,16 +218,23 @@ impl<C: Computation> Worker<C> {
         batch
     }
 
-    /// Gives each output to its request, in the order of the request's inputs, and answers those that are complete.
-    fn deliver(&mut self, batch: Batch<C::Tokens>, result: Result<Vec<C::Output>, EmbeddingError>) {
+    /// Gives each output to its request, in the order of the request's inputs, and answers those that are complete. What
+    /// was not computed has its turn again.
+    fn deliver(
+        &mut self,
+        batch: Batch<C::Tokens>,
+        result: Result<Vec<Option<C::Output>>, EmbeddingError>,
+    ) {
         let outputs = match result {
-            Ok(outputs) if outputs.len() == batch.owners.len() => outputs,
+            Ok(outputs)
+                if outputs.len() == batch.owners.len() && outputs.iter().any(Option::is_some) =>
+            {
+                outputs
+            }
             Ok(outputs) => {
-                let reason = format!(
-                    "it gave {} outputs for {} inputs",
-                    outputs.len(),
-                    batch.owners.len()
-                );
+                let num_outputs = outputs.iter().flatten().count();
+                let num_inputs = batch.owners.len();
+                let reason = format!("it gave {num_outputs} outputs for {num_inputs} inputs");
                 return self.fail_all(&batch.owners, &EmbeddingError::Compute { reason });
             }
             Err(error) => return self.fail_all(&batch.owners, &error),
@@ -209,6 +242,10 @@ impl<C: Computation> Worker<C> {
         for ((output, tokens), id) in outputs.into_iter().zip(&batch.tokens).zip(batch.owners) {
             // Gone where a later input of the same request was refused.
             let Some(request) = self.requests.get_mut(&id) else {
+                continue;
+            };
+            let Some(output) = output else {
+                self.put_back(id);
                 continue;
             };
             request.done.values.push(output);
@@ -219,6 +256,19 @@ impl<C: Computation> Worker<C> {
                 // A caller that has gone does not need the answer.
                 let _ = request.reply.send(Ok(request.done));
             }
+        }
+    }
+
+    /// One input more of a request is to be computed again.
+    fn put_back(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else {
+            return;
+        };
+        request.next -= 1;
+        // Only batches that can wait end early.
+        let [.., background] = &mut self.lanes;
+        if !background.turns.contains(&id) {
+            background.turns.push_front(id);
         }
     }
 

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many threads compute.
 pub fn num_threads() -> usize {
@@ -38,6 +39,27 @@ pub fn for_each_range(num_items: usize, work: impl Fn(Range<usize>) + Sync) {
     }
 }
 
+/// Calls `work` with 0, 1 and so on, on several threads, each call from begin to end on one of them. `stop` is asked before
+/// every call but the first; once it says so, no further one is begun. Returns how many there were.
+pub fn for_each_until(
+    num_items: usize,
+    stop: impl Fn() -> bool + Sync,
+    work: impl Fn(usize) + Sync,
+) -> usize {
+    let next = AtomicUsize::new(0);
+    for_each_range(num_items.min(num_threads()), |range| {
+        let mut is_first = range.start == 0;
+        while std::mem::take(&mut is_first) || !stop() {
+            let item = next.fetch_add(1, Ordering::Relaxed);
+            if item >= num_items {
+                break;
+            }
+            work(item);
+        }
+    });
+    next.into_inner().min(num_items)
+}
+
 /// A panic of `work` goes on after the pool has returned: inside it, it would leave the pool unusable for every other
 /// model.
 fn execute(num_items: usize, work: impl Fn(Range<usize>) + Sync) {
@@ -66,6 +88,23 @@ mod tests {
                 *slot += i + 1
             });
             assert!(done.iter().enumerate().all(|(i, &n)| n == i + 1));
+        }
+    }
+
+    #[test]
+    fn what_is_done_until_it_is_told_to_stop_is_a_beginning() {
+        for (stop_after, num_items) in [(0, 9), (5, 100), (200, 100), (1, 0)] {
+            let done = Mutex::new(Vec::new());
+            let num_done = for_each_until(
+                num_items,
+                || done.lock().unwrap().len() >= stop_after,
+                |item| done.lock().unwrap().push(item),
+            );
+            let mut done = done.into_inner().unwrap();
+            done.sort_unstable();
+            assert!(done.iter().copied().eq(0..num_done));
+            assert!(num_done >= stop_after.clamp(1, 100).min(num_items));
+            assert!(stop_after > num_items || num_done <= stop_after.max(1) + num_threads());
         }
     }
 

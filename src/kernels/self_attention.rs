@@ -29,8 +29,40 @@ pub fn attend(qkv: &[f32], lengths: &[usize], width: usize, num_heads: usize) ->
     }
     // The longest first, so that no thread starts on a long one when the others have ended.
     heads.sort_by_key(|head| std::cmp::Reverse(head.qkv.len()));
-    parallel::for_each(heads, |head| head.attend());
+    parallel::for_each(heads, |head| head.attend(&mut Scratch::default()));
     output
+}
+
+/// What attention computes with, kept for the next text.
+#[derive(Default)]
+pub struct Scratch {
+    keys: Vec<Line>,
+    values: Vec<Line>,
+    scores: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+/// As [`attend`], for one text and on this thread alone: `output` is `[num_tokens, width]`.
+pub fn attend_text(
+    qkv: &[f32],
+    width: usize,
+    num_heads: usize,
+    output: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    assert_eq!(qkv.len(), 3 * output.len());
+    assert!(output.len().is_multiple_of(width) && width.is_multiple_of(num_heads));
+    let dim = width / num_heads;
+    for head in 0..num_heads {
+        let head = Head {
+            qkv,
+            width,
+            first: head * dim,
+            dim,
+            output: output[head * dim..].as_mut_ptr(),
+        };
+        head.attend(scratch);
+    }
 }
 
 /// One head of one text.
@@ -48,7 +80,7 @@ struct Head<'a> {
 unsafe impl Send for Head<'_> {}
 
 impl Head<'_> {
-    fn attend(self) {
+    fn attend(self, scratch: &mut Scratch) {
         let Head {
             qkv,
             width,
@@ -58,11 +90,17 @@ impl Head<'_> {
         } = self;
         let length = qkv.len() / (3 * width);
         let instructions = Instructions::best();
-        let keys = transposed(qkv, 3 * width, width + first, dim);
+        let Scratch {
+            keys,
+            values,
+            scores,
+            sums,
+        } = scratch;
+        transpose(qkv, 3 * width, width + first, dim, keys);
+        columns(qkv, 3 * width, 2 * width + first, dim, values);
         let padded = length.next_multiple_of(PANEL);
-        let mut scores = vec![0f32; TILE.min(length) * padded];
-        let mut sums = vec![0f32; TILE.min(length) * dim.next_multiple_of(PANEL)];
-        let values = columns(qkv, 3 * width, 2 * width + first, dim);
+        scores.resize(TILE.min(length) * padded, 0.0);
+        sums.resize(TILE.min(length) * dim.next_multiple_of(PANEL), 0.0);
         for first_row in (0..length).step_by(TILE) {
             let num_rows = TILE.min(length - first_row);
             let scores = &mut scores[..num_rows * padded];
@@ -72,7 +110,7 @@ impl Head<'_> {
                 len: 3 * width,
                 first,
             };
-            multiply(instructions, &keys, dim, queries, scores, padded);
+            multiply(instructions, keys, dim, queries, scores, padded);
             let mut inverses = [0f32; TILE];
             let exponentials = Exponentials {
                 scores,
@@ -92,7 +130,7 @@ impl Head<'_> {
             let stride = dim.next_multiple_of(PANEL);
             let sums = &mut sums[..num_rows * stride];
             sums.fill(0.0);
-            multiply(instructions, &values, length, weights, sums, stride);
+            multiply(instructions, values, length, weights, sums, stride);
             for ((row, sums), inverse) in sums.chunks_exact(stride).enumerate().zip(inverses) {
                 // SAFETY: the row is one of the text's, and this part of it is this head's.
                 let output = unsafe {
@@ -136,29 +174,31 @@ fn multiply(
 }
 
 /// Panels of 32 rows side by side: `[panel, dim]` lines, for products over `dim`. Missing rows are zeros.
-fn transposed(rows: &[f32], stride: usize, first: usize, dim: usize) -> Vec<Line> {
+fn transpose(rows: &[f32], stride: usize, first: usize, dim: usize, lines: &mut Vec<Line>) {
     let num_rows = rows.len() / stride;
-    let mut lines = vec![[0f32; PANEL]; num_rows.div_ceil(PANEL) * dim];
+    lines.resize(num_rows.div_ceil(PANEL) * dim, [0f32; PANEL]);
+    if !num_rows.is_multiple_of(PANEL) {
+        lines[num_rows / PANEL * dim..].fill([0f32; PANEL]);
+    }
     for (index, row) in rows.chunks_exact(stride).enumerate() {
         let panel = &mut lines[index / PANEL * dim..][..dim];
         for (line, x) in panel.iter_mut().zip(&row[first..][..dim]) {
             line[index % PANEL] = *x;
         }
     }
-    lines
 }
 
 /// Panels of 32 columns side by side: `[panel, row]` lines, for products over the rows. Missing columns are zeros.
-fn columns(rows: &[f32], stride: usize, first: usize, dim: usize) -> Vec<Line> {
+fn columns(rows: &[f32], stride: usize, first: usize, dim: usize, lines: &mut Vec<Line>) {
     let num_rows = rows.len() / stride;
-    let mut lines = vec![[0f32; PANEL]; dim.div_ceil(PANEL) * num_rows];
+    lines.resize(dim.div_ceil(PANEL) * num_rows, [0f32; PANEL]);
     for (panel, lines) in lines.chunks_exact_mut(num_rows).enumerate() {
         let width = PANEL.min(dim - panel * PANEL);
         for (line, row) in lines.iter_mut().zip(rows.chunks_exact(stride)) {
             line[..width].copy_from_slice(&row[first + panel * PANEL..][..width]);
+            line[width..].fill(0.0);
         }
     }
-    lines
 }
 
 /// Softmax of each row of `scores`, `padded` numbers apart, whose first `length` numbers count; but not divided by the
@@ -289,7 +329,13 @@ mod tests {
         let width = 64;
         let qkv = noise(300 * 3 * width);
         let all = attend(&qkv, &[100, 70, 130], width, 2);
-        let alone = attend(&qkv[100 * 3 * width..170 * 3 * width], &[70], width, 2);
+        let text = &qkv[100 * 3 * width..170 * 3 * width];
+        assert!(all[100 * width..170 * width] == attend(text, &[70], width, 2));
+        // What longer texts have left in the memory does not matter.
+        let mut scratch = Scratch::default();
+        attend_text(&qkv, width, 2, &mut vec![0.0; 300 * width], &mut scratch);
+        let mut alone = vec![0.0; 70 * width];
+        attend_text(text, width, 2, &mut alone, &mut scratch);
         assert!(all[100 * width..170 * width] == alone);
     }
 }

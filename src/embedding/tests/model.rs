@@ -10,6 +10,7 @@ use super::super::{
 };
 use super::{cosine, reference, tiny_bert};
 use crate::kernels::matrix::ByteMatrix;
+use crate::kernels::parallel;
 
 fn load_folder(dir: &Path) -> Loaded {
     load(dir, EmbedderOptions::default()).expect("the model loads")
@@ -81,7 +82,7 @@ fn passages_in_eight_bits_are_close_to_the_reference_and_the_same_in_any_company
     let token_ids: Vec<_> = items.iter().map(|item| item.input_ids.clone()).collect();
     let together = bytes
         .model
-        .embed_passages(&token_ids)
+        .embed_passages(&token_ids, &|| false)
         .expect("the model runs");
     for ((item, ids), in_company) in items.iter().zip(&token_ids).zip(together) {
         let similarity = cosine(&in_company, &item.embedding);
@@ -89,8 +90,22 @@ fn passages_in_eight_bits_are_close_to_the_reference_and_the_same_in_any_company
         let least = if ids.len() > 2 { 0.998 } else { 0.996 };
         assert!(similarity > least, "{}: {similarity}", item.name);
         let ids = std::slice::from_ref(ids);
-        let alone = bytes.model.embed_passages(ids).expect("the model runs");
+        let alone = bytes
+            .model
+            .embed_passages(ids, &|| false)
+            .expect("the model runs");
         assert_eq!(alone[0], in_company, "{}", item.name);
+        // Many are computed one by one, few on all threads together.
+        let many = vec![ids[0].clone(); 3 * parallel::num_threads()];
+        let one_by_one = bytes.model.embed_passages(&many, &|| false);
+        assert!(
+            one_by_one
+                .expect("the model runs")
+                .iter()
+                .all(|it| *it == alone[0])
+        );
+        let stopped = bytes.model.embed_passages(&many, &|| true);
+        assert!((1..many.len() + 1).contains(&stopped.expect("the model runs").len()));
         // Only passages are computed so.
         let question = bytes.model.embed(ids).expect("the model runs");
         assert!(

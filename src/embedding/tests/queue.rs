@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::super::testing::{FakeModel, WordTokenizer, fake_spec};
 use super::super::{
-    Embedder, EmbeddingError, EmbeddingModel, EmbeddingTokenizer, InputKind, Priority,
+    Embedder, EmbeddingError, EmbeddingModel, EmbeddingTokenizer, InputKind, Priority, Stop,
 };
 
 /// Tells the test about each batch and waits for its word before computing.
@@ -45,14 +45,19 @@ impl Gate {
     }
 }
 
-fn start_gated() -> (Embedder, Gate) {
+fn gated() -> (Gated, Gate) {
     let (seen_sender, seen) = mpsc::channel();
     let (go, go_receiver) = mpsc::channel();
     let model = Gated {
         seen: seen_sender,
         go: go_receiver,
     };
-    (start(model), Gate { seen, go })
+    (model, Gate { seen, go })
+}
+
+fn start_gated() -> (Embedder, Gate) {
+    let (model, gate) = gated();
+    (start(model), gate)
 }
 
 fn start(model: impl EmbeddingModel + 'static) -> Embedder {
@@ -99,6 +104,68 @@ async fn an_interactive_request_goes_ahead_of_waiting_background_texts() {
         gate.open();
     }
     assert_eq!(background.await.unwrap().unwrap().vectors.len(), 9);
+}
+
+/// Computes one passage after the other until it is told to stop, which may take a while.
+struct Patient(Gated);
+
+impl EmbeddingModel for Patient {
+    fn embed(&mut self, token_ids: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        self.0.embed(token_ids)
+    }
+
+    fn embed_passages(
+        &mut self,
+        token_ids: &[Vec<u32>],
+        stop: Stop<'_>,
+    ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        let mut vectors = self.0.embed(token_ids)?;
+        if stop() {
+            vectors.truncate(2);
+        }
+        Ok(vectors)
+    }
+
+    fn stops_early(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn passages_end_early_for_a_question_and_go_on_after_it() {
+    let (gated, gate) = gated();
+    let embedder = start(Patient(gated));
+    let texts: Vec<String> = (0..6).map(|i| format!("text{i} ").repeat(150)).collect();
+    let all: Vec<_> = texts.iter().map(|text| ids(text)).collect();
+    let background = {
+        let embedder = embedder.clone();
+        let embed = async move {
+            let kind = InputKind::Passage;
+            embedder.embed(texts, kind, Priority::Background).await
+        };
+        tokio::spawn(embed)
+    };
+    settle().await;
+    // All at once, more than other models are given.
+    assert_eq!(gate.next(), all);
+    let interactive = spawn(&embedder, vec!["question".into()], Priority::Interactive);
+    settle().await;
+    gate.open();
+    // Beside the question there is room for three of those that were not reached.
+    let mut second = vec![ids("question")];
+    second.extend_from_slice(&all[2..5]);
+    let mut seen = gate.next();
+    gate.open();
+    seen.extend(gate.next());
+    seen.sort();
+    second.sort();
+    assert_eq!(seen, second);
+    gate.open();
+    interactive.await.unwrap().unwrap();
+    assert_eq!(gate.next(), all[5..]);
+    gate.open();
+    let vectors = background.await.unwrap().unwrap().vectors;
+    assert_eq!(vectors, FakeModel.embed(&all).unwrap());
 }
 
 #[tokio::test]

@@ -165,6 +165,9 @@ pub struct ByteRows {
 const BLOCK: usize = 12;
 
 impl ByteRows {
+    /// A multiple of as many rows is multiplied fastest.
+    pub const BLOCK: usize = BLOCK;
+
     /// Takes the memory over for other rows: `rows` is `[num_rows, len]`, and `len` a multiple of 64.
     pub fn quantize(&mut self, rows: &[f32], len: usize) {
         assert!(len.is_multiple_of(GROUP) && rows.len().is_multiple_of(len));
