@@ -16,7 +16,7 @@ import pypdf
 import torch
 from sentence_transformers import SentenceTransformer
 
-MAX_TOKENS, OVERLAP = 256, 32
+MAX_TOKENS, OVERLAP = 256, 64
 
 
 def passages(text, tokenizer):
