@@ -4,12 +4,14 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Runtime;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::error::{Result, StoreError};
 use super::{filter, word_index};
@@ -19,6 +21,8 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tasks that wait for a thread; a caller beyond that waits to hand its task over.
 const QUEUE_CAPACITY: usize = 64;
 const NUM_READERS: usize = 3;
+/// A connection that nothing was asked of for so long gives the memory of its cache back.
+const IDLE: Duration = Duration::from_secs(5);
 const FILE_NAME: &str = "inglenook.db";
 
 pub(super) const MIGRATIONS: [&str; 12] = [
@@ -183,22 +187,17 @@ impl Threads {
     fn start(name: &str, connections: Vec<Connection>) -> Result<Self> {
         let (queue, tasks) = mpsc::channel::<Task>(QUEUE_CAPACITY);
         let tasks = Arc::new(Mutex::new(tasks));
-        for mut connection in connections {
+        let cannot_start = |source| StoreError::io(format!("start the thread {name}"), source);
+        for connection in connections {
             let tasks = Arc::clone(&tasks);
-            let next = move || {
-                tasks
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .blocking_recv()
-            };
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .map_err(cannot_start)?;
             std::thread::Builder::new()
                 .name(name.to_owned())
-                .spawn(move || {
-                    while let Some(task) = next() {
-                        task(&mut connection);
-                    }
-                })
-                .map_err(|source| StoreError::io(format!("start the thread {name}"), source))?;
+                .spawn(move || serve(&runtime, &tasks, connection))
+                .map_err(cannot_start)?;
         }
         Ok(Self { queue })
     }
@@ -231,6 +230,24 @@ impl Threads {
         });
         // A full queue means that the same work is already waiting many times over.
         let _ = self.queue.try_send(task);
+    }
+}
+
+/// What each of the threads does: the next task, until there will be none. After a while without any it gives the memory of
+/// its cache back, once.
+fn serve(runtime: &Runtime, tasks: &Mutex<mpsc::Receiver<Task>>, mut connection: Connection) {
+    let next = || async { tasks.lock().await.recv().await };
+    loop {
+        let task = runtime.block_on(async { timeout(IDLE, next()).await });
+        let task = task.unwrap_or_else(|_| {
+            // It only fails where the database is broken, which the next task will say.
+            let _ = connection.execute_batch("PRAGMA shrink_memory;");
+            runtime.block_on(next())
+        });
+        match task {
+            Some(task) => task(&mut connection),
+            None => return,
+        }
     }
 }
 
