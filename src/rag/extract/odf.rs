@@ -1,8 +1,10 @@
 //! OpenDocument texts, spreadsheets and presentations: paragraphs in order, sheets and slides as pages. Shows the
 //! document with all tracked changes accepted.
 
+mod cells;
 mod formula;
 mod numbering;
+mod words;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -10,10 +12,12 @@ use std::ops::Range;
 use super::archive::Archive;
 use super::protocol::{PageContent, Refusal};
 use super::reader::{Budget, Reader};
-use super::table::{Cell, Table, on_one_line};
+use super::table::{Table, on_one_line};
 use super::writer::{LAID_OUT_MARK, Writer};
 use super::xml::{Element, Event, Node, Xml};
+use cells::{cells, collect_rows, shapes, sheet_row};
 use numbering::Numbering;
+use words::{add_collapsed, collect_paragraphs, plain};
 
 pub struct Document {
     title: Option<String>,
@@ -489,132 +493,4 @@ struct Inline<'e> {
     text: String,
     text_boxes: Vec<&'e Element>,
     notes: Vec<(usize, String)>,
-}
-
-fn sheet_row(row: &Element, table: &mut Table, writer: &mut Writer) {
-    const MAX_COLUMNS: usize = 16_384;
-    const MAX_REPEATED_ROWS: usize = 1 << 20;
-    let repeated = |element: &Element, name: &str| {
-        let repeated = element.attribute(name).and_then(|it| it.parse().ok());
-        repeated.unwrap_or(1usize)
-    };
-    let mut filled: Vec<(usize, String, bool)> = Vec::new();
-    let mut column = 0usize;
-    for cell in cells(row) {
-        let times = repeated(cell, "number-columns-repeated");
-        let shown = sheet_cell(cell);
-        if !shown.is_empty() {
-            let is_words = matches!(cell.attribute("value-type"), None | Some("string"));
-            let columns = (column..).take(times).take_while(|at| *at < MAX_COLUMNS);
-            filled.extend(columns.map(|at| (at, shown.clone(), is_words)));
-        }
-        column = column.saturating_add(times);
-    }
-    // Empty rows are repeated to the end of the sheet.
-    let times = match filled.is_empty() {
-        true => 1,
-        false => repeated(row, "number-rows-repeated").min(MAX_REPEATED_ROWS),
-    };
-    for _ in 0..times {
-        let cells = filled.iter().map(|(column, text, is_words)| Cell {
-            column: *column,
-            text: text.clone(),
-            is_words: *is_words,
-        });
-        table.row(cells.collect(), writer);
-        if writer.is_full() {
-            break;
-        }
-    }
-}
-
-/// As the sheet shows it, or the value where nothing is shown.
-fn sheet_cell(cell: &Element) -> String {
-    let paragraphs = cell.elements().filter(|it| it.name == "p");
-    let shown: Vec<String> = paragraphs.map(plain).collect();
-    match shown.is_empty() {
-        false => shown.join("\n"),
-        true => [
-            "string-value",
-            "date-value",
-            "time-value",
-            "boolean-value",
-            "value",
-        ]
-        .iter()
-        .find_map(|name| cell.attribute(name))
-        .unwrap_or_default()
-        .to_owned(),
-    }
-}
-
-/// What lies on a cell, or on a sheet.
-fn shapes(parent: &Element) -> impl Iterator<Item = &Element> {
-    parent.elements().filter(|it| {
-        !matches!(
-            it.name.as_str(),
-            "p" | "annotation" | "detective" | "cell-range-source" | "table"
-        )
-    })
-}
-
-fn cells(row: &Element) -> impl Iterator<Item = &Element> {
-    row.elements()
-        .filter(|it| matches!(it.name.as_str(), "table-cell" | "covered-table-cell"))
-}
-
-fn collect_rows<'e>(parent: &'e Element, found: &mut Vec<&'e Element>) {
-    for element in parent.elements() {
-        match element.name.as_str() {
-            "table-row" => found.push(element),
-            "table-row-group" | "table-header-rows" | "table-rows" => collect_rows(element, found),
-            _ => {}
-        }
-    }
-}
-
-fn collect_paragraphs<'e>(parent: &'e Element, found: &mut Vec<&'e Element>) {
-    for element in parent.elements() {
-        match element.name.as_str() {
-            "p" | "h" => found.push(element),
-            "annotation" => {}
-            _ => collect_paragraphs(element, found),
-        }
-    }
-}
-
-/// The words in an element on one line, without notes and remarks.
-fn plain(element: &Element) -> String {
-    let mut text = String::new();
-    add_plain(element, &mut text);
-    on_one_line(&text)
-}
-
-fn add_plain(element: &Element, out: &mut String) {
-    for node in &element.children {
-        match node {
-            Node::Text(words) => out.push_str(words),
-            Node::Element(child) => match child.name.as_str() {
-                "s" | "tab" | "line-break" => out.push(' '),
-                "annotation" | "note" => {}
-                "p" | "h" => {
-                    add_plain(child, out);
-                    out.push('\n');
-                }
-                _ => add_plain(child, out),
-            },
-        }
-    }
-}
-
-/// White space in the file is one blank (OpenDocument 1.3 part 3, 6.1.2).
-fn add_collapsed(words: &str, out: &mut String) {
-    for c in words.chars() {
-        let is_space = matches!(c, ' ' | '\t' | '\n' | '\r');
-        if !is_space {
-            out.push(c);
-        } else if !out.ends_with([' ', '\n', '\t']) {
-            out.push(' ');
-        }
-    }
 }
