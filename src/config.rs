@@ -66,7 +66,7 @@ pub struct Settings {
     pub max_loaded_models: Option<usize>,
     /// Key that every request must carry; required off loopback.
     pub api_key: Option<String>,
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    /// `auto`, `cpu`, `cuda` (every GPU) or `cuda:N`.
     pub device: String,
     /// Threads for model computation; 0 takes one a core.
     pub threads: usize,

@@ -6,13 +6,15 @@ use std::str::FromStr;
 
 use candle_core::Device;
 
-/// What the user asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
+/// What the user asked for: `auto`, `cpu`, `cuda`, which is every GPU that is usable, or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The first NVIDIA GPU when there is a usable one, else the CPU.
+    /// The NVIDIA GPUs when there is a usable one, else the CPU.
     #[default]
     Auto,
     Cpu,
+    /// All NVIDIA GPUs: each model is loaded onto the one with the most free memory.
+    AnyCuda,
     /// The NVIDIA GPU with this index.
     Cuda(usize),
 }
@@ -27,7 +29,7 @@ impl FromStr for DeviceChoice {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
+            "cuda" => Ok(Self::AnyCuda),
             _ => {
                 let index = text.strip_prefix("cuda:").ok_or_else(unknown)?;
                 index.parse().map(Self::Cuda).map_err(|_| unknown())
@@ -41,6 +43,7 @@ impl fmt::Display for DeviceChoice {
         match self {
             Self::Auto => write!(f, "auto"),
             Self::Cpu => write!(f, "cpu"),
+            Self::AnyCuda => write!(f, "cuda"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
@@ -52,22 +55,36 @@ pub enum DeviceError {
     #[error("unknown device {value:?}; use auto, cpu, cuda or cuda:N")]
     UnknownChoice { value: String },
     #[error(
-        "device cuda:{index} was asked for, but this program was built without CUDA; \
+        "device {choice} was asked for, but this program was built without CUDA; \
          build it with --features cuda or choose cpu"
     )]
-    BuiltWithoutCuda { index: usize },
+    BuiltWithoutCuda { choice: DeviceChoice },
     #[error(
-        "device cuda:{index} cannot be used: {reason}; check the driver with nvidia-smi, choose another index or cpu"
+        "device {choice} cannot be used: {reason}; check the driver with nvidia-smi, choose another device or cpu"
     )]
-    CudaUnusable { index: usize, reason: String },
+    CudaUnusable {
+        choice: DeviceChoice,
+        reason: String,
+    },
 }
 
-/// The processor that models run on.
+/// The processors that models run on: the CPU, or one or several GPUs, of which each model has one.
 #[derive(Debug, Clone)]
 pub struct ComputeDevice {
+    /// The one that a model is loaded onto.
     device: Device,
+    /// All of them, where there are GPUs.
+    gpus: Vec<Gpu>,
     name: String,
     description: String,
+}
+
+#[derive(Debug, Clone)]
+struct Gpu {
+    device: Device,
+    index: usize,
+    /// As its driver calls it, with its memory.
+    name: String,
 }
 
 impl ComputeDevice {
@@ -75,17 +92,22 @@ impl ComputeDevice {
     pub fn select(choice: DeviceChoice) -> Result<Self, DeviceError> {
         match choice {
             DeviceChoice::Cpu => Ok(Self::cpu("because it was asked for")),
-            DeviceChoice::Cuda(index) => Ok(Self::cuda(
-                open_cuda(index)?,
-                index,
-                "because it was asked for",
-            )),
-            DeviceChoice::Auto => Ok(match open_cuda(0) {
-                Ok(device) => Self::cuda(device, 0, "because it is usable"),
-                Err(DeviceError::BuiltWithoutCuda { .. }) => {
+            DeviceChoice::Cuda(index) => {
+                let gpu = cuda::open(index).map_err(|problem| problem.because(choice))?;
+                Ok(Self::cuda(vec![gpu], "because it was asked for"))
+            }
+            DeviceChoice::AnyCuda => {
+                let gpus = cuda::open_all().map_err(|problem| problem.because(choice))?;
+                Ok(Self::cuda(gpus, "because cuda was asked for"))
+            }
+            DeviceChoice::Auto => Ok(match cuda::open_all() {
+                Ok(gpus) => Self::cuda(gpus, "because there is a usable GPU"),
+                Err(CudaProblem::NotBuilt) => {
                     Self::cpu("because this program was built without CUDA")
                 }
-                Err(error) => Self::cpu(&format!("because {error}")),
+                Err(CudaProblem::Unusable(reason)) => {
+                    Self::cpu(&format!("because no NVIDIA GPU can be used: {reason}"))
+                }
             }),
         }
     }
@@ -94,16 +116,42 @@ impl ComputeDevice {
         let num_threads = candle_core::utils::get_num_threads();
         Self {
             device: Device::Cpu,
+            gpus: Vec::new(),
             name: format!("CPU, {num_threads} threads"),
             description: format!("running on the CPU with {num_threads} threads {reason}"),
         }
     }
 
-    fn cuda(device: Device, index: usize, reason: &str) -> Self {
+    /// `gpus` is not empty.
+    fn cuda(gpus: Vec<Gpu>, reason: &str) -> Self {
+        let shown = |gpu: &Gpu| format!("cuda:{} ({})", gpu.index, gpu.name);
+        let name = gpus.iter().map(shown).collect::<Vec<_>>().join(", ");
         Self {
-            device,
-            name: format!("CUDA device {index}"),
-            description: format!("running on CUDA device {index} {reason}"),
+            device: gpus.first().map_or(Device::Cpu, |gpu| gpu.device.clone()),
+            description: format!("running on {name} {reason}"),
+            name,
+            gpus,
+        }
+    }
+
+    /// The same with that of its GPUs for the next model which has the most free memory.
+    pub fn for_next_model(&self) -> Self {
+        let free = |gpu: &Gpu| cuda::memory(&gpu.device).map_or(0, |it| it.available_bytes);
+        let roomiest = self
+            .gpus
+            .iter()
+            .max_by_key(|gpu| (free(gpu), std::cmp::Reverse(gpu.index)));
+        Self {
+            device: roomiest.map_or(Device::Cpu, |gpu| gpu.device.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Memory of the processor that a model is loaded onto; `None` where the system does not tell.
+    pub fn memory(&self) -> Option<MachineMemory> {
+        match self.is_cpu() {
+            true => machine_memory(),
+            false => cuda::memory(&self.device),
         }
     }
 
@@ -126,18 +174,89 @@ impl ComputeDevice {
     }
 }
 
+enum CudaProblem {
+    #[cfg_attr(feature = "cuda", expect(dead_code))]
+    NotBuilt,
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+    Unusable(String),
+}
+
+impl CudaProblem {
+    fn because(self, choice: DeviceChoice) -> DeviceError {
+        match self {
+            Self::NotBuilt => DeviceError::BuiltWithoutCuda { choice },
+            Self::Unusable(reason) => DeviceError::CudaUnusable { choice, reason },
+        }
+    }
+}
+
 #[cfg(feature = "cuda")]
-fn open_cuda(index: usize) -> Result<Device, DeviceError> {
-    let unusable = |reason: String| DeviceError::CudaUnusable { index, reason };
-    // The CUDA bindings panic when the driver's library is absent.
-    std::panic::catch_unwind(|| Device::new_cuda(index))
-        .map_err(|_| unusable("the NVIDIA driver is not installed".to_owned()))?
-        .map_err(|error| unusable(error.to_string()))
+mod cuda {
+    use candle_core::Device;
+
+    use super::{CudaProblem, Gpu, MachineMemory};
+    use crate::kernels::cuda::driver;
+
+    pub fn open(index: usize) -> Result<Gpu, CudaProblem> {
+        let count = driver::num_devices().map_err(CudaProblem::Unusable)?;
+        if index >= count {
+            let reason = format!("there are {count} NVIDIA GPUs, counted from 0");
+            return Err(CudaProblem::Unusable(reason));
+        }
+        let device = Device::new_cuda(index);
+        let device = device.map_err(|error| CudaProblem::Unusable(error.to_string()))?;
+        let name = driver::name(&device).map_err(CudaProblem::Unusable)?;
+        Ok(Gpu {
+            device,
+            index,
+            name,
+        })
+    }
+
+    /// All that can be used; the first one's problem where none can.
+    pub fn open_all() -> Result<Vec<Gpu>, CudaProblem> {
+        let count = driver::num_devices().map_err(CudaProblem::Unusable)?;
+        let mut usable = Vec::new();
+        let mut problem = None;
+        for index in 0..count {
+            match open(index) {
+                Ok(gpu) => usable.push(gpu),
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        let none = || CudaProblem::Unusable("there is none".to_owned());
+        match usable.is_empty() {
+            true => Err(problem.unwrap_or_else(none)),
+            false => Ok(usable),
+        }
+    }
+
+    pub fn memory(device: &Device) -> Option<MachineMemory> {
+        let (available_bytes, total_bytes) = driver::memory(device)?;
+        Some(MachineMemory {
+            total_bytes,
+            available_bytes,
+        })
+    }
 }
 
 #[cfg(not(feature = "cuda"))]
-fn open_cuda(index: usize) -> Result<Device, DeviceError> {
-    Err(DeviceError::BuiltWithoutCuda { index })
+mod cuda {
+    use candle_core::Device;
+
+    use super::{CudaProblem, Gpu, MachineMemory};
+
+    pub fn open(_: usize) -> Result<Gpu, CudaProblem> {
+        Err(CudaProblem::NotBuilt)
+    }
+
+    pub fn open_all() -> Result<Vec<Gpu>, CudaProblem> {
+        Err(CudaProblem::NotBuilt)
+    }
+
+    pub fn memory(_: &Device) -> Option<MachineMemory> {
+        None
+    }
 }
 
 /// Main memory of this machine, or of the container that confines this process.
@@ -191,12 +310,12 @@ mod tests {
         for choice in [
             DeviceChoice::Auto,
             DeviceChoice::Cpu,
+            DeviceChoice::AnyCuda,
             DeviceChoice::Cuda(0),
             DeviceChoice::Cuda(3),
         ] {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
     }
 
     #[test]
@@ -211,7 +330,20 @@ mod tests {
     #[test]
     fn a_gpu_that_was_asked_for_never_becomes_the_cpu() {
         let error = ComputeDevice::select(DeviceChoice::Cuda(1)).unwrap_err();
-        assert_eq!(error, DeviceError::BuiltWithoutCuda { index: 1 });
+        let choice = DeviceChoice::Cuda(1);
+        assert_eq!(error, DeviceError::BuiltWithoutCuda { choice });
+    }
+
+    /// Also where the driver is not installed, as on the machines that compile this.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error_that_says_what_to_do() {
+        for choice in [DeviceChoice::AnyCuda, DeviceChoice::Cuda(99)] {
+            match ComputeDevice::select(choice) {
+                Ok(device) => assert!(choice == DeviceChoice::AnyCuda && !device.is_cpu()),
+                Err(error) => assert!(error.to_string().contains("nvidia-smi"), "{error}"),
+            }
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// What each module may import besides itself.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("device", &[]),
-    ("kernels", &["device"]),
+    ("kernels", &[]),
+    ("device", &["kernels"]),
     ("llm", &["kernels", "device"]),
     ("embedding", &["kernels", "device"]),
     ("engine", &["llm"]),
@@ -66,6 +66,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     // Logging names the libraries that it keeps quiet.
     ("actix_", &["http", "telemetry"]),
     ("candle_", &["llm", "embedding", "kernels", "device"]),
+    ("cudarc", &["kernels"]),
     ("rusqlite", &["store", "telemetry"]),
     ("usearch", &["store"]),
     ("ureq", &["fetch", "hub", "cli"]),

@@ -36,7 +36,7 @@ pub(super) async fn earlier_models(
             let cache = ModelCache::new(settings.model_cache.clone());
             let chosen = cache.choose(Some(name.as_str()), ModelKind::Embedding)?;
             let found = chosen.context("it is none")?.ready(&settings.data_dir)?;
-            let embedder = load_embedder(&found, &device, &settings)?;
+            let embedder = load_embedder(&found, &device.for_next_model(), &settings)?;
             anyhow::ensure!(embedder.spec().model_hash == wanted, "{name} was changed");
             Ok(embedder)
         };

@@ -1,8 +1,11 @@
 //! How large a chat model's KV cache is to be: as the settings say, else by what is free.
 
+use std::path::Path;
+
 use crate::config::Settings;
-use crate::device::machine_memory;
-use crate::llm::{CacheSize, LlmError, LoadOptions};
+use crate::device::ComputeDevice;
+use crate::engine::EngineConfig;
+use crate::llm::{CacheSize, Decoder, LlmError, LoadOptions};
 
 /// Longest context by default: longer ones cost memory that few questions need.
 const DEFAULT_MAX_CONTEXT: usize = 32_768;
@@ -12,6 +15,18 @@ const DEFAULT_FULL_SEQUENCES: usize = 4;
 const CACHE_SHARE: u64 = 4;
 /// Tokens that the cache holds at least by default: a question with its sources and an answer.
 const LEAST_TOKENS: usize = 4096;
+
+/// What a GPU's libraries and kernels take by themselves, with the logits and what attention merges.
+const GPU_OVERHEAD_BYTES: u64 = 512 << 20;
+
+/// Memory that the chat model at `path` needs beside its weights and its cache. On the CPU it is too little to be planned.
+pub fn workspace_bytes(device: &ComputeDevice, path: &Path) -> Result<u64, LlmError> {
+    if device.is_cpu() {
+        return Ok(0);
+    }
+    let num_rows = EngineConfig::default().max_batch_tokens;
+    Ok(GPU_OVERHEAD_BYTES + Decoder::workspace_bytes(path, num_rows)?)
+}
 
 /// Longest sequence that is served, in tokens, whatever the model.
 pub fn max_context(settings: &Settings) -> usize {
@@ -24,18 +39,17 @@ pub fn least_options(settings: &Settings) -> Result<LoadOptions, LlmError> {
     options(settings, fixed_size(settings).unwrap_or(least))
 }
 
-/// With the cache that a model is to get whose weights take `weights_bytes`, and whose least cache `least_bytes`, where
-/// `free_bytes` may be taken in all.
+/// With the cache that a model is to get whose weights and workspace take `other_bytes`, and whose least cache `least_bytes`, where
+/// `free_bytes` may be taken in all; `None` where the system does not tell.
 pub fn load_options(
     settings: &Settings,
-    weights_bytes: u64,
+    other_bytes: u64,
     least_bytes: u64,
     free_bytes: Option<u64>,
 ) -> Result<LoadOptions, LlmError> {
     let size = fixed_size(settings).unwrap_or_else(|| {
-        let now = || machine_memory().map(|memory| memory.available_bytes);
-        let free = free_bytes.or_else(now).unwrap_or(1 << 30);
-        let share = (free / CACHE_SHARE).min(free.saturating_sub(weights_bytes));
+        let free = free_bytes.unwrap_or(1 << 30);
+        let share = (free / CACHE_SHARE).min(free.saturating_sub(other_bytes));
         CacheSize::Within {
             sequences: DEFAULT_FULL_SEQUENCES,
             bytes: share.max(least_bytes),
@@ -66,15 +80,15 @@ mod tests {
     #[test]
     fn the_cache_takes_a_share_of_what_it_may_and_at_least_what_a_question_needs() {
         let settings = Settings::default();
-        let bytes = |weights, least, free| {
-            let options = load_options(&settings, weights, least, Some(free)).unwrap();
+        let bytes = |other, least, free| {
+            let options = load_options(&settings, other, least, Some(free)).unwrap();
             match options.cache_size {
                 CacheSize::Within { bytes, .. } => bytes,
                 other => panic!("{other:?}"),
             }
         };
         assert_eq!(bytes(100, 10, 4000), 1000);
-        // The weights leave less than the share.
+        // Weights and workspace leave less than the share.
         assert_eq!(bytes(3900, 10, 4000), 100);
         assert_eq!(bytes(3995, 10, 4000), 10);
         assert_eq!(bytes(5000, 10, 4000), 10);

@@ -7,7 +7,7 @@ use super::kv_cache;
 use super::load::{load_chat, load_embedder, load_reranker};
 use super::model_details::DetailsCache;
 use crate::config::Settings;
-use crate::device::{ComputeDevice, machine_memory};
+use crate::device::ComputeDevice;
 use crate::hub::{self, ChosenModel, ModelCache, ResolvedModel};
 use crate::llm::Decoder;
 use crate::rag::models::{
@@ -104,30 +104,32 @@ impl ModelLibrary for Library {
         if kind != ModelKind::Chat {
             return Ok(weights_bytes);
         }
-        let cache_bytes = kv_cache::least_options(&self.settings)
-            .and_then(|options| Decoder::cache_bytes(&found.path, &options))
-            .map_err(|error| cannot_read(&found.path, &error))?;
-        Ok(weights_bytes.saturating_add(cache_bytes))
+        let beside = kv_cache::least_options(&self.settings).and_then(|options| {
+            let cache_bytes = Decoder::cache_bytes(&found.path, &options)?;
+            let workspace_bytes = kv_cache::workspace_bytes(&self.device, &found.path)?;
+            Ok(cache_bytes.saturating_add(workspace_bytes))
+        });
+        let beside = beside.map_err(|error| cannot_read(&found.path, &error))?;
+        Ok(weights_bytes.saturating_add(beside))
     }
 
-    /// What a GPU has free is not known here: there a model that does not fit fails to load.
     fn free_memory(&self) -> Option<u64> {
-        let memory = self.device.is_cpu().then(machine_memory)?;
-        Some(memory?.available_bytes)
+        Some(self.device.for_next_model().memory()?.available_bytes)
     }
 
     fn load(&self, id: &str, free_bytes: Option<u64>) -> Result<LoadedModel, LoadError> {
         let (kind, found) = self.ready(id)?;
+        let device = &self.device.for_next_model();
         let loaded = match kind {
             ModelKind::Chat => {
-                let loaded = load_chat(&found, &self.device, &self.settings, free_bytes);
+                let loaded = load_chat(&found, device, &self.settings, free_bytes);
                 loaded.map(LoadedModel::Chat)
             }
             ModelKind::Embedding => {
-                load_embedder(&found, &self.device, &self.settings).map(LoadedModel::Embedder)
+                load_embedder(&found, device, &self.settings).map(LoadedModel::Embedder)
             }
             ModelKind::Rerank => {
-                load_reranker(&found, &self.device, &self.settings).map(LoadedModel::Reranker)
+                load_reranker(&found, device, &self.settings).map(LoadedModel::Reranker)
             }
         };
         loaded.map_err(|error| LoadError::Failed {

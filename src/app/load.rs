@@ -93,7 +93,10 @@ pub(super) fn load_chat(
     let weights_bytes = size_on_disk(path).with_context(what)?;
     let least = kv_cache::least_options(settings)?;
     let least_bytes = Decoder::cache_bytes(path, &least).with_context(what)?;
-    let options = kv_cache::load_options(settings, weights_bytes, least_bytes, free_bytes)?;
+    let free_bytes = free_bytes.or_else(|| Some(device.memory()?.available_bytes));
+    let workspace_bytes = kv_cache::workspace_bytes(device, path).with_context(what)?;
+    let other_bytes = weights_bytes.saturating_add(workspace_bytes);
+    let options = kv_cache::load_options(settings, other_bytes, least_bytes, free_bytes)?;
     let (tokenizer, decoder) = if path.is_dir() {
         let tokenizer = Tokenizer::from_dir(path).with_context(what)?;
         let decoder = Decoder::open(path, device, &options).with_context(what)?;

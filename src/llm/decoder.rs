@@ -17,7 +17,7 @@ use super::rope::Rope;
 use super::step::Step;
 use super::weights::Weights;
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
-use crate::device::{ComputeDevice, machine_memory};
+use crate::device::ComputeDevice;
 use crate::kernels::norm::rms_norm;
 use crate::kernels::paged_attention::{AttentionShape, SCALE_GROUP};
 
@@ -132,12 +132,20 @@ impl Decoder {
 
     /// Memory that the cache of the model at `path` would take, in bytes.
     pub fn cache_bytes(path: &Path, options: &LoadOptions) -> Result<u64, LlmError> {
-        let model = match path.is_dir() {
-            true => ModelFolder::open(path)?.hyperparameters.clone(),
-            false => Hyperparameters::from_gguf(GgufFile::open(path)?.metadata())?,
-        };
-        let layout = cache_layout(&model, options)?;
+        let layout = cache_layout(&hyperparameters(path)?, options)?;
         Ok(layout.num_bytes().unwrap_or(u64::MAX))
+    }
+
+    /// Memory that the intermediate results of a step of `num_rows` rows take on a GPU, in bytes: those of a layer, with
+    /// room for as many again that are not yet freed.
+    pub fn workspace_bytes(path: &Path, num_rows: usize) -> Result<u64, LlmError> {
+        let model = hyperparameters(path)?;
+        let heads = model.num_heads + model.num_kv_heads;
+        let attention = 2 * heads * (model.key_dim + model.value_dim);
+        let networks = model.experts.map_or(1, |experts| experts.num_used);
+        let feed_forward = 3 * networks * (model.feed_forward_size + model.hidden_size);
+        let row = 4 * model.hidden_size + attention + feed_forward;
+        Ok(2 * (num_rows * row * size_of::<f32>()) as u64)
     }
 
     fn build(
@@ -147,6 +155,7 @@ impl Decoder {
         options: &LoadOptions,
         attention: impl FnOnce(CacheLayout, &Device) -> Result<Attention, LlmError>,
     ) -> Result<Self, LlmError> {
+        let compute_device = device;
         let device = device.candle();
         let context_length = context_length(&model, options);
         let weights = Weights::load(checkpoint, &model, context_length, device)?;
@@ -157,7 +166,7 @@ impl Decoder {
             .map(|settings| Rope::new(settings, divisors.take()))
             .collect();
         let layout = cache_layout(&model, options)?;
-        let cache_bytes = checked_cache_bytes(&layout, device)?;
+        let cache_bytes = checked_cache_bytes(&layout, compute_device)?;
         let spec = ModelSpec {
             architecture: model.architecture.name.to_owned(),
             vocab_size: weights.vocab_size,
@@ -271,6 +280,13 @@ impl LanguageModel for Decoder {
     }
 }
 
+fn hyperparameters(path: &Path) -> Result<Hyperparameters, LlmError> {
+    match path.is_dir() {
+        true => Ok(ModelFolder::open(path)?.hyperparameters.clone()),
+        false => Hyperparameters::from_gguf(GgufFile::open(path)?.metadata()),
+    }
+}
+
 /// Most models multiply by 1, which costs nothing.
 fn scaled(tensor: Tensor, factor: f32) -> Result<Tensor, LlmError> {
     if factor == 1.0 {
@@ -343,9 +359,9 @@ fn cache_layout(model: &Hyperparameters, options: &LoadOptions) -> Result<CacheL
 }
 
 /// The size of the cache, when there is room for it.
-fn checked_cache_bytes(layout: &CacheLayout, device: &Device) -> Result<u64, LlmError> {
+fn checked_cache_bytes(layout: &CacheLayout, device: &ComputeDevice) -> Result<u64, LlmError> {
     let needed = layout.num_bytes().unwrap_or(u64::MAX);
-    if let (true, Some(memory)) = (device.is_cpu(), machine_memory())
+    if let Some(memory) = device.memory()
         && needed > memory.available_bytes
     {
         return Err(LlmError::CacheTooLarge {
