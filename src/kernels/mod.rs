@@ -2,6 +2,8 @@
 
 pub mod activation;
 pub mod codes;
+#[cfg(any(test, feature = "cuda"))]
+pub mod cuda;
 /// Read-only memory maps of files.
 pub mod mapped_file;
 pub mod matrix;

@@ -1,5 +1,5 @@
-//! Rotation, cache and attention of all layers: our kernel on the CPU, candle's operations elsewhere. The choice is
-//! made once, at load; both give the same numbers.
+//! Rotation, cache and attention of all layers: our kernels on the CPU and on NVIDIA GPUs, candle's operations where those
+//! do not fit. The choice is made once, at load; all give the same numbers, but for rounding.
 
 use candle_core::{DType, Device, Storage, Tensor};
 use half::{bf16, f16};
@@ -17,6 +17,8 @@ pub(crate) enum Attention {
     F16(Vec<LayerCache<f16>>),
     Bf16(Vec<LayerCache<bf16>>),
     Q8(Vec<LayerCache<i8>>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<super::attention_cuda::CudaAttention>),
     Tensors(Vec<TensorCache>),
 }
 
@@ -49,10 +51,13 @@ impl CacheLayout {
 impl Attention {
     pub fn new(layout: CacheLayout, device: &Device) -> Result<Self, LlmError> {
         if device.is_cpu() {
-            Self::with_kernel(&layout).map_err(LlmError::NoMemory)
-        } else {
-            Self::with_tensors(layout, device)
+            return Self::with_kernel(&layout).map_err(LlmError::NoMemory);
         }
+        #[cfg(feature = "cuda")]
+        if let Some(attention) = super::attention_cuda::CudaAttention::new(&layout, device)? {
+            return Ok(Self::Cuda(Box::new(attention)));
+        }
+        Self::with_tensors(layout, device)
     }
 
     fn with_kernel(layout: &CacheLayout) -> std::io::Result<Self> {
@@ -104,6 +109,12 @@ impl Attention {
             Self::F16(layers) => copy(layers, copies),
             Self::Bf16(layers) => copy(layers, copies),
             Self::Q8(layers) => copy(layers, copies),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(cache) => {
+                for &(from, to) in copies {
+                    cache.copy_block(from, to)?;
+                }
+            }
             Self::Tensors(layers) => {
                 for layer in layers {
                     for &(from, to) in copies {
@@ -131,6 +142,8 @@ impl Attention {
             Self::F16(layers) => with_kernel(&mut layers[layer], rows, step, angles),
             Self::Bf16(layers) => with_kernel(&mut layers[layer], rows, step, angles),
             Self::Q8(layers) => with_kernel(&mut layers[layer], rows, step, angles),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(cache) => cache.forward(layer, rows, step, angles),
             Self::Tensors(layers) => layers[layer].forward(rows, step, angles),
         }
     }

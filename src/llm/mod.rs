@@ -4,6 +4,8 @@
 pub mod gguf;
 
 mod attention;
+#[cfg(feature = "cuda")]
+mod attention_cuda;
 mod attention_ops;
 mod checkpoint;
 mod decoder;

@@ -1,0 +1,10 @@
+//! What runs on NVIDIA GPUs. The kernels are CUDA C++, compiled at build time for one compute capability; in tests an
+//! emulator runs them on the CPU.
+
+pub mod attention;
+#[cfg(feature = "cuda")]
+pub mod cache;
+#[cfg(feature = "cuda")]
+pub mod driver;
+#[cfg(all(test, unix))]
+mod emulator;
