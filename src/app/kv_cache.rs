@@ -19,6 +19,11 @@ const LEAST_TOKENS: usize = 4096;
 /// What a GPU's libraries and kernels take by themselves, with the logits and what attention merges.
 const GPU_OVERHEAD_BYTES: u64 = 512 << 20;
 
+/// Memory that an encoder needs beside its weights: on a GPU for 8192 tokens through the widest of its layers.
+pub fn encoder_workspace_bytes(device: &ComputeDevice) -> u64 {
+    if device.is_cpu() { 0 } else { 1 << 30 }
+}
+
 /// Memory that the chat model at `path` needs beside its weights and its cache. On the CPU it is too little to be planned.
 pub fn workspace_bytes(device: &ComputeDevice, path: &Path) -> Result<u64, LlmError> {
     if device.is_cpu() {

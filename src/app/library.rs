@@ -102,7 +102,7 @@ impl ModelLibrary for Library {
         let (kind, found) = self.ready(id)?;
         let weights_bytes = size_on_disk(&found.path).map_err(failed)?;
         if kind != ModelKind::Chat {
-            return Ok(weights_bytes);
+            return Ok(weights_bytes + kv_cache::encoder_workspace_bytes(&self.device));
         }
         let beside = kv_cache::least_options(&self.settings).and_then(|options| {
             let cache_bytes = Decoder::cache_bytes(&found.path, &options)?;

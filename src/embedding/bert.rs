@@ -11,9 +11,16 @@ use super::config::Architecture;
 use super::fused::{self, Activation};
 use super::linear::{Linear, numbers};
 use super::weights::Weights;
-use super::{EmbeddingError, EmbeddingModel, Placement, Pooling, Precision, Stop};
+use super::worker::BATCH_TOKENS;
+use super::{EmbeddingError, EmbeddingModel, Placement, Pooling, Precision, Priority, Stop};
 use crate::kernels::parallel;
 use crate::kernels::self_attention::attend;
+
+/// Passages that wait for nobody are taken so many at a time, for each thread: at the end of a batch threads are idle until
+/// the last one is done with its text.
+const BACKGROUND_TOKENS_PER_THREAD: usize = 2048;
+/// Enough to keep a large GPU busy between two launches.
+const GPU_BATCH_TOKENS: usize = 8 * 1024;
 
 /// The encoder with what makes one vector of a text.
 pub(super) struct BertModel {
@@ -87,6 +94,9 @@ struct Layer {
     num_heads: usize,
     activation: Activation,
     epsilon: f32,
+    /// Computed in f16, on a GPU.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+    is_half: bool,
 }
 
 impl BertModel {
@@ -189,7 +199,7 @@ impl BertEncoder {
             if let Some(byte_layers) = &mut byte_layers {
                 byte_layers.push(ByteLayer::new(&weights, architecture)?);
             }
-            layers.push(Layer::new(weights, architecture, device)?);
+            layers.push(Layer::new(weights, architecture, placement)?);
         }
         let num_rows = num_types * num_positions;
         Ok(BertEncoder {
@@ -288,6 +298,19 @@ impl BertEncoder {
         kind * self.num_positions + self.first_position + i
     }
 
+    /// How many tokens are best computed at a time.
+    pub(super) fn batch_tokens(&self, priority: Priority) -> usize {
+        if !self.device.is_cpu() {
+            return GPU_BATCH_TOKENS;
+        }
+        match priority {
+            Priority::Background if self.byte_layers.is_some() => {
+                parallel::num_threads() * BACKGROUND_TOKENS_PER_THREAD
+            }
+            _ => BATCH_TOKENS,
+        }
+    }
+
     /// Whether so many texts are better computed one by one, each on one thread.
     fn suits_one_by_one(&self, num_texts: usize) -> bool {
         let num_threads = parallel::num_threads();
@@ -365,8 +388,8 @@ impl EmbeddingModel for BertModel {
         self.embed_in(Precision::Int8, token_ids, stop)
     }
 
-    fn stops_early(&self) -> bool {
-        self.encoder.byte_layers.is_some()
+    fn batch_tokens(&self, priority: Priority) -> usize {
+        self.encoder.batch_tokens(priority)
     }
 }
 
@@ -452,17 +475,18 @@ impl Layer {
     fn new(
         weights: LayerWeights,
         architecture: &Architecture,
-        device: &Device,
+        placement: &Placement,
     ) -> candle_core::Result<Layer> {
+        let device = &placement.device;
         let hidden = architecture.hidden_size;
         let intermediate = architecture.intermediate_size;
-        let linear = |weight, shape| Linear::new(weight, shape, None, device);
+        let linear = |weight, shape| Linear::new(weight, shape, None, placement);
         Ok(Layer {
             qkv: Linear::new(
                 weights.qkv,
                 [3 * hidden, hidden],
                 Some(weights.qkv_bias),
-                device,
+                placement,
             )?,
             output: linear(weights.output, [hidden, hidden])?,
             output_norm: Tensor::from_vec(weights.output_norm, (3, hidden), device)?,
@@ -473,6 +497,7 @@ impl Layer {
             num_heads: architecture.num_heads,
             activation: architecture.activation,
             epsilon: architecture.layer_norm_epsilon,
+            is_half: placement.is_half(),
         })
     }
 
@@ -499,6 +524,12 @@ impl Layer {
         if qkv.device().is_cpu() {
             let attended = numbers(qkv, |qkv| attend(qkv, lengths, hidden, self.num_heads))?;
             return Tensor::from_vec(attended, (num_tokens, hidden), qkv.device());
+        }
+        #[cfg(feature = "cuda")]
+        if self.is_half
+            && let Some(attended) = super::attention_cuda::attend(qkv, lengths, self.num_heads)?
+        {
+            return Ok(attended);
         }
         let attended = starts(lengths)
             .iter()

@@ -145,8 +145,8 @@ pub(super) fn forward_text(layers: &[ByteLayer], scratch: &mut TextScratch) {
     }
 }
 
-/// All layers, on all threads: `x` is [num_tokens, hidden], the texts' tokens side by side, `lengths` of each text. The result is in place
-/// of `x`.
+/// All layers, on all threads: `x` is [num_tokens, hidden], the texts' tokens side by side, `lengths` of each text. The
+/// result is in place of `x`.
 pub(super) fn forward(layers: &[ByteLayer], x: &mut [f32], lengths: &[usize]) {
     let Some(first) = layers.first() else {
         return;

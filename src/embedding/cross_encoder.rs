@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use super::bert::{BertEncoder, Tokens};
 use super::config::{Architecture, ScoreHead};
 use super::weights::Weights;
-use super::{EmbeddingError, Placement, Precision};
+use super::{EmbeddingError, Placement, Precision, Priority};
 
 pub(super) struct CrossEncoder {
     encoder: BertEncoder,
@@ -21,6 +21,10 @@ pub(super) struct CrossEncoder {
 impl CrossEncoder {
     pub(super) fn num_bytes(&self) -> usize {
         self.encoder.num_bytes() + self.dense.elem_count() * size_of::<f32>()
+    }
+
+    pub(super) fn batch_tokens(&self) -> usize {
+        self.encoder.batch_tokens(Priority::Interactive)
     }
 
     pub(super) fn load(

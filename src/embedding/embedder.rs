@@ -6,12 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::thread::ModelThread;
-use super::worker::{BATCH_TOKENS, Computation};
+use super::worker::Computation;
 use super::{
     EmbedderOptions, EmbedderSpec, EmbeddingError, EmbeddingModel, EmbeddingTokenizer, Embeddings,
     InputKind, Priority, Stop, TooLong, load,
 };
-use crate::kernels::parallel;
 
 /// A handle to a running embedding model. The model stops when the last clone is dropped.
 #[derive(Clone)]
@@ -52,10 +51,6 @@ struct Vector {
     values: Vec<f32>,
     is_cut: bool,
 }
-
-/// Passages that wait for nobody are taken so many at a time, for each thread, by a model that ends early when somebody
-/// waits: at the end of a batch threads are idle until the last one is done with its text.
-const BACKGROUND_TOKENS_PER_THREAD: usize = 2048;
 
 /// That a model gave as many vectors as it may.
 fn check(vectors: &[Vec<f32>], num: RangeInclusive<usize>) -> Result<(), EmbeddingError> {
@@ -99,12 +94,7 @@ impl Computation for Embedding {
     }
 
     fn batch_tokens(&self, priority: Priority) -> usize {
-        match priority {
-            Priority::Background if self.model.stops_early() => {
-                parallel::num_threads() * BACKGROUND_TOKENS_PER_THREAD
-            }
-            _ => BATCH_TOKENS,
-        }
+        self.model.batch_tokens(priority)
     }
 
     fn compute(

@@ -1,8 +1,9 @@
 //! The encoder's matrix products: our own kernel in main memory, candle's on other devices.
 
 use candle_core::quantized::GgmlDType;
-use candle_core::{Device, Result, Storage, Tensor};
+use candle_core::{DType, Device, Result, Storage, Tensor};
 
+use super::Placement;
 use crate::kernels::matrix::{self, Matrix, Product};
 
 /// A product with a matrix `[outputs, inputs]`, and an optional bias.
@@ -23,16 +24,22 @@ impl Linear {
         weight: Vec<f32>,
         [outputs, inputs]: [usize; 2],
         bias: Option<Vec<f32>>,
-        device: &Device,
+        placement: &Placement,
     ) -> Result<Self> {
+        let device = &placement.device;
         if device.is_cpu() {
             let bytes: Vec<u8> = weight.into_iter().flat_map(f32::to_le_bytes).collect();
             let weight = Matrix::pack(GgmlDType::F32, &bytes, outputs, inputs)?;
             return Ok(Self::Packed { weight, bias });
         }
         let bias = bias.map(|bias| Tensor::from_vec(bias, outputs, device));
+        let dtype = if placement.is_half() {
+            DType::F16
+        } else {
+            DType::F32
+        };
         Ok(Self::OnDevice {
-            weight: Tensor::from_vec(weight, (outputs, inputs), device)?,
+            weight: Tensor::from_vec(weight, (outputs, inputs), device)?.to_dtype(dtype)?,
             bias: bias.transpose()?,
         })
     }
@@ -41,7 +48,7 @@ impl Linear {
     pub fn num_bytes(&self) -> usize {
         match self {
             Self::Packed { weight, .. } => weight.num_bytes(),
-            Self::OnDevice { weight, .. } => weight.elem_count() * size_of::<f32>(),
+            Self::OnDevice { weight, .. } => weight.elem_count() * weight.dtype().size_in_bytes(),
         }
     }
 
@@ -59,7 +66,8 @@ impl Linear {
                 Tensor::from_vec(output, shape, &Device::Cpu)
             }
             Self::OnDevice { weight, bias } => {
-                let output = input.matmul(&weight.t()?)?;
+                let input = input.to_dtype(weight.dtype())?;
+                let output = input.matmul(&weight.t()?)?.to_dtype(DType::F32)?;
                 match bias {
                     Some(bias) => output.broadcast_add(bias),
                     None => Ok(output),
@@ -79,4 +87,43 @@ pub(super) fn numbers<R>(tensor: &Tensor, show: impl FnOnce(&[f32]) -> R) -> Res
     let first = layout.start_offset();
     let numbers = &storage.as_slice::<f32>()?[first..first + layout.shape().elem_count()];
     Ok(show(numbers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Precision;
+    use super::*;
+
+    #[test]
+    fn weights_in_sixteen_bits_give_nearly_what_those_in_f32_give() {
+        let noise =
+            |len: usize| -> Vec<f32> { (0..len).map(|i| (i as f32 * 0.739).sin()).collect() };
+        let (outputs, inputs, rows) = (48, 64, 5);
+        let weight = noise(outputs * inputs);
+        let bias = noise(outputs);
+        let placement = Placement {
+            device: Device::Cpu,
+            precision: Precision::F32,
+        };
+        let packed = Linear::new(
+            weight.clone(),
+            [outputs, inputs],
+            Some(bias.clone()),
+            &placement,
+        );
+        // As on a GPU, but with candle's operations on the CPU.
+        let tensor = Tensor::from_vec(weight, (outputs, inputs), &Device::Cpu).unwrap();
+        let half = Linear::OnDevice {
+            weight: tensor.to_dtype(DType::F16).unwrap(),
+            bias: Some(Tensor::from_vec(bias, outputs, &Device::Cpu).unwrap()),
+        };
+        assert_eq!(half.num_bytes(), 2 * outputs * inputs);
+        let input = Tensor::from_vec(noise(rows * inputs), (rows, inputs), &Device::Cpu).unwrap();
+        let expected = packed.unwrap().forward(&input).unwrap();
+        let found = half.forward(&input).unwrap();
+        assert_eq!(found.dtype(), DType::F32);
+        let difference = (found - expected).unwrap().abs().unwrap();
+        let worst = difference.flatten_all().unwrap().max(0).unwrap();
+        assert!(worst.to_scalar::<f32>().unwrap() < 2e-2);
+    }
 }

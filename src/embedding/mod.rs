@@ -6,6 +6,8 @@
 //! first, turns each into token ids and fills one batch up to a token budget; the model gives one vector a text; when a
 //! request has all of its vectors it is answered. A request whose future was dropped is forgotten before the next batch.
 
+#[cfg(feature = "cuda")]
+mod attention_cuda;
 mod bert;
 mod byte_layer;
 mod config;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 
 pub use embedder::Embedder;
 pub use reranker::{RerankPair, Reranker, RerankerOptions, RerankerSpec, Score};
+use worker::BATCH_TOKENS;
 
 /// Token ids to vectors: what the worker thread owns. A fake and [`bert`] implement it.
 pub trait EmbeddingModel: Send {
@@ -48,9 +51,11 @@ pub trait EmbeddingModel: Send {
         self.embed(token_ids)
     }
 
-    /// Whether [`embed_passages`](Self::embed_passages) heeds `stop`, so that it may be given many at a time.
-    fn stops_early(&self) -> bool {
-        false
+    /// How many tokens it is given at a time, at most; more than by default only if it is quick, or, for what is done in the
+    /// background, heeds `stop`.
+    fn batch_tokens(&self, priority: Priority) -> usize {
+        let _ = priority;
+        BATCH_TOKENS
     }
 }
 
@@ -104,8 +109,8 @@ pub enum Precision {
     /// As the model was trained, but for the order of additions.
     #[default]
     F32,
-    /// Weights and activations in eight bits, 64 to a scale, on processors that are faster with those (AVX-512 VNNI);
-    /// elsewhere f32.
+    /// Weights and activations in eight bits, 64 to a scale, on processors that are faster with those (AVX-512 VNNI); on
+    /// others f32. On a GPU f16, for questions too.
     Int8,
 }
 
@@ -125,6 +130,13 @@ impl std::str::FromStr for Precision {
 struct Placement {
     device: candle_core::Device,
     precision: Precision,
+}
+
+impl Placement {
+    /// Whether matrices and attention are in f16, on a GPU.
+    fn is_half(&self) -> bool {
+        self.device.is_cuda() && self.precision == Precision::Int8
+    }
 }
 
 /// What an embedder is, fixed at load.

@@ -125,6 +125,10 @@ impl Computation for Reranking {
         pair.tokens.ids.len()
     }
 
+    fn batch_tokens(&self, _: Priority) -> usize {
+        self.model.batch_tokens()
+    }
+
     fn compute(
         &mut self,
         batch: &[Pair],

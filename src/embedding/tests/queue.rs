@@ -126,8 +126,11 @@ impl EmbeddingModel for Patient {
         Ok(vectors)
     }
 
-    fn stops_early(&self) -> bool {
-        true
+    fn batch_tokens(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::Interactive => 512,
+            Priority::Background => 2048,
+        }
     }
 }
 

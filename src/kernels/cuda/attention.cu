@@ -255,12 +255,67 @@ __device__ void merge(const float *results, const float *maxima, const float *su
 
 constexpr int TILE_THREADS = 128;
 
-// One block of threads for up to 64 rows of a sequence (x) and a head (y); a warp has 16 rows. `tiles` has four numbers for
-// each x: the first row, how many there are, the position of the first, and where its table begins in `tables`. Keys and
-// values have DIM numbers.
-template <typename T, int DIM>
-__device__ void attend_tile(const float *query, const T *keys, const T *values, const unsigned *tables,
-                            const unsigned *tiles, float *output, Sizes sizes, float scale) {
+// Rows of a sequence in the paged cache, by number within a tile, and what they see.
+template <typename T, int DIM> struct PagedRows {
+    const float *query;
+    const T *keys;
+    const T *values;
+    const unsigned *table;
+    float *output;
+    Sizes sizes;
+    size_t first_row;
+    int first_position;
+    int head;
+
+    __device__ const float *query_of(int row) const { return query + ((first_row + row) * sizes.num_heads + head) * DIM; }
+
+    __device__ float *output_of(int row) const { return output + ((first_row + row) * sizes.num_heads + head) * DIM; }
+
+    // The first position that a row sees; the last one is `last`.
+    __device__ int first(int row) const { return first_visible(sizes, first_position + row); }
+
+    __device__ int last(int row) const { return first_position + row; }
+
+    // Eight numbers, from number 8 * part on.
+    __device__ void load(int position, int part, Eight<T> &key, Eight<T> &value) const {
+        const int kv_head = head / (sizes.num_heads / sizes.num_kv_heads);
+        const size_t from = (place(sizes, table, position) * sizes.num_kv_heads + kv_head) * DIM;
+        key = reinterpret_cast<const Eight<T> *>(keys + from)[part];
+        value = reinterpret_cast<const Eight<T> *>(values + from)[part];
+    }
+};
+
+// Rows of a text whose tokens all see each other: [tokens, 3 * width] are queries, keys and values of all heads.
+template <typename T, int DIM> struct TextRows {
+    const float *qkv;
+    float *output;
+    int width;
+    size_t first_row;
+    size_t text;
+    int length;
+    int head;
+
+    __device__ const float *query_of(int row) const { return qkv + (first_row + row) * 3 * width + head * DIM; }
+
+    __device__ float *output_of(int row) const { return output + (first_row + row) * width + head * DIM; }
+
+    __device__ int first(int) const { return 0; }
+
+    __device__ int last(int) const { return length - 1; }
+
+    __device__ void load(int position, int part, Eight<T> &key, Eight<T> &value) const {
+        const float *from = qkv + (text + position) * 3 * width + width + head * DIM + part * 8;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            key.numbers[i] = Stored<T>::from_float(from[i]);
+            value.numbers[i] = Stored<T>::from_float(from[width + i]);
+        }
+    }
+};
+
+// One block of threads for up to 64 rows of one head; a warp has 16 of them. Keys and values have DIM numbers.
+template <typename T, int DIM, typename Rows>
+__device__ void attend_tile(const Rows &source, int num_rows, float scale) {
     constexpr int POSITIONS = DIM <= 128 ? 64 : 32;
     // Rows begin in different banks.
     constexpr int STRIDE = DIM + 8;
@@ -269,16 +324,10 @@ __device__ void attend_tile(const float *query, const T *keys, const T *values, 
     T *const shared_keys = key_tile[0].numbers;
     T *const shared_values = value_tile[0].numbers;
 
-    const unsigned *tile = tiles + 4 * blockIdx.x;
-    const size_t first_row = tile[0];
-    const int num_rows = tile[1];
-    const int first_position = tile[2];
-    const unsigned *table = tables + tile[3];
-    const int head = blockIdx.y;
-    const int kv_head = head / (sizes.num_heads / sizes.num_kv_heads);
     const int lane = threadIdx.x % 32;
     // The rows that this thread has two numbers each of, in every tile of eight columns.
-    const int rows[2] = {static_cast<int>(threadIdx.x) / 32 * 16 + lane / 4, static_cast<int>(threadIdx.x) / 32 * 16 + lane / 4 + 8};
+    const int first_own = static_cast<int>(threadIdx.x) / 32 * 16 + lane / 4;
+    const int rows[2] = {first_own, first_own + 8};
     const int column = lane % 4 * 2;
 
     unsigned own_query[DIM / 16][4];
@@ -288,7 +337,7 @@ __device__ void attend_tile(const float *query, const T *keys, const T *values, 
         for (int part = 0; part < 4; part++) {
             const int row = rows[part % 2];
             const int at = step * 16 + part / 2 * 8 + column;
-            const float *from = query + ((first_row + row) * sizes.num_heads + head) * DIM + at;
+            const float *from = source.query_of(row) + at;
             own_query[step][part] = row < num_rows ? packed<T>(from[0] * scale, from[1] * scale) : 0u;
         }
     }
@@ -296,8 +345,8 @@ __device__ void attend_tile(const float *query, const T *keys, const T *values, 
     float sums[DIM / 8][4] = {};
     float maximum[2] = {-INFINITY, -INFINITY};
     float total[2] = {};
-    const int last_position = first_position + num_rows - 1;
-    const int begin = first_visible(sizes, first_position) / POSITIONS * POSITIONS;
+    const int last_position = source.last(num_rows - 1);
+    const int begin = source.first(0) / POSITIONS * POSITIONS;
     for (int base = begin; base <= last_position; base += POSITIONS) {
         __syncthreads();
         for (int i = threadIdx.x; i < POSITIONS * (DIM / 8); i += TILE_THREADS) {
@@ -305,9 +354,7 @@ __device__ void attend_tile(const float *query, const T *keys, const T *values, 
             const int part = i % (DIM / 8);
             const int to = at * (STRIDE / 8) + part;
             if (base + at <= last_position) {
-                const size_t from = place(sizes, table, base + at) * sizes.num_kv_heads + kv_head;
-                key_tile[to] = reinterpret_cast<const Eight<T> *>(keys + from * DIM)[part];
-                value_tile[to] = reinterpret_cast<const Eight<T> *>(values + from * DIM)[part];
+                source.load(base + at, part, key_tile[to], value_tile[to]);
             } else {
                 key_tile[to] = Eight<T>{};
                 value_tile[to] = Eight<T>{};
@@ -332,9 +379,9 @@ __device__ void attend_tile(const float *query, const T *keys, const T *values, 
         for (int eight = 0; eight < POSITIONS / 8; eight++) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const int position = first_position + rows[i / 2];
+                const int row = rows[i / 2];
                 const int seen = base + eight * 8 + column + i % 2;
-                if (seen > position || seen < first_visible(sizes, position)) {
+                if (seen > source.last(row) || seen < source.first(row)) {
                     scores[eight][i] = -INFINITY;
                 }
                 largest[i / 2] = fmaxf(largest[i / 2], scores[eight][i]);
@@ -387,7 +434,7 @@ __device__ void attend_tile(const float *query, const T *keys, const T *values, 
         total[i] += __shfl_xor_sync(0xffffffffu, total[i], 1);
         total[i] += __shfl_xor_sync(0xffffffffu, total[i], 2);
         if (rows[i] < num_rows) {
-            float *to = output + ((first_row + rows[i]) * sizes.num_heads + head) * DIM + column;
+            float *to = source.output_of(rows[i]) + column;
 #pragma unroll
             for (int eight = 0; eight < DIM / 8; eight++) {
                 to[eight * 8] = sums[eight][2 * i] / total[i];
@@ -395,6 +442,27 @@ __device__ void attend_tile(const float *query, const T *keys, const T *values, 
             }
         }
     }
+}
+
+// One tile of rows (x) and one head (y). `tiles` has four numbers for each x: the first row, how many there are, the position
+// of the first, and where its table begins in `tables`.
+template <typename T, int DIM>
+__device__ void attend_paged_tile(const float *query, const T *keys, const T *values, const unsigned *tables,
+                                  const unsigned *tiles, float *output, Sizes sizes, float scale) {
+    const unsigned *tile = tiles + 4 * blockIdx.x;
+    const PagedRows<T, DIM> rows = {
+        query, keys, values, tables + tile[3], output, sizes, tile[0], static_cast<int>(tile[2]), static_cast<int>(blockIdx.y)};
+    attend_tile<T, DIM>(rows, tile[1], scale);
+}
+
+// One tile of rows (x) and one head (y). `tiles` has four numbers for each x: the first row, how many there are, the text's
+// first row, and its length.
+template <typename T, int DIM>
+__device__ void attend_text(const float *qkv, const unsigned *tiles, float *output, int width, float scale) {
+    const unsigned *tile = tiles + 4 * blockIdx.x;
+    const TextRows<T, DIM> rows = {qkv, output, width, tile[0], tile[2], static_cast<int>(tile[3]),
+                                   static_cast<int>(blockIdx.y)};
+    attend_tile<T, DIM>(rows, tile[1], scale);
 }
 
 // --- The functions that are launched ----------------------------------------------------------------------------------
@@ -423,7 +491,13 @@ __device__ void attend_tile(const float *query, const T *keys, const T *values, 
     extern "C" __global__ void __launch_bounds__(TILE_THREADS) attend_tile_##NAME##_##DIM(                              \
         const float *query, const T *keys, const T *values, const unsigned *tables, const unsigned *tiles,              \
         float *output, SIZES, float scale) {                                                                            \
-        attend_tile<T, DIM>(query, keys, values, tables, tiles, output, THE_SIZES, scale);                              \
+        attend_paged_tile<T, DIM>(query, keys, values, tables, tiles, output, THE_SIZES, scale);                        \
+    }
+
+#define TEXTS(DIM)                                                                                                      \
+    extern "C" __global__ void __launch_bounds__(TILE_THREADS) attend_text_f16_##DIM(                                   \
+        const float *qkv, const unsigned *tiles, float *output, int width, float scale) {                               \
+        attend_text<__half, DIM>(qkv, tiles, output, width, scale);                                                     \
     }
 
 #define ALL_SPANS(T, NAME) SPANS(T, NAME, 1) SPANS(T, NAME, 2) SPANS(T, NAME, 3) SPANS(T, NAME, 4)
@@ -437,6 +511,12 @@ ALL_SPANS(__half, f16)
 ALL_SPANS(__nv_bfloat16, bf16)
 ALL_TILES(__half, f16)
 ALL_TILES(__nv_bfloat16, bf16)
+
+TEXTS(32)
+TEXTS(64)
+TEXTS(80)
+TEXTS(96)
+TEXTS(128)
 
 extern "C" __global__ void merge_spans(const float *results, const float *maxima, const float *sums,
                                        const unsigned *rows, const unsigned *row_positions, float *output, SIZES,

@@ -1,32 +1,7 @@
 //! Attention over the paged cache on a GPU: which kernel of `attention.cu` runs on which rows, and with what.
 
+use super::launch::{Argument, Launch};
 use crate::kernels::paged_attention::{AttentionShape, SequenceRows};
-
-/// An argument of a kernel.
-#[derive(Debug, Clone, Copy)]
-pub enum Argument {
-    /// An address in the GPU's memory.
-    Address(u64),
-    Int(i32),
-    Float(f32),
-}
-
-/// What runs kernels, one after the other.
-pub trait Launch {
-    type Error;
-
-    /// Runs `kernel` on `grid` blocks of `num_threads` threads each.
-    ///
-    /// # Safety
-    /// The arguments must be those of the kernel, and every address that of as much memory as it uses.
-    unsafe fn launch(
-        &self,
-        kernel: &str,
-        grid: [u32; 3],
-        num_threads: u32,
-        arguments: &[Argument],
-    ) -> Result<(), Self::Error>;
-}
 
 /// The type that keys and values are kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +36,8 @@ const SPAN_THREADS: u32 = 128;
 /// Query heads that a block of threads computes together; as in the kernel.
 const SPAN_HEADS: usize = 4;
 /// Rows of a sequence that one block of threads attends for on the tensor cores; as in the kernel.
-const TILE_ROWS: usize = 64;
-const TILE_THREADS: u32 = 128;
+pub(super) const TILE_ROWS: usize = 64;
+pub(super) const TILE_THREADS: u32 = 128;
 /// Fewer rows of a sequence are attended for one by one.
 const MIN_TILE_ROWS: usize = 16;
 /// Sizes of heads that there are kernels for tiles of.

@@ -3,13 +3,10 @@
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, Result};
 pub use cudarc::driver::CudaView;
-use cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaSlice, DevicePtr};
 
-use super::attention::{self, Addresses, Argument, Launch, Plan, Rotation, Stored};
+use super::attention::{self, Addresses, Plan, Rotation, Stored};
 use crate::kernels::paged_attention::{AttentionShape, SequenceRows};
-
-/// The kernels, compiled when the program was built.
-const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/attention.ptx"));
 
 /// Keys and values of all layers, with what the kernels need for a step.
 #[derive(Debug)]
@@ -194,40 +191,8 @@ impl PagedCache {
         });
         let rotation = angles.as_ref().map(|(rotation, _)| *rotation);
         // SAFETY: all lengths were checked here or chosen by the same shape; the caller of `begin` has checked the step.
-        unsafe { attention::attend(self, shape, self.stored, &step.plan, rotation, &at)? };
+        unsafe { attention::attend(&self.device, shape, self.stored, &step.plan, rotation, &at)? };
         drop(output_guard);
         Ok(output)
-    }
-}
-
-impl Launch for PagedCache {
-    type Error = candle_core::Error;
-
-    unsafe fn launch(
-        &self,
-        kernel: &str,
-        [x, y, z]: [u32; 3],
-        num_threads: u32,
-        arguments: &[Argument],
-    ) -> Result<()> {
-        let function = self
-            .device
-            .get_or_load_custom_func(kernel, "attention", KERNELS)?;
-        let mut launch = function.builder();
-        for argument in arguments {
-            match argument {
-                Argument::Address(address) => launch.arg(address),
-                Argument::Int(number) => launch.arg(number),
-                Argument::Float(number) => launch.arg(number),
-            };
-        }
-        let config = LaunchConfig {
-            grid_dim: (x, y, z),
-            block_dim: (num_threads, 1, 1),
-            shared_mem_bytes: 0,
-        };
-        // SAFETY: the caller's promise.
-        unsafe { launch.launch(config) }.w()?;
-        Ok(())
     }
 }

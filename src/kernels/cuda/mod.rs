@@ -8,3 +8,5 @@ pub mod cache;
 pub mod driver;
 #[cfg(all(test, unix))]
 mod emulator;
+pub mod launch;
+pub mod texts;

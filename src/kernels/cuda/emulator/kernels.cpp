@@ -29,5 +29,10 @@ extern "C" int launch(const char *name, const unsigned *grid, unsigned num_threa
     TILE_KERNELS(f16)
     TILE_KERNELS(bf16)
     KERNEL(merge_spans)
+    KERNEL(attend_text_f16_32)
+    KERNEL(attend_text_f16_64)
+    KERNEL(attend_text_f16_80)
+    KERNEL(attend_text_f16_96)
+    KERNEL(attend_text_f16_128)
     return 0;
 }
