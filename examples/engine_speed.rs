@@ -1,5 +1,5 @@
 //! Measures how fast a GGUF file is computed with, and prints JSON; benches/peers compares it with llama.cpp:
-//! `cargo run --release --example engine_speed -- FILE [THREADS]`.
+//! `cargo run --release --example engine_speed -- FILE [THREADS [DEVICE]]`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -69,11 +69,14 @@ fn fastest(seconds: Vec<f64>) -> f64 {
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let Some(file) = args.next() else {
-        eprintln!("usage: engine_speed FILE [THREADS]");
+        eprintln!("usage: engine_speed FILE [THREADS [DEVICE]]");
         std::process::exit(2);
     };
     threads::limit(args.next().map_or(Ok(2), |threads| threads.parse())?);
-    let device = ComputeDevice::select(DeviceChoice::Cpu)?;
+    let choice = args
+        .next()
+        .map_or(Ok(DeviceChoice::Cpu), |device| device.parse())?;
+    let device = ComputeDevice::select(choice)?;
     let before = resident_mib("VmRSS:")?;
     let start = Instant::now();
     let options = LoadOptions {

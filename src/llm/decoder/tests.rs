@@ -2,6 +2,8 @@
 
 mod folders;
 mod goldens;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod hostile_files;
 mod invariance;
 mod models;

@@ -34,6 +34,16 @@ pub fn goldens() -> Goldens {
 
 /// Whether there are goldens for the model and this prompt, and the logits agree with them.
 pub fn check_prompt(decoder: &mut Decoder, name: &str, prompt: &str, goldens: &Goldens) -> bool {
+    check_prompt_within(1e-3, decoder, name, prompt, goldens)
+}
+
+pub fn check_prompt_within(
+    tolerance: f32,
+    decoder: &mut Decoder,
+    name: &str,
+    prompt: &str,
+    goldens: &Goldens,
+) -> bool {
     let mut of_prompt = (goldens.models[name].iter())
         .filter(|golden| golden.prompt == prompt)
         .peekable();
@@ -45,7 +55,7 @@ pub fn check_prompt(decoder: &mut Decoder, name: &str, prompt: &str, goldens: &G
         let position = golden.position;
         let difference = max_difference(&logits[position], &golden.logits);
         assert!(
-            difference < 1e-3,
+            difference < tolerance,
             "{name}, {prompt} prompt, position {position}: off by {difference}"
         );
     }
