@@ -69,6 +69,19 @@ impl<T: Plain> DerefMut for Zeroed<T> {
     }
 }
 
+/// Returns to the system what the C library keeps of freed memory: SQLite and usearch allocate there, and its arenas stay as
+/// large as they ever were. Does nothing elsewhere than with glibc.
+pub fn return_unused() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: it may be called at any time, from any thread.
+        unsafe { malloc_trim(0) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::error::{Result, StoreError};
 use super::{filter, word_index};
+use crate::kernels::memory;
 
 /// How long a writer waits for another process before it gives up.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -242,6 +243,7 @@ fn serve(runtime: &Runtime, tasks: &Mutex<mpsc::Receiver<Task>>, mut connection:
         let task = task.unwrap_or_else(|_| {
             // It only fails where the database is broken, which the next task will say.
             let _ = connection.execute_batch("PRAGMA shrink_memory;");
+            memory::return_unused();
             runtime.block_on(next())
         });
         match task {
