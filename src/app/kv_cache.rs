@@ -44,8 +44,8 @@ pub fn least_options(settings: &Settings) -> Result<LoadOptions, LlmError> {
     options(settings, fixed_size(settings).unwrap_or(least))
 }
 
-/// With the cache that a model is to get whose weights and workspace take `other_bytes`, and whose least cache `least_bytes`, where
-/// `free_bytes` may be taken in all; `None` where the system does not tell.
+/// With the cache that a model is to get whose weights and workspace take `other_bytes`, and whose least cache
+/// `least_bytes`, where `free_bytes` may be taken in all; `None` where the system does not tell.
 pub fn load_options(
     settings: &Settings,
     other_bytes: u64,

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
+use crate::kernels::cuda::cache::numbers;
 use crate::kernels::cuda::texts;
 
 /// Attention of each text to itself, [num_tokens, 3 * hidden] to [num_tokens, hidden]; `None` for heads that the kernel does
@@ -35,10 +36,7 @@ impl CustomOp1 for Attend<'_> {
     }
 
     fn cuda_fwd(&self, qkv: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            candle_core::bail!("the rows do not lie together");
-        };
-        let rows = qkv.as_cuda_slice::<f32>()?.slice(start..end);
+        let rows = numbers(qkv, layout)?;
         let (width, num_heads) = (self.width, self.num_heads);
         let output = texts::attend_on(&qkv.device, &rows, self.lengths, width, num_heads)?;
         let shape = (layout.dims()[0], width);

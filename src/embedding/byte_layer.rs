@@ -102,6 +102,21 @@ impl ByteLayer {
     }
 }
 
+/// From the first layer's attention to the next one's, for a block of rows: the rest of the layer, in place of `x`, and the
+/// next one's queries, keys and values, where there is a next one.
+fn go_on(
+    layers: &[ByteLayer],
+    x: &mut [f32],
+    attended: &mut [f32],
+    qkv: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    layers[0].feed_forward(x, attended, scratch);
+    if let Some(next) = layers.get(1) {
+        next.project(x, qkv, scratch);
+    }
+}
+
 /// What one thread computes texts with, one after the other.
 #[derive(Default)]
 pub(super) struct TextScratch {
@@ -137,10 +152,7 @@ pub(super) fn forward_text(layers: &[ByteLayer], scratch: &mut TextScratch) {
         attend_text(qkv, hidden, layer.num_heads, attended, attention);
         let blocks = x.chunks_mut(block).zip(attended.chunks_mut(block));
         for ((x, attended), qkv) in blocks.zip(qkv.chunks_mut(3 * block)) {
-            layer.feed_forward(x, attended, rows);
-            if let Some(next) = layers.get(index + 1) {
-                next.project(x, qkv, rows);
-            }
+            go_on(&layers[index..], x, attended, qkv, rows);
         }
     }
 }
@@ -165,10 +177,7 @@ pub(super) fn forward(layers: &[ByteLayer], x: &mut [f32], lengths: &[usize]) {
         let blocks = x.zip(attended).zip(qkv.chunks_mut(3 * block));
         parallel::for_each(blocks.collect(), |((x, attended), qkv)| {
             let mut scratch = Scratch::default();
-            layer.feed_forward(x, attended, &mut scratch);
-            if let Some(next) = layers.get(index + 1) {
-                next.project(x, qkv, &mut scratch);
-            }
+            go_on(&layers[index..], x, attended, qkv, &mut scratch);
         });
     }
 }

@@ -7,7 +7,7 @@ use super::rope::{Angles, Pairing};
 use super::step::Step;
 use super::{KvDtype, LlmError};
 use crate::kernels::cuda::attention::{Stored, supports};
-use crate::kernels::cuda::cache::{CudaView, PagedCache, StepRotation};
+use crate::kernels::cuda::cache::{PagedCache, StepRotation, numbers};
 
 #[derive(Debug)]
 pub(crate) struct CudaAttention {
@@ -120,12 +120,5 @@ impl CustomOp3 for Attend<'_> {
         let shape = (query_layout.dims()[0], *width);
         let output = CudaStorage::wrap_cuda_slice(output, query.device.clone());
         Ok((output, shape.into()))
-    }
-}
-
-fn numbers<'a>(storage: &'a CudaStorage, layout: &Layout) -> Result<CudaView<'a, f32>> {
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(storage.as_cuda_slice::<f32>()?.slice(start..end)),
-        None => candle_core::bail!("the rows do not lie together"),
     }
 }

@@ -136,6 +136,11 @@ impl Plan {
         }
     }
 
+    #[cfg(feature = "cuda")]
+    pub fn num_tokens(&self) -> usize {
+        self.num_tokens
+    }
+
     /// What is to be copied into the GPU's memory.
     pub fn numbers(&self) -> &[u32] {
         &self.numbers

@@ -1,12 +1,19 @@
 //! The paged key-value cache of all layers in a GPU's memory.
 
 use candle_core::cuda_backend::WrapErr;
-use candle_core::{CudaDevice, Result};
-pub use cudarc::driver::CudaView;
-use cudarc::driver::{CudaSlice, DevicePtr};
+use candle_core::{CudaDevice, CudaStorage, Layout, Result};
+use cudarc::driver::{CudaSlice, CudaView, DevicePtr};
 
 use super::attention::{self, Addresses, Plan, Rotation, Stored};
 use crate::kernels::paged_attention::{AttentionShape, SequenceRows};
+
+/// The numbers of a contiguous f32 tensor.
+pub fn numbers<'a>(storage: &'a CudaStorage, layout: &Layout) -> Result<CudaView<'a, f32>> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(storage.as_cuda_slice::<f32>()?.slice(start..end)),
+        None => candle_core::bail!("the rows do not lie together"),
+    }
+}
 
 /// Keys and values of all layers, with what the kernels need for a step.
 #[derive(Debug)]
@@ -33,7 +40,6 @@ struct Step {
     scratch: CudaSlice<f32>,
     /// Cosines and sines of each rotation.
     angles: Vec<[CudaSlice<f32>; 2]>,
-    num_tokens: usize,
 }
 
 /// One of the step's rotations.
@@ -113,7 +119,6 @@ impl PagedCache {
             // SAFETY: the kernels write before they read.
             scratch: unsafe { self.device.alloc(plan.scratch_len().max(1))? },
             angles: angles.collect::<Result<_>>()?,
-            num_tokens: slots.len(),
             plan,
         });
         Ok(())
@@ -136,7 +141,7 @@ impl PagedCache {
         let Some(step) = &self.step else {
             candle_core::bail!("no step was begun");
         };
-        let num_tokens = step.num_tokens;
+        let num_tokens = step.plan.num_tokens();
         let lens = [
             shape.num_heads * shape.key_dim,
             shape.num_kv_heads * shape.key_dim,

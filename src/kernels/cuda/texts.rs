@@ -59,7 +59,7 @@ pub unsafe fn attend<L: Launch>(
 #[cfg(feature = "cuda")]
 pub fn attend_on(
     device: &candle_core::CudaDevice,
-    qkv: &super::cache::CudaView<'_, f32>,
+    qkv: &cudarc::driver::CudaView<'_, f32>,
     lengths: &[usize],
     width: usize,
     num_heads: usize,
