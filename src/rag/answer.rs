@@ -126,6 +126,8 @@ pub struct About {
     pub numbers: Vec<usize>,
     /// Whether it was given before, and is given again.
     pub is_cached: bool,
+    /// Whether its end was reached and nothing in it is cited, so that nobody can tell that the documents say it.
+    pub is_uncited: bool,
     /// Of a summary.
     pub summary: Option<Extent>,
 }
@@ -148,6 +150,9 @@ pub struct Answer {
     /// What was spent before the reply began.
     spent_before: Usage,
     queue: VecDeque<AnswerEvent>,
+    /// Of what was given so far.
+    has_text: bool,
+    has_citations: bool,
     recording: Option<Recording>,
 }
 
@@ -263,6 +268,8 @@ impl Answer {
             unsaid: Vec::new(),
             spent_before: Usage::default(),
             queue: VecDeque::new(),
+            has_text: false,
+            has_citations: false,
             recording: None,
         }
     }
@@ -275,6 +282,16 @@ impl Answer {
     /// The next event; `None` after `Finished` or an error.
     pub async fn next(&mut self) -> Option<Result<AnswerEvent, AnswerError>> {
         let event = self.made().await?;
+        match &event {
+            Ok(AnswerEvent::Citation(_)) => self.has_citations = true,
+            Ok(AnswerEvent::Reply(ReplyEvent::Text { text, .. })) => {
+                self.has_text |= !text.trim().is_empty();
+            }
+            Ok(AnswerEvent::Reply(ReplyEvent::Finished { .. })) => {
+                self.about.is_uncited = self.about.is_found && self.has_text && !self.has_citations;
+            }
+            _ => {}
+        }
         if let (Some(recording), Ok(event)) = (&mut self.recording, &event) {
             recording.add(event, &self.about);
         }
@@ -296,6 +313,11 @@ impl Answer {
                         if let Err(error) = self.go_on_with(*ready) {
                             return Some(Err(error));
                         }
+                    }
+                    Ok(Step::Gone(spent)) => {
+                        self.preparing = None;
+                        self.about.is_found = false;
+                        self.queue = [text(NOT_FOUND.into()), finished(spent)].into();
                     }
                     Err(error) => {
                         self.preparing = None;

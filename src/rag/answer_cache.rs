@@ -205,6 +205,10 @@ impl Recording {
         }
         if is_last {
             let mut kept = std::mem::take(&mut self.kept);
+            // What nothing vouches for may come out better the next time.
+            if about.is_uncited {
+                return;
+            }
             kept.about = about.clone();
             self.cache.put(self.key, kept);
         }

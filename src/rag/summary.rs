@@ -111,6 +111,8 @@ pub enum Step {
     Progress(Progress),
     /// The last one.
     Ready(Box<Ready>),
+    /// Or this: everything that was to be summarised was deleted in the meantime. With what the work has taken.
+    Gone(Usage),
 }
 
 /// A summary that can be written.

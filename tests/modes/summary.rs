@@ -1,5 +1,7 @@
 //! Summaries, by a chat model and without one.
 
+use std::io::{BufRead, BufReader};
+
 use serde_json::{Value, json};
 
 use crate::common::{SHOWN, Setup, TestServer};
@@ -113,6 +115,49 @@ fn documents_are_summarised_passage_by_passage_and_what_was_written_is_kept() {
         .post("/v1/responses", body(&store, "Summarise", refused))
         .error(400);
     assert_eq!(error["param"], "tools");
+}
+
+#[test]
+fn a_document_that_is_deleted_is_not_summarised_any_further() {
+    let server = Setup {
+        embedding_model: None,
+        ..Setup::endless()
+    }
+    .start();
+    let store = server.collection();
+    let files = fill(&server, &store, 10);
+    let more = json!({ "inglenook": { "mode": "summary" }, "stream": true });
+    let request = body(&store, "Summarise the logs", more).to_string();
+    let lines = BufReader::new(server.open("POST", "/v1/responses", &request)).lines();
+    let mut last = Value::Null;
+    let mut progress = Vec::new();
+    for line in lines {
+        let line = line.unwrap();
+        let Some(event) = line.strip_prefix("data: ").filter(|it| *it != "[DONE]") else {
+            continue;
+        };
+        let event: Value = serde_json::from_str(event).unwrap();
+        if event["type"] == "response.inglenook.progress" {
+            progress.push(event["done"].as_u64().unwrap());
+            if progress.len() == 2 {
+                for file in &files {
+                    server.delete(&format!("/v1/files/{file}")).ok();
+                }
+            }
+        }
+        last = event;
+    }
+    assert_eq!(last["type"], "response.completed", "{last}");
+    let response = &last["response"];
+    assert_eq!(part(response)["text"], NOT_FOUND, "{progress:?}");
+    assert_eq!(response["inglenook"]["outcome"], "not_found");
+    assert_eq!(response["metadata"]["inglenook_outcome"], "not_found");
+    // Only those that were being written were still written.
+    let num_passages = response["inglenook"]["summary"]["passages"].as_u64();
+    assert!(
+        progress.len() as u64 * 2 < num_passages.unwrap(),
+        "{progress:?}"
+    );
 }
 
 #[test]

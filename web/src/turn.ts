@@ -109,8 +109,11 @@ function notFoundText({ about }: Answer): string {
 /** What there is to say of an answer besides its words, in one line; null when there is nothing. */
 function aboutView(about: AboutAnswer | null): HTMLElement | null {
   if (about === null) return null;
-  const { confidence, cached, search_query, summary } = about;
+  const { confidence, cached, outcome, search_query, summary } = about;
   const parts: (HTMLElement | string)[] = [];
+  if (outcome === "uncited") {
+    parts.push(el("span", { title: "The model has cited no document, so nothing here was checked" }, "Nothing cited"));
+  }
   if (typeof confidence === "number") {
     const percent = Math.round(confidence * 100);
     const title = "How sure it is that what was found answers the question";

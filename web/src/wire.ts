@@ -115,7 +115,7 @@ export interface ResponseObject {
 
 /** What is to be known of an answer besides its words. */
 export interface AboutAnswer {
-  outcome?: "answered" | "not_found" | "declined";
+  outcome?: "answered" | "not_found" | "declined" | "uncited";
   /** How sure it is, from 0 to 1. */
   confidence?: number | null;
   /** Whether it was given before. */

@@ -71,7 +71,7 @@ pub async fn begin(
     work.spawn(async move {
         let step = Arc::new(writer).ready(passages, keys, known).await;
         // Whoever has left needs no answer.
-        let _ = sender.send(step.map(|it| Step::Ready(Box::new(it)))).await;
+        let _ = sender.send(step).await;
     });
     Ok(Preparing {
         extent,
@@ -107,31 +107,71 @@ struct Writer {
 }
 
 impl Writer {
+    /// Documents that are deleted in the meantime are left out, whatever was written of them.
     async fn ready(
         self: Arc<Self>,
-        passages: Vec<Passage>,
-        keys: Vec<String>,
-        known: HashMap<String, String>,
-    ) -> Result<Ready, AnswerError> {
+        mut passages: Vec<Passage>,
+        mut keys: Vec<String>,
+        mut summaries: HashMap<String, String>,
+    ) -> Result<Step, AnswerError> {
         let mut spent = Usage::default();
-        let notes = self.of_passages(&passages, &keys, known, &mut spent);
-        let mut notes = notes.await?;
-        let answer_tokens =
-            prompt::answer_tokens(self.chat.context_length(), self.wish.options.max_tokens);
-        let rendered = loop {
-            let messages = self.whole(&notes);
-            let rendered = self.rendered(messages).await?;
-            if self.fits(&rendered, answer_tokens) {
-                break rendered;
+        loop {
+            self.of_passages(&passages, &keys, &mut summaries, &mut spent)
+                .await?;
+            let rendered = self.reduced(&passages, &keys, &summaries, &mut spent).await;
+            let there = self.still_there(&passages).await?;
+            if there.iter().all(|it| *it) {
+                return Ok(Step::Ready(Box::new(
+                    self.planned(passages, rendered?, spent).await?,
+                )));
+            }
+            let mut flags = there.iter();
+            passages.retain(|_| flags.next().copied().unwrap_or_default());
+            let mut flags = there.iter();
+            keys.retain(|_| flags.next().copied().unwrap_or_default());
+            if passages.is_empty() {
+                return Ok(Step::Gone(spent));
+            }
+        }
+    }
+
+    /// The prompt of the whole summary: notes on passages, grouped until they fit.
+    async fn reduced(
+        self: &Arc<Self>,
+        passages: &[Passage],
+        keys: &[String],
+        summaries: &HashMap<String, String>,
+        spent: &mut Usage,
+    ) -> Result<Rendered, AnswerError> {
+        let notes = passages.iter().zip(keys).filter_map(|(passage, key)| {
+            let text = summaries.get(key).filter(|text| !text.is_empty())?;
+            Some(Note {
+                numbers: vec![passage.number],
+                text: format!("{text} [{}]", passage.number),
+            })
+        });
+        let mut notes: Vec<Note> = notes.collect();
+        loop {
+            let rendered = self.rendered(self.whole(&notes)).await?;
+            if self.fits(&rendered, self.answer_tokens()) {
+                return Ok(rendered);
             }
             let groups = self.groups(&notes).await?;
             if groups.len() >= notes.len() {
-                return Err(self.too_long(&rendered, answer_tokens).into());
+                return Err(self.too_long(&rendered, self.answer_tokens()).into());
             }
-            notes = self.of_groups(groups, &mut spent).await?;
-        };
+            notes = self.of_groups(groups, spent).await?;
+        }
+    }
+
+    async fn planned(
+        &self,
+        passages: Vec<Passage>,
+        rendered: Rendered,
+        spent: Usage,
+    ) -> Result<Ready, AnswerError> {
         let options = GenerationOptions {
-            max_tokens: Some(answer_tokens),
+            max_tokens: Some(self.answer_tokens()),
             ..self.wish.options.clone()
         };
         let plan = ReplyPlan::rendered(self.renderer.clone(), rendered, None, options).await?;
@@ -140,6 +180,20 @@ impl Writer {
             plan,
             spent,
         })
+    }
+
+    fn answer_tokens(&self) -> usize {
+        prompt::answer_tokens(self.chat.context_length(), self.wish.options.max_tokens)
+    }
+
+    /// Which of these passages are of files that were not deleted. What a reader selected is of none.
+    async fn still_there(&self, passages: &[Passage]) -> Result<Vec<bool>, AnswerError> {
+        let mut ids: Vec<String> = passages.iter().map(|it| it.chunk.file_id.clone()).collect();
+        ids.dedup();
+        let live = self.store.live_files(ids).await?;
+        let is_there =
+            |it: &Passage| it.chunk.file_id.is_empty() || live.contains(&it.chunk.file_id);
+        Ok(passages.iter().map(is_there).collect())
     }
 
     fn whole(&self, notes: &[Note]) -> Vec<ChatMessage> {
@@ -156,14 +210,14 @@ impl Writer {
         messages
     }
 
-    /// A note on each passage: what is kept of it, or what is written now, and kept.
+    /// A summary of each passage, by its key: what is kept of it, or what is written now, and kept.
     async fn of_passages(
         self: &Arc<Self>,
         passages: &[Passage],
         keys: &[String],
-        mut summaries: HashMap<String, String>,
+        summaries: &mut HashMap<String, String>,
         spent: &mut Usage,
-    ) -> Result<Vec<Note>, AnswerError> {
+    ) -> Result<(), AnswerError> {
         let mut missing: Vec<(Passage, String)> = Vec::new();
         for (passage, key) in passages.iter().zip(keys) {
             if !summaries.contains_key(key) && missing.iter().all(|(_, other)| other != key) {
@@ -176,27 +230,25 @@ impl Writer {
         let work = missing.into_iter().map(|(passage, key)| {
             let this = Arc::clone(self);
             async move {
+                if this.still_there(std::slice::from_ref(&passage)).await? != [true] {
+                    return Ok(None);
+                }
                 let (text, usage) = this.of_passage(&passage).await?;
                 this.keep(&passage, &key, &text).await?;
-                Ok::<_, AnswerError>((key, text, usage))
+                Ok::<_, AnswerError>(Some((key, text, usage)))
             }
         });
         let mut work = stream::iter(work).buffer_unordered(AT_ONCE);
         while let Some(one) = work.next().await {
-            let (key, text, usage) = one?;
+            num_done += 1;
+            let Some((key, text, usage)) = one? else {
+                continue;
+            };
             summaries.insert(key, text);
             add(spent, &usage);
-            num_done += 1;
             self.tell(Stage::Passages, num_done, num_total).await;
         }
-        let notes = passages.iter().zip(keys).filter_map(|(passage, key)| {
-            let text = summaries.get(key).filter(|text| !text.is_empty())?;
-            Some(Note {
-                numbers: vec![passage.number],
-                text: format!("{text} [{}]", passage.number),
-            })
-        });
-        Ok(notes.collect())
+        Ok(())
     }
 
     async fn of_passage(&self, passage: &Passage) -> Result<(String, Usage), AnswerError> {

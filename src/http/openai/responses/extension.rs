@@ -49,6 +49,8 @@ pub enum Outcome {
     NotFound,
     /// Something was found, but with less confidence than `min_confidence`.
     Declined,
+    /// The model has written something and cited nothing, so nothing of it was checked. Said at the end.
+    Uncited,
 }
 
 /// What did not fit into the prompt.
@@ -86,11 +88,7 @@ impl Extension {
     /// Takes over what is known of an answer that was made this way.
     pub fn describe(&mut self, mode: Mode, about: &About) {
         self.mode = Some(mode);
-        self.outcome = Some(match about.is_found {
-            true => Outcome::Answered,
-            false if about.is_declined => Outcome::Declined,
-            false => Outcome::NotFound,
-        });
+        self.conclude(about);
         self.confidence = about.confidence.map(rounded);
         self.cached = Some(about.is_cached);
         self.left_out = (about.left_out != LeftOut::default()).then_some(LeftOutOfPrompt {
@@ -99,6 +97,16 @@ impl Extension {
             bytes: about.left_out.num_bytes_shortened,
         });
         self.summary = about.summary.map(SummaryExtent::from);
+    }
+
+    /// What came of it, as far as it is known; `Answered` until the end says otherwise.
+    pub fn conclude(&mut self, about: &About) {
+        self.outcome = Some(match about.is_found {
+            true if about.is_uncited => Outcome::Uncited,
+            true => Outcome::Answered,
+            false if about.is_declined => Outcome::Declined,
+            false => Outcome::NotFound,
+        });
     }
 
     pub fn is_empty(&self) -> bool {

@@ -159,8 +159,9 @@ fn show_sources(checked: &mut Checked, sources: &Sources) {
 }
 
 /// What the reader should know of an answer from documents, as metadata of the response.
-fn describe(about: &About, metadata: &mut Map<String, Value>) {
+pub(super) fn describe(about: &About, metadata: &mut Map<String, Value>) {
     let outcome = match about.is_found {
+        true if about.is_uncited => "uncited",
         true => "answered",
         false => "not_found",
     };

@@ -11,6 +11,7 @@ use super::input::Conversation;
 use super::item;
 use super::items::Items;
 use super::output::FileSearchResult;
+use super::prepare::describe;
 use super::response::{self, Head, Progress, Spent};
 use super::shape::{self, SearchMade};
 use crate::engine::GeneratedToken;
@@ -138,6 +139,10 @@ impl Run {
             results = Some(found);
         }
         let (reason, usage) = self.write_items(&mut items, events).await?;
+        if let Source::Documents(answer, _) = &self.source {
+            self.echo.extension.conclude(&answer.about);
+            describe(&answer.about, &mut self.echo.metadata);
+        }
         let output = items.done.as_slice();
 
         let progress = match reason {
