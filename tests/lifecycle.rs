@@ -386,6 +386,8 @@ fn the_command_line_ingests_and_asks() {
         out.contains("[1] notes.md, page 1: \"The keeper of the lighthouse is Maren Holt.\""),
         "{out}"
     );
+    let (succeeded, _, err) = run(&["ask", "Who?", "--file", "notes.md"]);
+    assert!(!succeeded && err.contains("no file with the id"), "{err}");
     let (succeeded, _, err) = run(&["ingest", "missing.md"]);
     assert!(!succeeded && err.contains("missing.md"), "{err}");
     let (succeeded, out, _) = run(&["models"]);

@@ -166,6 +166,13 @@ impl Asking<'_> {
     async fn scope(&self) -> anyhow::Result<SearchScope> {
         let collection = self.workspace.store.default_vector_store().await?.id;
         let files = &self.args.files;
+        let live = self.workspace.store.live_files(files.clone()).await?;
+        if let Some(unknown) = files.iter().find(|id| !live.contains(*id)) {
+            anyhow::bail!(
+                "there is no file with the id {unknown:?}; --file takes an id, which GET /v1/files and the page of a document \
+                 show"
+            );
+        }
         Ok(SearchScope {
             vector_store_ids: vec![collection],
             file_ids: (!files.is_empty()).then(|| files.clone()),

@@ -6,6 +6,7 @@ mod kept;
 mod summary;
 
 use common::{SCRIPT, SHOWN, Setup, TestServer};
+use inglenook::llm::testing::Script;
 use serde_json::{Value, json};
 
 const POLICY: &str = "Travel policy\n\nTrips abroad are approved by the department head. Trips within the country need \
@@ -136,6 +137,46 @@ fn the_mode_decides_who_answers() {
     );
     let message = error.error(400)["message"].as_str().unwrap().to_owned();
     assert!(message.contains("mood"), "{message}");
+}
+
+#[test]
+fn an_answer_that_cites_nothing_says_so_and_is_not_kept() {
+    let server = common::serve_script("uncited", &Script::once("Nobody keeps a lighthouse."));
+    let store = server.collection();
+    server.ingest(&store, "lighthouse.md", LIGHTHOUSE.as_bytes());
+    for _ in 0..2 {
+        let answer = ask(
+            &server,
+            &store,
+            WHO,
+            json!({ "inglenook": { "cache": true } }),
+        );
+        assert_eq!(part(&answer)["annotations"], json!([]), "{answer}");
+        let about = &answer["inglenook"];
+        assert_eq!(
+            (&about["outcome"], &about["cached"]),
+            (&json!("uncited"), &json!(false))
+        );
+        assert_eq!(answer["metadata"]["inglenook_outcome"], "uncited");
+    }
+}
+
+#[test]
+fn a_selected_text_is_quoted_whatever_is_asked_about_it() {
+    let server = quoting();
+    for question in ["Explain this", "What does it cost, and who leads it?"] {
+        let request = json!({
+            "input": question,
+            "inglenook": { "mode": "quote", "selected_text": "It is led by Maria Holt." },
+        });
+        let answer = server.post("/v1/responses", request.clone()).ok();
+        let text = part(&answer)["text"].as_str().unwrap();
+        assert!(text.contains("It is led by Maria Holt."), "{answer}");
+        let mut sure = request;
+        sure["inglenook"]["min_confidence"] = json!(1.0);
+        let declined = server.post("/v1/responses", sure).ok();
+        assert_eq!(declined["inglenook"]["outcome"], "declined");
+    }
 }
 
 #[test]

@@ -54,6 +54,8 @@ impl<'a> Answering<'a> {
         };
         let (mode, min_confidence) = match &answerer {
             _ if wishes.mode == Some(Mode::Summary) => (Mode::Summary, 0.0),
+            // What a reader has selected is what they ask about.
+            Answerer::Quote if wishes.selection.is_some() => (Mode::Quote, 0.0),
             Answerer::Quote => (Mode::Quote, workspace.min_quote_confidence),
             Answerer::Chat(_) => (Mode::Answer, workspace.min_confidence),
         };
