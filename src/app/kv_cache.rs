@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::library::size_on_disk;
 use crate::config::Settings;
 use crate::device::ComputeDevice;
 use crate::engine::EngineConfig;
@@ -19,18 +20,27 @@ const LEAST_TOKENS: usize = 4096;
 /// What a GPU's libraries and kernels take by themselves, with the logits and what attention merges.
 const GPU_OVERHEAD_BYTES: u64 = 512 << 20;
 
+/// Weights take up to this share more on a GPU than in their file: scales of six bits have whole bytes there (Q3_K 3.6%, Q4_K
+/// 2.8%), and outputs come in sixteens.
+const PACKING_SHARE: u64 = 25;
+
 /// Memory that an encoder needs beside its weights: on a GPU for 8192 tokens through the widest of its layers.
 pub fn encoder_workspace_bytes(device: &ComputeDevice) -> u64 {
     if device.is_cpu() { 0 } else { 1 << 30 }
 }
 
-/// Memory that the chat model at `path` needs beside its weights and its cache. On the CPU it is too little to be planned.
+/// Memory that the chat model at `path` needs beside the size of its file and its cache. On the CPU it is too little to be planned.
 pub fn workspace_bytes(device: &ComputeDevice, path: &Path) -> Result<u64, LlmError> {
     if device.is_cpu() {
         return Ok(0);
     }
     let num_rows = EngineConfig::default().max_batch_tokens;
-    Ok(GPU_OVERHEAD_BYTES + Decoder::workspace_bytes(path, num_rows)?)
+    let weights_bytes = size_on_disk(path).map_err(|source| LlmError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let packing_bytes = weights_bytes / PACKING_SHARE;
+    Ok(GPU_OVERHEAD_BYTES + packing_bytes + Decoder::workspace_bytes(path, num_rows)?)
 }
 
 /// Longest sequence that is served, in tokens, whatever the model.

@@ -109,7 +109,7 @@ pub(super) fn load_chat(
     };
     let spec = decoder.spec().clone();
     let speculation = match settings.speculation.parse()? {
-        // candle multiplies one row and several by different kernels there, so that drafts could change the output.
+        // Whether drafts pay there has not been measured.
         Speculation::WhereFaster if !device.is_cpu() => Speculation::Off,
         chosen => chosen,
     };

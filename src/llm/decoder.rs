@@ -144,7 +144,9 @@ impl Decoder {
         let attention = 2 * heads * (model.key_dim + model.value_dim);
         let networks = model.experts.map_or(1, |experts| experts.num_used);
         let feed_forward = 3 * networks * (model.feed_forward_size + model.hidden_size);
-        let row = 4 * model.hidden_size + attention + feed_forward;
+        // With what is rounded to half precision for a product.
+        let halves = model.feed_forward_size.max(model.hidden_size);
+        let row = 4 * model.hidden_size + attention + feed_forward + halves;
         Ok(2 * (num_rows * row * size_of::<f32>()) as u64)
     }
 

@@ -1,13 +1,16 @@
 //! The one place where activations meet weights: every matrix product of the decoder goes through [`Linear`], every
-//! token's vector comes out of [`TokenEmbedding`]. Main memory has our own kernel, other devices candle's.
+//! token's vector comes out of [`TokenEmbedding`]. Both main memory and a GPU's have our own kernels, on which a row's result
+//! does not depend on the rows beside it.
 
 use std::sync::Arc;
 
-use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
-use candle_core::{Device, Module, Tensor};
+use candle_core::quantized::GgmlDType;
+use candle_core::{Device, Tensor};
 
 use super::LlmError;
 use super::attention::numbers;
+#[cfg(feature = "cuda")]
+use super::linear_cuda::GpuLinear;
 use crate::kernels::matrix::{self, Matrix, Product};
 
 /// A matrix `[outputs, inputs]` as a GGUF file stores it, row by row.
@@ -33,10 +36,8 @@ pub(crate) enum Linear {
         weight: Arc<Matrix>,
         bias: Option<Vec<f32>>,
     },
-    OnDevice {
-        weight: QMatMul,
-        bias: Option<Tensor>,
-    },
+    #[cfg(feature = "cuda")]
+    OnGpu(Box<GpuLinear>),
 }
 
 impl Linear {
@@ -46,17 +47,14 @@ impl Linear {
         bias: Option<Tensor>,
         device: &Device,
     ) -> Result<Self, LlmError> {
-        if device.is_cpu() {
-            let bias = bias.map(|bias| bias.to_vec1()).transpose()?;
-            let weight = weight.pack()?;
-            return Ok(Self::Packed { weight, bias });
+        #[cfg(feature = "cuda")]
+        if !device.is_cpu() {
+            return Ok(Self::OnGpu(GpuLinear::new(weight, bias, device)?.into()));
         }
-        // In memory of their own, which is aligned for every type; in the file they lie anywhere.
-        let bytes = weight.bytes.to_vec().into();
-        let storage = QStorage::from_data(bytes, device, weight.dtype)?;
-        let weight = QTensor::new(storage, (weight.outputs, weight.inputs))?;
-        let weight = QMatMul::from_qtensor(weight)?;
-        Ok(Self::OnDevice { weight, bias })
+        debug_assert!(device.is_cpu());
+        let bias = bias.map(|bias| bias.to_vec1()).transpose()?;
+        let weight = weight.pack()?;
+        Ok(Self::Packed { weight, bias })
     }
 
     /// The product with the embedding's own table, in main memory.
@@ -78,20 +76,25 @@ impl Linear {
         linears: [&Self; N],
         input: &Tensor,
     ) -> Result<[Tensor; N], LlmError> {
+        #[cfg(feature = "cuda")]
+        {
+            let on_gpu: Vec<&GpuLinear> = linears.iter().filter_map(|l| l.on_gpu()).collect();
+            if on_gpu.len() == N {
+                let outputs = GpuLinear::forward_all(&on_gpu, input)?;
+                return Ok(outputs.try_into().expect("every matrix has an output"));
+            }
+        }
         let products: Vec<Product> = linears.iter().filter_map(|l| l.product()).collect();
-        let outputs: Vec<Tensor> = if products.len() == N {
-            let (num_tokens, _) = input.dims2()?;
-            let outputs = numbers(input, |input| matrix::multiply(input, &products))?;
-            let outputs = outputs.into_iter().zip(&products).map(|(output, product)| {
-                let shape = (num_tokens, product.matrix.num_outputs());
-                Tensor::from_vec(output, shape, &Device::Cpu)
-            });
-            outputs.collect::<Result<_, _>>()?
-        } else {
-            let outputs = linears.iter().map(|linear| linear.forward_on_device(input));
-            outputs.collect::<Result<_, _>>()?
-        };
-        Ok(outputs.try_into().expect("every matrix has an output"))
+        let (num_tokens, _) = input.dims2()?;
+        let outputs = numbers(input, |input| matrix::multiply(input, &products))?;
+        let outputs = outputs.into_iter().zip(&products).map(|(output, product)| {
+            let shape = (num_tokens, product.matrix.num_outputs());
+            Tensor::from_vec(output, shape, &Device::Cpu)
+        });
+        let outputs: Vec<Tensor> = outputs.collect::<Result<_, _>>()?;
+        Ok(outputs
+            .try_into()
+            .expect("a layer's matrices are all in the same memory"))
     }
 
     fn product(&self) -> Option<Product<'_>> {
@@ -100,20 +103,16 @@ impl Linear {
                 matrix: weight,
                 bias: bias.as_deref(),
             }),
-            Self::OnDevice { .. } => None,
+            #[cfg(feature = "cuda")]
+            Self::OnGpu(_) => None,
         }
     }
 
-    fn forward_on_device(&self, input: &Tensor) -> Result<Tensor, LlmError> {
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self) -> Option<&GpuLinear> {
         match self {
-            Self::Packed { .. } => self.forward(input),
-            Self::OnDevice { weight, bias } => {
-                let output = weight.forward(input)?;
-                match bias {
-                    Some(bias) => Ok(output.broadcast_add(bias)?),
-                    None => Ok(output),
-                }
-            }
+            Self::OnGpu(linear) => Some(linear),
+            Self::Packed { .. } => None,
         }
     }
 }
@@ -151,6 +150,8 @@ impl TokenEmbedding {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::quantized::QTensor;
+
     use super::*;
     use crate::llm::testing::seeded_number;
 

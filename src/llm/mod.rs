@@ -13,6 +13,8 @@ mod feed_forward;
 mod folder;
 mod hyperparameters;
 mod linear;
+#[cfg(feature = "cuda")]
+mod linear_cuda;
 mod rope;
 mod step;
 #[doc(hidden)]

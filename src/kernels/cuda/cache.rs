@@ -5,6 +5,7 @@ use candle_core::{CudaDevice, CudaStorage, Layout, Result};
 use cudarc::driver::{CudaSlice, CudaView, DevicePtr};
 
 use super::attention::{self, Addresses, Plan, Rotation, Stored};
+use super::gpu::Gpu;
 use crate::kernels::paged_attention::{AttentionShape, SequenceRows};
 
 /// The numbers of a contiguous f32 tensor.
@@ -18,7 +19,7 @@ pub fn numbers<'a>(storage: &'a CudaStorage, layout: &Layout) -> Result<CudaView
 /// Keys and values of all layers, with what the kernels need for a step.
 #[derive(Debug)]
 pub struct PagedCache {
-    device: CudaDevice,
+    gpu: Gpu,
     stored: Stored,
     layers: Vec<Layer>,
     step: Option<Step>,
@@ -71,7 +72,7 @@ impl PagedCache {
             })
         };
         Ok(Self {
-            device: device.clone(),
+            gpu: Gpu::new(device),
             stored,
             layers: shapes.iter().map(layer).collect::<Result<_>>()?,
             step: None,
@@ -80,7 +81,7 @@ impl PagedCache {
 
     /// Makes block `to` of all layers hold what block `from` holds.
     pub fn copy_block(&mut self, from: u32, to: u32) -> Result<()> {
-        let stream = self.device.cuda_stream();
+        let stream = self.gpu.device().cuda_stream();
         for Layer {
             shape,
             keys,
@@ -110,14 +111,15 @@ impl PagedCache {
             return Ok(());
         };
         let plan = Plan::new(slots, sequences, &layer.shape, self.stored);
-        let upload = |numbers: &&[f32]| self.device.clone_htod(*numbers);
+        let device = self.gpu.device();
+        let upload = |numbers: &&[f32]| device.clone_htod(*numbers);
         let angles = angles
             .iter()
             .map(|[cosines, sines]| Ok([upload(cosines)?, upload(sines)?]));
         self.step = Some(Step {
-            numbers: self.device.clone_htod(plan.numbers())?,
+            numbers: device.clone_htod(plan.numbers())?,
             // SAFETY: the kernels write before they read.
-            scratch: unsafe { self.device.alloc(plan.scratch_len().max(1))? },
+            scratch: unsafe { device.alloc(plan.scratch_len().max(1))? },
             angles: angles.collect::<Result<_>>()?,
             plan,
         });
@@ -152,15 +154,15 @@ impl PagedCache {
                 candle_core::bail!("rows of {len} numbers were expected for {num_tokens} tokens");
             }
         }
+        let device = self.gpu.device();
         // SAFETY: every number of both is written before it is read.
         let (rotated, output) = unsafe {
             (
-                self.device.alloc::<f32>(num_tokens * lens[0])?,
-                self.device
-                    .alloc::<f32>(num_tokens * shape.num_heads * shape.value_dim)?,
+                device.alloc::<f32>(num_tokens * lens[0])?,
+                device.alloc::<f32>(num_tokens * shape.num_heads * shape.value_dim)?,
             )
         };
-        let stream = self.device.cuda_stream();
+        let stream = self.gpu.device().cuda_stream();
         // All of it is used on the one stream, in order; the guards are for programs with several.
         let (query, _query) = query.device_ptr(&stream);
         let (key, _key) = key.device_ptr(&stream);
@@ -196,7 +198,7 @@ impl PagedCache {
         });
         let rotation = angles.as_ref().map(|(rotation, _)| *rotation);
         // SAFETY: all lengths were checked here or chosen by the same shape; the caller of `begin` has checked the step.
-        unsafe { attention::attend(&self.device, shape, self.stored, &step.plan, rotation, &at)? };
+        unsafe { attention::attend(&self.gpu, shape, self.stored, &step.plan, rotation, &at)? };
         drop(output_guard);
         Ok(output)
     }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::launch::{Argument, Launch};
+use super::memory::Memory;
 
 type LaunchFunction =
     unsafe extern "C" fn(*const c_char, *const c_uint, c_uint, *mut *mut c_void) -> c_int;
@@ -31,7 +32,7 @@ impl Emulator {
         let compiled = Command::new("c++")
             .args([
                 "-std=c++17",
-                "-O2",
+                "-O1",
                 "-fPIC",
                 "-shared",
                 "-fno-strict-aliasing",
@@ -89,5 +90,33 @@ impl Launch for Emulator {
         };
         assert_eq!(is_known, 1, "there is no kernel {kernel}");
         Ok(())
+    }
+}
+
+/// Memory that begins at a multiple of sixteen bytes, as a GPU's does. At first it is full of numbers that are none.
+impl Memory for Emulator {
+    type Buffer = Vec<u128>;
+
+    fn room(&self, num_bytes: usize) -> Result<Self::Buffer, Self::Error> {
+        Ok(vec![u128::MAX; num_bytes.div_ceil(size_of::<u128>())])
+    }
+
+    fn write(
+        &self,
+        buffer: &mut Self::Buffer,
+        first: usize,
+        bytes: &[u8],
+    ) -> Result<(), Self::Error> {
+        assert!(first + bytes.len() <= size_of_val(buffer.as_slice()));
+        // SAFETY: the bytes fit, and every pattern of bits is a number.
+        unsafe {
+            let to = buffer.as_mut_ptr().cast::<u8>().add(first);
+            to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        Ok(())
+    }
+
+    fn address(&self, buffer: &Self::Buffer) -> u64 {
+        buffer.as_ptr() as u64
     }
 }

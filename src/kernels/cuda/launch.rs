@@ -1,10 +1,5 @@
 //! Running kernels, on a GPU or on the emulator.
 
-#[cfg(feature = "cuda")]
-use candle_core::cuda_backend::WrapErr;
-#[cfg(feature = "cuda")]
-use cudarc::driver::{LaunchConfig, PushKernelArg};
-
 /// An argument of a kernel.
 #[derive(Debug, Clone, Copy)]
 pub enum Argument {
@@ -29,40 +24,4 @@ pub trait Launch {
         num_threads: u32,
         arguments: &[Argument],
     ) -> Result<(), Self::Error>;
-}
-
-/// The kernels, compiled when the program was built.
-#[cfg(feature = "cuda")]
-const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/attention.ptx"));
-
-/// On the device's own stream, as candle's operations are.
-#[cfg(feature = "cuda")]
-impl Launch for candle_core::CudaDevice {
-    type Error = candle_core::Error;
-
-    unsafe fn launch(
-        &self,
-        kernel: &str,
-        [x, y, z]: [u32; 3],
-        num_threads: u32,
-        arguments: &[Argument],
-    ) -> candle_core::Result<()> {
-        let function = self.get_or_load_custom_func(kernel, "inglenook-attention", KERNELS)?;
-        let mut launch = function.builder();
-        for argument in arguments {
-            match argument {
-                Argument::Address(address) => launch.arg(address),
-                Argument::Int(number) => launch.arg(number),
-                Argument::Float(number) => launch.arg(number),
-            };
-        }
-        let config = LaunchConfig {
-            grid_dim: (x, y, z),
-            block_dim: (num_threads, 1, 1),
-            shared_mem_bytes: 0,
-        };
-        // SAFETY: the caller's promise.
-        unsafe { launch.launch(config) }.w()?;
-        Ok(())
-    }
 }

@@ -8,5 +8,11 @@ pub mod cache;
 pub mod driver;
 #[cfg(all(test, unix))]
 mod emulator;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 pub mod launch;
+pub mod matrix;
+pub mod memory;
+#[cfg(feature = "cuda")]
+pub mod products;
 pub mod texts;

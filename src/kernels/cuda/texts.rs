@@ -81,7 +81,7 @@ pub fn attend_on(
     // SAFETY: the lengths were checked, and the tiles are made of them.
     unsafe {
         attend(
-            device,
+            &super::gpu::Gpu::new(device),
             [qkv, tiles, address],
             numbers.len() / 4,
             width,

@@ -14,7 +14,7 @@ pub(super) const CHUNK: usize = BLOCK * CHUNK_BLOCKS;
 
 /// What an unpacked number `u`, unsigned, stands for, and how many numbers share a scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::kernels) enum Kind {
     /// `scale * (u - 128)`, 32 numbers a scale.
     Wide,
     /// `scale * (u - 32)`, 32 numbers a scale. `u` is below 64, as in all that follow.
@@ -36,7 +36,7 @@ pub(super) const MIN_16: u8 = Kind::Min16 as u8;
 
 /// How the scales of a chunk are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scales {
+pub(in crate::kernels) enum Scales {
     /// A half-precision scale a block.
     Half,
     /// A half-precision scale and a half-precision addend a block.
@@ -51,7 +51,7 @@ pub(super) enum Scales {
 
 /// The packed form of one GGUF type. A number is `low + (high << low_bits) + added`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Format {
+pub(in crate::kernels) struct Format {
     pub low_bits: usize,
     pub high_bits: usize,
     /// Brings the type's own offset to the one of its kind.

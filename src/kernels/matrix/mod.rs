@@ -28,9 +28,12 @@ use candle_core::quantized::GgmlDType;
 
 pub use self::bytes::{ByteMatrix, ByteRows};
 use self::float::FloatType;
-use self::format::{BLOCK, CHUNK, Format, Kind};
+pub(super) use self::format::Format;
+use self::format::{BLOCK, CHUNK, Kind};
 use self::rows::QuantizedRows;
 use self::unpack::{Chunk, Weights};
+#[cfg(any(test, feature = "cuda"))]
+pub(super) use self::{format::Scales, pack::read_block};
 use super::memory::Zeroed;
 use super::parallel;
 

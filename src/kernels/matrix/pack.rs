@@ -84,7 +84,12 @@ fn interleave_scales(scales: Scales, row: &[u8], lane: usize, panel: &mut [u8]) 
 }
 
 /// Reads one block of the file: its numbers in their order, and its scales in the packed order.
-fn read_block(dtype: GgmlDType, block: &[u8], numbers: &mut [u8], scales: &mut Vec<u8>) {
+pub(in crate::kernels) fn read_block(
+    dtype: GgmlDType,
+    block: &[u8],
+    numbers: &mut [u8],
+    scales: &mut Vec<u8>,
+) {
     match dtype {
         GgmlDType::Q8_0 => {
             scales.extend(&block[..2]);

@@ -15,7 +15,7 @@
 
 #define __global__
 #define __device__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 // Blocks run one after the other, and all threads of one see the same.
 #define __shared__ static
 
@@ -46,8 +46,8 @@ inline unsigned current;
 inline std::function<void()> body;
 inline Group block;
 inline std::vector<Group> warps;
-// What each thread shows the others of its warp.
-inline std::vector<uint64_t> shown[8];
+// What each thread shows the others of its warp; what it showed last is kept, since others may not have read it yet.
+inline std::vector<uint64_t> all_shown[2][8];
 
 inline void yield() { swapcontext(&fibers[current].context, &scheduler); }
 
@@ -65,6 +65,9 @@ inline void wait(Group &group) {
 
 inline void wait_for_warp() { wait(warps[current / 32]); }
 
+// Until the next wait.
+inline std::vector<uint64_t> *shown() { return all_shown[warps[current / 32].round % 2]; }
+
 inline void start() {
     body();
     fibers[current].is_done = true;
@@ -75,8 +78,10 @@ inline void start() {
 
 inline void run_block(unsigned num_threads) {
     fibers.resize(num_threads);
-    for (auto &values : shown) {
-        values.assign(num_threads, 0);
+    for (auto &shown : all_shown) {
+        for (auto &values : shown) {
+            values.assign(num_threads, 0);
+        }
     }
     block = {num_threads, 0, 0};
     warps.assign(num_threads / 32, {32, 0, 0});
@@ -134,12 +139,10 @@ template <typename To, typename From> To bits(From from) {
 inline void __syncthreads() { emulator::wait(emulator::block); }
 
 inline float __shfl_xor_sync(unsigned, float value, unsigned distance) {
-    auto &shown = emulator::shown[0];
+    auto &shown = emulator::shown()[0];
     shown[emulator::current] = emulator::bits<uint32_t>(value);
     emulator::wait_for_warp();
-    const float other = emulator::bits<float>(static_cast<uint32_t>(shown[emulator::current ^ distance]));
-    emulator::wait_for_warp();
-    return other;
+    return emulator::bits<float>(static_cast<uint32_t>(shown[emulator::current ^ distance]));
 }
 
 using std::max;
@@ -149,21 +152,52 @@ struct __half {
     uint16_t bits;
 };
 
+struct __half2 {
+    __half x, y;
+};
+
 struct __nv_bfloat16 {
     uint16_t bits;
 };
 
 inline float __half2float(__half x) {
-    const int exponent = x.bits >> 10 & 31;
-    const float magnitude = exponent == 0 ? ldexpf(x.bits & 1023, -24)
-                            : exponent == 31 ? (x.bits & 1023 ? NAN : INFINITY)
-                                             : ldexpf((x.bits & 1023) + 1024, exponent - 25);
-    return x.bits & 0x8000 ? -magnitude : magnitude;
+    const auto convert = [](unsigned bits) {
+        const int exponent = bits >> 10 & 31;
+        const float magnitude = exponent == 0 ? ldexpf(bits & 1023, -24)
+                                : exponent == 31 ? (bits & 1023 ? NAN : INFINITY)
+                                                 : ldexpf((bits & 1023) + 1024, exponent - 25);
+        return bits & 0x8000 ? -magnitude : magnitude;
+    };
+    static const std::vector<float> numbers = [&] {
+        std::vector<float> all(1 << 16);
+        for (unsigned bits = 0; bits < all.size(); bits++) {
+            all[bits] = convert(bits);
+        }
+        return all;
+    }();
+    return numbers[x.bits];
+}
+
+inline float __uint_as_float(uint32_t bits) { return emulator::bits<float>(bits); }
+
+inline uint32_t __float_as_uint(float x) { return emulator::bits<uint32_t>(x); }
+
+// PRMT: each of the four lowest nibbles of `selector` names one of the eight bytes.
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+    const uint64_t bytes = low | static_cast<uint64_t>(high) << 32;
+    unsigned chosen = 0;
+    for (int i = 0; i < 4; i++) {
+        chosen |= (bytes >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
+    }
+    return chosen;
 }
 
 inline __half __float2half_rn(float x) {
     const uint16_t sign = std::signbit(x) ? 0x8000 : 0;
     const float magnitude = fabsf(x);
+    if (std::isnan(x)) {
+        return {0x7fff};
+    }
     if (magnitude >= 65520.f) {
         return {static_cast<uint16_t>(sign | 0x7c00)};
     }
@@ -192,11 +226,27 @@ template <> inline float first_of_two<__nv_bfloat16>(uint64_t two) {
 
 } // namespace emulator
 
+template <int WORDS> void load_passing(unsigned (&to)[WORDS], const void *from) { memcpy(to, from, sizeof(to)); }
+
+inline void copy_later(void *to, const void *from) { memcpy(to, from, 16); }
+
+inline void wait_for_copies() {}
+
+inline unsigned subtract_halves(unsigned from, unsigned subtracted) {
+    unsigned both = 0;
+    for (int shift = 0; shift < 32; shift += 16) {
+        const float first = __half2float({static_cast<uint16_t>(from >> shift)});
+        const float second = __half2float({static_cast<uint16_t>(subtracted >> shift)});
+        both |= static_cast<unsigned>(__float2half_rn(first - second).bits) << shift;
+    }
+    return both;
+}
+
 // The warp's tiles as PTX spreads them (mma.m16n8k16): a thread of group g = lane / 4 and place t = lane % 4 has of `a` rows g
 // and g + 8, columns 2t, 2t + 1 and those 8 further; of `b` rows 2t, 2t + 1 and 8 further of column g; of `d` rows g and
 // g + 8, columns 2t and 2t + 1.
 template <typename T> void multiply_tiles(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-    using emulator::shown;
+    auto *const shown = emulator::shown();
     for (int i = 0; i < 4; i++) {
         shown[i][emulator::current] = a[i];
     }
@@ -218,12 +268,11 @@ template <typename T> void multiply_tiles(float (&d)[4], const unsigned (&a)[4],
         }
         d[i] += sum;
     }
-    emulator::wait_for_warp();
 }
 
 // ldmatrix.m8n8.x2.trans
 inline void load_transposed(unsigned (&to)[2], const void *row) {
-    auto &shown = emulator::shown[0];
+    auto &shown = emulator::shown()[0];
     shown[emulator::current] = reinterpret_cast<uint64_t>(row);
     emulator::wait_for_warp();
     const unsigned warp = emulator::current / 32 * 32;
@@ -234,5 +283,4 @@ inline void load_transposed(unsigned (&to)[2], const void *row) {
         };
         to[i] = number(lane % 4 * 2) | number(lane % 4 * 2 + 1) << 16;
     }
-    emulator::wait_for_warp();
 }

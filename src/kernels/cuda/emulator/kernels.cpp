@@ -2,6 +2,21 @@
 #include "emulator.h"
 
 #include "../attention.cu"
+#include "../elementwise.cu"
+#include "../matrix.cu"
+
+PRODUCTS(Q4_0)
+PRODUCTS(Q4_1)
+PRODUCTS(Q5_0)
+PRODUCTS(Q5_1)
+PRODUCTS(Q8_0)
+PRODUCTS(Q2_K)
+PRODUCTS(Q3_K)
+PRODUCTS(Q4_K)
+PRODUCTS(Q5_K)
+PRODUCTS(Q6_K)
+PRODUCTS(F16)
+PRODUCTS(F32)
 
 #define KERNEL(NAME)                                                                                                    \
     if (strcmp(name, #NAME) == 0) {                                                                                     \
@@ -20,6 +35,11 @@
     KERNEL(attend_tile_##TYPE##_96)                                                                                     \
     KERNEL(attend_tile_##TYPE##_128)                                                                                    \
     KERNEL(attend_tile_##TYPE##_256)
+#define PRODUCT_KERNELS(TYPE)                                                                                           \
+    KERNEL(multiply_few_##TYPE##_1)                                                                                     \
+    KERNEL(multiply_few_##TYPE##_2)                                                                                     \
+    KERNEL(multiply_many_##TYPE##_4)                                                                                    \
+    KERNEL(multiply_many_##TYPE##_8)
 
 // Whether there is a kernel of this name.
 extern "C" int launch(const char *name, const unsigned *grid, unsigned num_threads, void **args) {
@@ -34,5 +54,19 @@ extern "C" int launch(const char *name, const unsigned *grid, unsigned num_threa
     KERNEL(attend_text_f16_80)
     KERNEL(attend_text_f16_96)
     KERNEL(attend_text_f16_128)
+    PRODUCT_KERNELS(Q4_0)
+    PRODUCT_KERNELS(Q4_1)
+    PRODUCT_KERNELS(Q5_0)
+    PRODUCT_KERNELS(Q5_1)
+    PRODUCT_KERNELS(Q8_0)
+    PRODUCT_KERNELS(Q2_K)
+    PRODUCT_KERNELS(Q3_K)
+    PRODUCT_KERNELS(Q4_K)
+    PRODUCT_KERNELS(Q5_K)
+    PRODUCT_KERNELS(Q6_K)
+    PRODUCT_KERNELS(F16)
+    PRODUCT_KERNELS(F32)
+    KERNEL(add_slices)
+    KERNEL(halve_rows)
     return 0;
 }

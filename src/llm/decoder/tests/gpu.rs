@@ -28,9 +28,9 @@ fn load_on(device: &ComputeDevice, model: &TinyModel, kv_dtype: KvDtype) -> Deco
 fn every_architecture_agrees_with_transformers() {
     let Some(device) = gpu() else { return };
     let goldens = goldens();
-    // Products are in f32, but summed in other orders; in sixteen bits the cache is rounded, and prompts are attended to in
-    // f16.
-    for (kv_dtype, tolerance) in [(KvDtype::F32, 1e-2), (KvDtype::F16, 5e-2)] {
+    // What is multiplied with weights is rounded to half precision; in sixteen bits the cache is rounded, too, and prompts are
+    // attended to in f16.
+    for (kv_dtype, tolerance) in [(KvDtype::F32, 2e-2), (KvDtype::F16, 5e-2)] {
         for (name, model) in models() {
             let mut decoder = load_on(&device, &model, kv_dtype);
             let prompts = ["short", "medium", "long"].into_iter();
@@ -70,9 +70,7 @@ fn logits_do_not_depend_on_company() {
             let alone = load_on(&device, &model, KvDtype::F16)
                 .forward(&batch([sequence]))
                 .unwrap();
-            // cuBLAS chooses a kernel by the number of rows.
-            let difference = max_difference(together.row(row), alone.row(0));
-            assert!(difference < 1e-2, "{}: {difference}", model.architecture);
+            assert_eq!(together.row(row), alone.row(0), "{}", model.architecture);
         }
     }
 }

@@ -1,0 +1,95 @@
+// What is done with rows between matrix products. A row's result depends on that row alone: a block of threads has one row.
+#include "numbers.cuh"
+
+constexpr int ROW_THREADS = 256;
+constexpr int ROW_WARPS = ROW_THREADS / 32;
+
+struct Add {
+    __device__ float operator()(float a, float b) const { return a + b; }
+};
+
+struct Largest {
+    __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+
+// What all threads of the block have together, in the same order for every row.
+template <typename Join> __device__ float joined(float own, const Join &join) {
+    __shared__ float of_warps[ROW_WARPS];
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        own = join(own, __shfl_xor_sync(0xffffffffu, own, distance));
+    }
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) {
+        of_warps[threadIdx.x / 32] = own;
+    }
+    __syncthreads();
+    float all = of_warps[0];
+#pragma unroll
+    for (int warp = 1; warp < ROW_WARPS; warp++) {
+        all = join(all, of_warps[warp]);
+    }
+    return all;
+}
+
+// Where a row of activations is written in half precision, as matrix.cu's Rows has it. `stride` is a multiple of 256.
+struct HalfRow {
+    __half *numbers;
+    unsigned *sums;
+    float *factor;
+    int stride;
+
+    __device__ HalfRow(__half *numbers, unsigned *sums, float *factors, int stride, size_t row)
+        : numbers(numbers + row * stride), sums(sums + row * (stride / 16)), factor(factors + row), stride(stride) {}
+
+    // Writes number(0) to number(len - 1), none of which is larger than `largest`, and zeros after them. They are multiplied by
+    // a power of two that makes the largest 1024 to 2048, so that neither they nor the sum of 16 of them are too large.
+    template <typename Number> __device__ void write(int len, float largest, const Number &number) const {
+        const int exponent = static_cast<int>(__float_as_uint(largest) >> 23 & 255) - 127;
+        const int shift = max(-100, min(100, 10 - exponent));
+        const float scale = power_of_two(shift);
+        if (threadIdx.x == 0) {
+            *factor = power_of_two(-shift);
+        }
+        // A piece each, of four numbers of either half of a block.
+        for (int piece = threadIdx.x; piece < stride / 8; piece += ROW_THREADS) {
+            Piece written;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int first = piece / 4 * 32 + half * 16 + piece % 4 * 4;
+                float sum = 0.f;
+#pragma unroll
+                for (int i = 0; i < 4; i += 2) {
+                    const float low = first + i < len ? number(first + i) * scale : 0.f;
+                    const float high = first + i + 1 < len ? number(first + i + 1) * scale : 0.f;
+                    const __half2 two = {__float2half_rn(low), __float2half_rn(high)};
+                    sum += __half2float(two.x) + __half2float(two.y);
+                    memcpy(&written.words[half * 2 + i / 2], &two, sizeof(two));
+                }
+                sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+                sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+                if (piece % 4 == half) {
+                    const __half whole = __float2half_rn(sum);
+                    const __half2 two = {whole, __float2half_rn(sum - __half2float(whole))};
+                    memcpy(&sums[piece / 4 * 2 + half], &two, sizeof(two));
+                }
+            }
+            reinterpret_cast<Piece *>(numbers)[piece] = written;
+        }
+    }
+
+  private:
+    __device__ static float power_of_two(int exponent) { return __uint_as_float((exponent + 127) << 23); }
+};
+
+// The rows of `input`, [rows (x), len].
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    halve_rows(const float *input, int len, __half *numbers, unsigned *sums, float *factors, int stride) {
+    input += static_cast<size_t>(blockIdx.x) * len;
+    float largest = 0.f;
+    for (int i = threadIdx.x; i < len; i += ROW_THREADS) {
+        largest = fmaxf(largest, fabsf(input[i]));
+    }
+    largest = joined(largest, Largest{});
+    HalfRow(numbers, sums, factors, stride, blockIdx.x).write(len, largest, [&](int i) { return input[i]; });
+}
