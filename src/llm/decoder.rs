@@ -7,18 +7,18 @@ use std::str::FromStr;
 use candle_core::{Device, Tensor};
 use half::f16;
 
-use super::attention::{Attention, CacheLayout, numbers};
+use super::attention::{Attention, CacheLayout};
 use super::checkpoint::Checkpoint;
 use super::folder::ModelFolder;
 use super::gguf::GgufFile;
 use super::hyperparameters::{Hyperparameters, LayerSettings};
 use super::linear::Linear;
 use super::rope::Rope;
+use super::rows::{Rows, normed};
 use super::step::Step;
 use super::weights::Weights;
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
 use crate::device::ComputeDevice;
-use crate::kernels::norm::rms_norm;
 use crate::kernels::paged_attention::{AttentionShape, SCALE_GROUP};
 
 /// Choices made when a model is loaded.
@@ -188,23 +188,21 @@ impl Decoder {
         })
     }
 
-    fn norm(&self, input: &Tensor, weight: &Tensor) -> Result<Tensor, LlmError> {
-        let epsilon = self.model.norm_epsilon;
-        if !self.device.is_cpu() {
-            return Ok(candle_nn::ops::rms_norm(input, weight, epsilon)?);
+    /// Rows that are normed on their way into a product.
+    fn normed<'a>(&self, rows: &'a Tensor, weight: &'a Tensor) -> Rows<'a> {
+        Rows::Normed {
+            rows,
+            weight,
+            epsilon: self.model.norm_epsilon,
         }
-        let normed = numbers(input, |input| {
-            numbers(weight, |weight| rms_norm(input, weight, epsilon))
-        })??;
-        Ok(Tensor::from_vec(normed, input.shape(), &self.device)?)
     }
 
     /// Attention of one layer, before its output matrix.
     fn attend(&mut self, index: usize, input: &Tensor, step: &Step) -> Result<Tensor, LlmError> {
         let layer = &self.weights.layers[index];
-        let normed = self.norm(input, &layer.attention_norm)?;
+        let rows = self.normed(input, &layer.attention_norm);
         let [query, key, value] =
-            Linear::forward_all([&layer.query, &layer.key, &layer.value], &normed)?;
+            Linear::forward_all([&layer.query, &layer.key, &layer.value], rows)?;
         let query = self.norm_heads(query, layer.query_norm.as_ref())?;
         let key = self.norm_heads(key, layer.key_norm.as_ref())?;
         let rope = self.model.layers[index].rope;
@@ -219,10 +217,8 @@ impl Decoder {
         };
         let (num_tokens, width) = heads.dims2()?;
         let head_dim = self.model.key_dim;
-        let normed = self.norm(
-            &heads.reshape((num_tokens * (width / head_dim), head_dim))?,
-            weight,
-        )?;
+        let heads = heads.reshape((num_tokens * (width / head_dim), head_dim))?;
+        let normed = normed(&heads, weight, self.model.norm_epsilon)?;
         Ok(normed.reshape((num_tokens, width))?)
     }
 
@@ -234,7 +230,7 @@ impl Decoder {
         post_norm: Option<&Tensor>,
     ) -> Result<Tensor, LlmError> {
         let update = match post_norm {
-            Some(weight) => self.norm(&update, weight)?,
+            Some(weight) => normed(&update, weight, self.model.norm_epsilon)?,
             None => update,
         };
         Ok((hidden + scaled(update, self.model.residual_scale)?)?)
@@ -267,15 +263,15 @@ impl LanguageModel for Decoder {
                 hidden = hidden.index_select(&rows, 0)?;
             }
             let layer = &self.weights.layers[index];
-            let update = layer.attention_output.forward(&attended)?;
+            let update = layer.attention_output.forward(Rows::Plain(&attended))?;
             hidden = self.add(&hidden, update, layer.attention_post_norm.as_ref())?;
-            let normed = self.norm(&hidden, &layer.feed_forward_norm)?;
+            let rows = self.normed(&hidden, &layer.feed_forward_norm);
             let activation = self.model.architecture.activation;
-            let update = layer.feed_forward.forward(&normed, activation)?;
+            let update = layer.feed_forward.forward(rows, activation)?;
             hidden = self.add(&hidden, update, layer.feed_forward_post_norm.as_ref())?;
         }
-        let normed = self.norm(&hidden, &self.weights.output_norm)?;
-        let logits = self.weights.output.forward(&normed)?;
+        let rows = self.normed(&hidden, &self.weights.output_norm);
+        let logits = self.weights.output.forward(rows)?;
         let logits = scaled(logits, 1.0 / self.model.logit_divisor)?;
         let values = logits.flatten_all()?.to_vec1::<f32>()?;
         Ok(Logits::new(values, self.spec.vocab_size))

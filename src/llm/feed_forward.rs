@@ -1,14 +1,12 @@
 //! The second half of a layer: a gated feed-forward network, or several of them, of which a router picks some for every
 //! row. What a row gives depends on that row alone.
 
-use candle_core::{Device, Tensor};
-use candle_nn::ops::silu;
+use candle_core::Tensor;
 
 use super::LlmError;
-use super::attention::numbers;
 use super::hyperparameters::Activation;
 use super::linear::Linear;
-use crate::kernels::activation::{geglu, swiglu};
+use super::rows::Rows;
 
 #[derive(Debug)]
 pub(crate) enum FeedForward {
@@ -37,50 +35,30 @@ pub(crate) struct Experts {
 
 impl FeedForward {
     /// `[num_rows, inputs]` to the same shape.
-    pub fn forward(&self, input: &Tensor, activation: Activation) -> Result<Tensor, LlmError> {
+    pub fn forward(&self, rows: Rows, activation: Activation) -> Result<Tensor, LlmError> {
         match self {
-            Self::Dense(network) => network.forward(input, activation),
-            Self::Experts(experts) => experts.forward(input, activation),
+            Self::Dense(network) => network.forward(rows, activation),
+            Self::Experts(experts) => experts.forward(&rows.compute()?, activation),
         }
     }
 }
 
 impl GatedNetwork {
-    fn forward(&self, input: &Tensor, activation: Activation) -> Result<Tensor, LlmError> {
-        let [gate, up] = Linear::forward_all([&self.gate, &self.up], input)?;
-        self.down.forward(&gated(&gate, &up, activation)?)
+    fn forward(&self, rows: Rows, activation: Activation) -> Result<Tensor, LlmError> {
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], rows)?;
+        let (gate, up) = (&gate, &up);
+        self.down.forward(Rows::Gated {
+            gate,
+            up,
+            activation,
+        })
     }
-}
-
-fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor, LlmError> {
-    if gate.device().is_cpu() {
-        let kernel = match activation {
-            Activation::Silu => swiglu,
-            Activation::GeluTanh => geglu,
-        };
-        let values = numbers(gate, |gate| numbers(up, |up| kernel(gate, up)))??;
-        return Ok(Tensor::from_vec(values, gate.shape(), &Device::Cpu)?);
-    }
-    gated_by_operations(gate, up, activation)
-}
-
-fn gated_by_operations(
-    gate: &Tensor,
-    up: &Tensor,
-    activation: Activation,
-) -> Result<Tensor, LlmError> {
-    let activated = match activation {
-        Activation::Silu => silu(gate)?,
-        // candle's `gelu` is the approximation.
-        Activation::GeluTanh => gate.gelu()?,
-    };
-    Ok((activated * up)?)
 }
 
 impl Experts {
     fn forward(&self, input: &Tensor, activation: Activation) -> Result<Tensor, LlmError> {
         let num_rows = input.dim(0)?;
-        let ratings = self.router.forward(input)?.to_vec2::<f32>()?;
+        let ratings = self.router.forward(Rows::Plain(input))?.to_vec2::<f32>()?;
         let choices: Vec<Choice> = ratings
             .iter()
             .zip(0..)
@@ -101,7 +79,7 @@ impl Experts {
         {
             let network = &self.networks[choices[run[0] as usize].expert];
             let rows = given.narrow(0, first, run.len())?;
-            outputs.push(network.forward(&rows, activation)?);
+            outputs.push(network.forward(Rows::Plain(&rows), activation)?);
             first += run.len();
         }
         let outputs = Tensor::cat(&outputs, 0)?;
@@ -160,20 +138,6 @@ mod tests {
         let e = std::f32::consts::E;
         for (choice, expected) in choices.iter().zip([e, 1.0, 1.0]) {
             assert!((choice.weight - expected / (e + 2.0)).abs() < 1e-6);
-        }
-    }
-
-    #[test]
-    fn candle_operations_give_what_the_kernels_give() {
-        let numbers: Vec<f32> = (-300..300).map(|i| i as f32 / 40.0).collect();
-        let gate = Tensor::new(numbers.as_slice(), &Device::Cpu).unwrap();
-        let up = gate.cos().unwrap();
-        for activation in [Activation::Silu, Activation::GeluTanh] {
-            let kernel = gated(&gate, &up, activation).unwrap();
-            let operations = gated_by_operations(&gate, &up, activation).unwrap();
-            let difference = (kernel - operations).unwrap().abs().unwrap();
-            let largest = difference.max(0).unwrap().to_scalar::<f32>().unwrap();
-            assert!(largest < 1e-5, "{activation:?}: {largest}");
         }
     }
 

@@ -11,6 +11,7 @@ use super::LlmError;
 use super::attention::numbers;
 #[cfg(feature = "cuda")]
 use super::linear_cuda::GpuLinear;
+use super::rows::Rows;
 use crate::kernels::matrix::{self, Matrix, Product};
 
 /// A matrix `[outputs, inputs]` as a GGUF file stores it, row by row.
@@ -65,30 +66,31 @@ impl Linear {
         }
     }
 
-    /// `[num_tokens, inputs]` to `[num_tokens, outputs]`.
-    pub fn forward(&self, input: &Tensor) -> Result<Tensor, LlmError> {
-        let [output] = Self::forward_all([self], input)?;
+    /// `[num_rows, inputs]` to `[num_rows, outputs]`.
+    pub fn forward(&self, rows: Rows) -> Result<Tensor, LlmError> {
+        let [output] = Self::forward_all([self], rows)?;
         Ok(output)
     }
 
-    /// What each of `linears` gives for the same input, which is prepared once.
+    /// What each of `linears` gives for the same rows, which are prepared once.
     pub fn forward_all<const N: usize>(
         linears: [&Self; N],
-        input: &Tensor,
+        rows: Rows,
     ) -> Result<[Tensor; N], LlmError> {
         #[cfg(feature = "cuda")]
         {
             let on_gpu: Vec<&GpuLinear> = linears.iter().filter_map(|l| l.on_gpu()).collect();
             if on_gpu.len() == N {
-                let outputs = GpuLinear::forward_all(&on_gpu, input)?;
+                let outputs = GpuLinear::forward_all(&on_gpu, rows)?;
                 return Ok(outputs.try_into().expect("every matrix has an output"));
             }
         }
         let products: Vec<Product> = linears.iter().filter_map(|l| l.product()).collect();
-        let (num_tokens, _) = input.dims2()?;
-        let outputs = numbers(input, |input| matrix::multiply(input, &products))?;
+        let input = rows.compute()?;
+        let (num_rows, _) = input.dims2()?;
+        let outputs = numbers(&input, |input| matrix::multiply(input, &products))?;
         let outputs = outputs.into_iter().zip(&products).map(|(output, product)| {
-            let shape = (num_tokens, product.matrix.num_outputs());
+            let shape = (num_rows, product.matrix.num_outputs());
             Tensor::from_vec(output, shape, &Device::Cpu)
         });
         let outputs: Vec<Tensor> = outputs.collect::<Result<_, _>>()?;
@@ -227,7 +229,7 @@ mod tests {
             let all_rows = expected.broadcast_as((ROWS, 256)).unwrap();
             for num_tokens in [1, 3, 40] {
                 let input = noise("input", num_tokens, 256);
-                let found = linear.forward(&input).unwrap();
+                let found = linear.forward(Rows::Plain(&input)).unwrap();
                 let expected = input.matmul(&all_rows.t().unwrap()).unwrap();
                 let difference = relative_difference(&found, &expected);
                 // The input is quantized to 8 bits for the product.
@@ -265,9 +267,14 @@ mod tests {
             };
             let linear = Linear::new(stored, None, &Device::Cpu).unwrap();
             let input = noise("input", 40, 512);
-            let all: Vec<Vec<f32>> = linear.forward(&input).unwrap().to_vec2().unwrap();
+            let all: Vec<Vec<f32>> = linear
+                .forward(Rows::Plain(&input))
+                .unwrap()
+                .to_vec2()
+                .unwrap();
             for num_rows in [1, 2, 8, 31, 33] {
-                let some = linear.forward(&input.narrow(0, 0, num_rows).unwrap());
+                let some = input.narrow(0, 0, num_rows).unwrap();
+                let some = linear.forward(Rows::Plain(&some));
                 let some: Vec<Vec<f32>> = some.unwrap().to_vec2().unwrap();
                 assert!(some == all[..num_rows], "{dtype:?}, {num_rows} rows");
             }

@@ -1,13 +1,17 @@
-//! Matrix products by our CUDA kernels, as one of candle's custom operations.
+//! Matrix products by our CUDA kernels, with tensors in a GPU's memory.
 
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaStorage, Device, Result, Storage, Tensor};
 
 use super::LlmError;
+use super::hyperparameters::Activation;
 use super::linear::StoredMatrix;
+use super::rows::Rows;
 use crate::kernels::cuda::cache::numbers;
 use crate::kernels::cuda::gpu::Gpu;
 use crate::kernels::cuda::matrix::DeviceMatrix;
-use crate::kernels::cuda::products::multiply_on;
+use crate::kernels::cuda::products::{RowsOn, multiply_on};
+use crate::kernels::cuda::rows::Gate;
 
 /// A matrix in a GPU's memory, with its bias.
 #[derive(Debug)]
@@ -29,46 +33,78 @@ impl GpuLinear {
         Ok(Self { gpu, matrix })
     }
 
-    /// What each of `linears` gives for the rows of `input`.
-    pub fn forward_all(linears: &[&Self], input: &Tensor) -> Result<Vec<Tensor>> {
-        let num_rows = input.dim(0)?;
-        let outputs = input
-            .contiguous()?
-            .apply_op1_no_bwd(&Multiply { linears })?;
+    /// What each of `linears` gives for the same rows.
+    pub fn forward_all(
+        linears: &[&Self],
+        rows: Rows,
+    ) -> std::result::Result<Vec<Tensor>, LlmError> {
+        let num_rows = rows.num_rows()?;
+        let outputs = multiply(linears, rows, num_rows)?;
         let mut first = 0;
         let of_linear = |linear: &&Self| {
             let num_outputs = linear.matrix.num_outputs();
             let numbers = outputs.narrow(0, first, num_rows * num_outputs)?;
             first += num_rows * num_outputs;
-            numbers.reshape((num_rows, num_outputs))
+            Ok(numbers.reshape((num_rows, num_outputs))?)
         };
         linears.iter().map(of_linear).collect()
     }
 }
 
-struct Multiply<'a> {
-    linears: &'a [&'a GpuLinear],
+/// The products of one matrix after the other, in one tensor.
+fn multiply(linears: &[&GpuLinear], rows: Rows, num_rows: usize) -> Result<Tensor> {
+    let Some(linear) = linears.first() else {
+        candle_core::bail!("there is nothing to multiply with");
+    };
+    let matrices: Vec<&DeviceMatrix<Gpu>> = linears.iter().map(|it| &it.matrix).collect();
+    let (first, second) = match rows {
+        Rows::Plain(rows) => (rows, None),
+        Rows::Normed { rows, weight, .. } => (rows, Some(weight)),
+        Rows::Gated { gate, up, .. } => (gate, Some(up)),
+    };
+    let (first, second) = (
+        first.contiguous()?,
+        second.map(Tensor::contiguous).transpose()?,
+    );
+    // Held until all is launched.
+    let (first_storage, first_layout) = first.storage_and_layout();
+    let second = second.as_ref().map(Tensor::storage_and_layout);
+    let first = numbers(on_gpu(&first_storage)?, first_layout)?;
+    let second = match &second {
+        Some((storage, layout)) => Some(numbers(on_gpu(storage)?, layout)?),
+        None => None,
+    };
+    let input = match (rows, second) {
+        (Rows::Normed { epsilon, .. }, Some(weight)) => RowsOn::Normed {
+            rows: first,
+            weight,
+            epsilon,
+        },
+        (Rows::Gated { activation, .. }, Some(up)) => RowsOn::Gated {
+            gate: first,
+            up,
+            gate_is: match activation {
+                Activation::Silu => Gate::Silu,
+                Activation::GeluTanh => Gate::GeluTanh,
+            },
+        },
+        _ => RowsOn::Plain(first),
+    };
+    let num_outputs: usize = matrices.iter().map(|matrix| matrix.num_outputs()).sum();
+    let output = multiply_on(&linear.gpu, &input, num_rows, &matrices)?;
+    let output = CudaStorage::wrap_cuda_slice(output, linear.gpu.device().clone());
+    let shape = num_rows * num_outputs;
+    Ok(Tensor::from_storage(
+        Storage::Cuda(output),
+        shape,
+        BackpropOp::none(),
+        false,
+    ))
 }
 
-impl CustomOp1 for Multiply<'_> {
-    fn name(&self) -> &'static str {
-        "products"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        candle_core::bail!("the weights are in a GPU's memory, but the rows are not")
-    }
-
-    fn cuda_fwd(&self, input: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let rows = numbers(input, layout)?;
-        let num_rows = layout.dims()[0];
-        let matrices: Vec<&DeviceMatrix<Gpu>> = self.linears.iter().map(|it| &it.matrix).collect();
-        let num_outputs: usize = matrices.iter().map(|matrix| matrix.num_outputs()).sum();
-        let Some(linear) = self.linears.first() else {
-            candle_core::bail!("there is nothing to multiply with");
-        };
-        let output = multiply_on(&linear.gpu, &rows, num_rows, &matrices)?;
-        let output = CudaStorage::wrap_cuda_slice(output, input.device.clone());
-        Ok((output, (num_rows * num_outputs).into()))
+fn on_gpu(storage: &Storage) -> Result<&CudaStorage> {
+    match storage {
+        Storage::Cuda(storage) => Ok(storage),
+        _ => candle_core::bail!("the weights are in a GPU's memory, but the rows are not"),
     }
 }

@@ -16,6 +16,7 @@ mod linear;
 #[cfg(feature = "cuda")]
 mod linear_cuda;
 mod rope;
+mod rows;
 mod step;
 #[doc(hidden)]
 pub mod testing;

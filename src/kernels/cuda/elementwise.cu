@@ -93,3 +93,60 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
     largest = joined(largest, Largest{});
     HalfRow(numbers, sums, factors, stride, blockIdx.x).write(len, largest, [&](int i) { return input[i]; });
 }
+
+// The rows divided by their root mean square (Zhang and Sennrich 2019, arXiv:1910.07467) and multiplied with `weight`, [len].
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    halve_normed_rows(const float *input, const float *weight, float epsilon, int len, __half *numbers, unsigned *sums,
+                      float *factors, int stride) {
+    input += static_cast<size_t>(blockIdx.x) * len;
+    float squares = 0.f;
+    float largest = 0.f;
+    for (int i = threadIdx.x; i < len; i += ROW_THREADS) {
+        squares = fmaf(input[i], input[i], squares);
+        largest = fmaxf(largest, fabsf(input[i] * weight[i]));
+    }
+    squares = joined(squares, Add{});
+    largest = joined(largest, Largest{});
+    const float factor = 1.f / sqrtf(squares / len + epsilon);
+    HalfRow(numbers, sums, factors, stride, blockIdx.x).write(len, largest * factor, [&](int i) {
+        return input[i] * factor * weight[i];
+    });
+}
+
+// x / (1 + exp(-x))
+struct Silu {
+    __device__ float operator()(float x) const { return x / (1.f + expf(-x)); }
+};
+
+// GELU's approximation by a hyperbolic tangent (Hendrycks and Gimpel 2016, arXiv:1606.08415): x / 2 * (1 + tanh(u)), which is
+// x / (1 + exp(-2 u)).
+struct Gelu {
+    __device__ float operator()(float x) const {
+        const float u = 0.7978845608f * (x + 0.044715f * x * x * x);
+        return x / (1.f + expf(-2.f * u));
+    }
+};
+
+template <typename Activation>
+__device__ void halve_gated(const float *gate, const float *up, int len, __half *numbers, unsigned *sums, float *factors,
+                            int stride) {
+    gate += static_cast<size_t>(blockIdx.x) * len;
+    up += static_cast<size_t>(blockIdx.x) * len;
+    const auto gated = [&](int i) { return Activation{}(gate[i]) * up[i]; };
+    float largest = 0.f;
+    for (int i = threadIdx.x; i < len; i += ROW_THREADS) {
+        largest = fmaxf(largest, fabsf(gated(i)));
+    }
+    largest = joined(largest, Largest{});
+    HalfRow(numbers, sums, factors, stride, blockIdx.x).write(len, largest, gated);
+}
+
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    halve_silu_rows(const float *gate, const float *up, int len, __half *numbers, unsigned *sums, float *factors, int stride) {
+    halve_gated<Silu>(gate, up, len, numbers, sums, factors, stride);
+}
+
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    halve_gelu_rows(const float *gate, const float *up, int len, __half *numbers, unsigned *sums, float *factors, int stride) {
+    halve_gated<Gelu>(gate, up, len, numbers, sums, factors, stride);
+}

@@ -1,13 +1,13 @@
-//! Matrix products on a GPU: which kernel of `matrix.cuh` computes them, and with what. Weights are packed once, at load; rows
-//! of activations are rounded to half precision, with a power of two for each row. A row's result has the same bits whatever
-//! rows are computed beside it.
+//! Matrix products on a GPU: which kernel of `matrix.cuh` computes them, and with what. Weights are packed once, at load. A
+//! row's result has the same bits whatever rows are computed beside it.
 
 mod pack;
 
 use candle_core::quantized::GgmlDType;
 
-use super::launch::{Argument, Launch};
+use super::launch::Argument;
 use super::memory::Memory;
+use super::rows::HalfRows;
 use pack::Packing;
 
 /// Outputs whose weights lie together; as in the kernels.
@@ -17,12 +17,6 @@ const BLOCK: usize = 32;
 /// Parts that the inputs are cut into; as in the kernels.
 const SLICES: usize = 8;
 const PRODUCT_THREADS: u32 = 256;
-/// Threads for each row that is rounded; as in the kernels.
-const ROW_THREADS: u32 = 256;
-/// Rounded rows are so many numbers long, or a multiple of it: whole chunks of every type.
-const STRIDE: usize = 256;
-/// Rows that are computed together, at most; memory is for whole tiles of them.
-const MAX_TILE_ROWS: usize = 64;
 /// Matrices that are multiplied with the same rows in one launch, at most.
 const MAX_PARTS: usize = 3;
 /// With fewer blocks of threads than this the slices are computed by blocks of their own, or a GPU would be idle in part.
@@ -90,71 +84,6 @@ impl<M: Memory> DeviceMatrix<M> {
 
     fn num_panels(&self) -> usize {
         self.num_outputs.div_ceil(PANEL)
-    }
-}
-
-/// Where rounded rows are: their numbers, sums and factors, one after the other in one piece of memory.
-#[derive(Debug, Clone, Copy)]
-pub struct HalfRows {
-    address: u64,
-    num_rows: usize,
-    len: usize,
-}
-
-impl HalfRows {
-    /// `address` must be a multiple of sixteen and that of [`HalfRows::num_bytes`] bytes.
-    pub fn new(address: u64, num_rows: usize, len: usize) -> Self {
-        Self {
-            address,
-            num_rows,
-            len,
-        }
-    }
-
-    /// Bytes that `num_rows` rows of `len` numbers take.
-    pub fn num_bytes(num_rows: usize, len: usize) -> usize {
-        let rows = Self::new(0, num_rows, len);
-        rows.factors() as usize + rows.num_padded() * size_of::<f32>()
-    }
-
-    fn num_padded(&self) -> usize {
-        self.num_rows.next_multiple_of(MAX_TILE_ROWS)
-    }
-
-    fn stride(&self) -> usize {
-        self.len.next_multiple_of(STRIDE)
-    }
-
-    fn sums(&self) -> u64 {
-        self.address + (self.num_padded() * self.stride() * 2) as u64
-    }
-
-    fn factors(&self) -> u64 {
-        self.sums() + (self.num_padded() * self.stride() / 16 * size_of::<u32>()) as u64
-    }
-
-    /// Numbers, sums and factors.
-    fn addresses(&self) -> [Argument; 3] {
-        [self.address, self.sums(), self.factors()].map(Argument::Address)
-    }
-}
-
-/// Rounds `rows.num_rows` rows of `rows.len` numbers, f32, from the address `input` on.
-///
-/// # Safety
-/// Both addresses must be those of as much memory as they are for.
-pub unsafe fn halve<L: Launch>(launcher: &L, input: u64, rows: &HalfRows) -> Result<(), L::Error> {
-    let mut arguments = vec![Argument::Address(input), Argument::Int(rows.len as i32)];
-    arguments.extend(rows.addresses());
-    arguments.push(Argument::Int(rows.stride() as i32));
-    // SAFETY: the caller's promise.
-    unsafe {
-        launcher.launch(
-            "halve_rows",
-            [rows.num_rows as u32, 1, 1],
-            ROW_THREADS,
-            &arguments,
-        )
     }
 }
 
@@ -241,7 +170,7 @@ pub unsafe fn multiply<M: Memory>(
     scratch: u64,
 ) -> Result<(), M::Error> {
     for run in runs(products) {
-        let kernel = Kernel::of(rows.num_rows, num_panels(run));
+        let kernel = Kernel::of(rows.num_rows(), num_panels(run));
         // SAFETY: the caller's promise.
         unsafe { launch_run(memory, kernel, rows, run, scratch)? };
     }
@@ -260,14 +189,15 @@ unsafe fn launch_run<M: Memory>(
     use Argument::{Address, Float, Int};
     let int = |number: usize| Int(number as i32);
     let mut shared = rows.addresses().to_vec();
-    shared.extend([int(rows.num_rows), int(rows.stride())]);
+    shared.extend([int(rows.num_rows()), int(rows.stride())]);
     for part in 0..MAX_PARTS {
         let Some(Product { matrix, output }) = run.get(part) else {
             shared.extend([Address(0), Address(0), Address(0), Address(0), Int(0)]);
             continue;
         };
         assert_eq!(
-            matrix.num_inputs, rows.len,
+            matrix.num_inputs,
+            rows.row_len(),
             "the rows are of another length"
         );
         let optional = |buffer: &Option<M::Buffer>| {
@@ -286,11 +216,11 @@ unsafe fn launch_run<M: Memory>(
         unsafe { memory.launch(kernel, grid, PRODUCT_THREADS, &arguments) }
     };
     let name = packing.name();
-    let num_chunks = int(packing.num_chunks(rows.len));
+    let num_chunks = int(packing.num_chunks(rows.row_len()));
     match kernel {
         Kernel::Few { tiles } => launch(
             &format!("multiply_few_{name}_{tiles}"),
-            [num_panels, rows.num_rows.div_ceil(8 * tiles), 1],
+            [num_panels, rows.num_rows().div_ceil(8 * tiles), 1],
             &[num_chunks],
         ),
         Kernel::Many { tiles, is_split } => {
@@ -299,7 +229,7 @@ unsafe fn launch_run<M: Memory>(
             } else {
                 [1, 0]
             };
-            let num_tiles = rows.num_rows.div_ceil(8 * tiles);
+            let num_tiles = rows.num_rows().div_ceil(8 * tiles);
             launch(
                 &format!("multiply_many_{name}_{tiles}"),
                 [num_panels.div_ceil(SLICES), num_tiles, num_slices as usize],
@@ -311,7 +241,7 @@ unsafe fn launch_run<M: Memory>(
             let panels_at_once = PRODUCT_THREADS as usize / PANEL;
             launch(
                 "add_slices",
-                [num_panels.div_ceil(panels_at_once), rows.num_rows, 1],
+                [num_panels.div_ceil(panels_at_once), rows.num_rows(), 1],
                 &[Address(scratch), Float(packing.factor())],
             )
         }

@@ -15,4 +15,5 @@ pub mod matrix;
 pub mod memory;
 #[cfg(feature = "cuda")]
 pub mod products;
+pub mod rows;
 pub mod texts;

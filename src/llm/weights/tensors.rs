@@ -211,6 +211,7 @@ fn last(shape: &[usize]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::llm::rows::Rows;
     use crate::llm::testing::seeded_number;
 
     const WHOLE: [usize; 3] = [3, 4, 256];
@@ -265,11 +266,15 @@ mod tests {
                 inputs: 256,
             };
             let linear = Linear::new(matrix, None, &Device::Cpu).unwrap();
-            let expected = linear.forward(&input).unwrap();
+            let expected = linear.forward(Rows::Plain(&input)).unwrap();
             let mut tensors = Tensors::new(&stacked, &Device::Cpu);
             for (first, len) in [(0, 4), (4, 4), (8, 4), (3, 7)] {
                 let part = tensors.rows("stacked", &WHOLE, first..first + len).unwrap();
-                let found = part.forward(&input).unwrap().to_vec2::<f32>().unwrap();
+                let found = part
+                    .forward(Rows::Plain(&input))
+                    .unwrap()
+                    .to_vec2::<f32>()
+                    .unwrap();
                 let expected = expected.narrow(1, first, len).unwrap();
                 let expected = expected.to_vec2::<f32>().unwrap();
                 for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {

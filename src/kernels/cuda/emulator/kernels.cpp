@@ -68,5 +68,8 @@ extern "C" int launch(const char *name, const unsigned *grid, unsigned num_threa
     PRODUCT_KERNELS(F32)
     KERNEL(add_slices)
     KERNEL(halve_rows)
+    KERNEL(halve_normed_rows)
+    KERNEL(halve_silu_rows)
+    KERNEL(halve_gelu_rows)
     return 0;
 }

@@ -4,6 +4,7 @@ use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
 use super::super::emulator::Emulator;
+use super::super::rows::{Source, halve};
 use super::*;
 
 const TYPES: [GgmlDType; 13] = [
@@ -85,6 +86,11 @@ fn bytes_of(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
+fn plain(rows: &<Emulator as Memory>::Buffer) -> Source {
+    let rows = Emulator::shared().address(rows);
+    Source::Plain { rows }
+}
+
 /// Multiplies all matrices with the rows of `input`.
 fn multiply_all(matrices: &[&DeviceMatrix<Emulator>], input: &[f32]) -> Vec<Vec<f32>> {
     let emulator = Emulator::shared();
@@ -109,7 +115,7 @@ fn multiply_all(matrices: &[&DeviceMatrix<Emulator>], input: &[f32]) -> Vec<Vec<
     let Ok(scratch) = emulator.room(scratch_len(&products, num_rows) * 4);
     let scratch = emulator.address(&scratch);
     // SAFETY: all memory is as long as its shape says.
-    let Ok(()) = unsafe { halve(emulator, emulator.address(&given), &rows) };
+    let Ok(()) = unsafe { halve(emulator, plain(&given), &rows) };
     let Ok(()) = unsafe { multiply(emulator, &rows, &products, scratch) };
     std::hint::black_box(outputs)
 }
@@ -200,7 +206,7 @@ fn slices_give_the_same_bits_in_one_block_of_threads_and_apart() {
                 output: output.as_ptr() as u64,
             };
             // SAFETY: all memory is as long as its shape says.
-            let Ok(()) = unsafe { halve(emulator, emulator.address(&given), &rows) };
+            let Ok(()) = unsafe { halve(emulator, plain(&given), &rows) };
             let Ok(()) = unsafe { launch_run(emulator, kernel, &rows, &[product], 0) };
             assert!(std::hint::black_box(output) == *apart, "{kernel:?}");
         }
