@@ -14,7 +14,7 @@ use super::gguf::GgufFile;
 use super::hyperparameters::{Hyperparameters, LayerSettings};
 use super::linear::Linear;
 use super::rope::Rope;
-use super::rows::{Rows, normed};
+use super::rows::{Onto, Rows, normed, scaled};
 use super::step::Step;
 use super::weights::Weights;
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
@@ -222,18 +222,9 @@ impl Decoder {
         Ok(normed.reshape((num_tokens, width))?)
     }
 
-    /// Adds what a layer's attention or feed-forward gave.
-    fn add(
-        &self,
-        hidden: &Tensor,
-        update: Tensor,
-        post_norm: Option<&Tensor>,
-    ) -> Result<Tensor, LlmError> {
-        let update = match post_norm {
-            Some(weight) => normed(&update, weight, self.model.norm_epsilon)?,
-            None => update,
-        };
-        Ok((hidden + scaled(update, self.model.residual_scale)?)?)
+    /// Adds what a layer's attention or feed-forward gave, normed.
+    fn add_normed(&self, onto: Onto, update: Tensor, weight: &Tensor) -> Result<Tensor, LlmError> {
+        onto.add(normed(&update, weight, self.model.norm_epsilon)?)
     }
 }
 
@@ -263,12 +254,29 @@ impl LanguageModel for Decoder {
                 hidden = hidden.index_select(&rows, 0)?;
             }
             let layer = &self.weights.layers[index];
-            let update = layer.attention_output.forward(Rows::Plain(&attended))?;
-            hidden = self.add(&hidden, update, layer.attention_post_norm.as_ref())?;
+            let scale = self.model.residual_scale;
+            let onto = Onto {
+                rows: &hidden,
+                scale,
+            };
+            let rows = Rows::Plain(&attended);
+            hidden = match &layer.attention_post_norm {
+                None => layer.attention_output.forward_onto(rows, onto)?,
+                Some(norm) => self.add_normed(onto, layer.attention_output.forward(rows)?, norm)?,
+            };
             let rows = self.normed(&hidden, &layer.feed_forward_norm);
             let activation = self.model.architecture.activation;
-            let update = layer.feed_forward.forward(rows, activation)?;
-            hidden = self.add(&hidden, update, layer.feed_forward_post_norm.as_ref())?;
+            let onto = Onto {
+                rows: &hidden,
+                scale,
+            };
+            hidden = match &layer.feed_forward_post_norm {
+                None => layer.feed_forward.forward_onto(rows, activation, onto)?,
+                Some(norm) => {
+                    let update = layer.feed_forward.forward(rows, activation)?;
+                    self.add_normed(onto, update, norm)?
+                }
+            };
         }
         let rows = self.normed(&hidden, &self.weights.output_norm);
         let logits = self.weights.output.forward(rows)?;
@@ -283,14 +291,6 @@ fn hyperparameters(path: &Path) -> Result<Hyperparameters, LlmError> {
         true => Ok(ModelFolder::open(path)?.hyperparameters.clone()),
         false => Hyperparameters::from_gguf(GgufFile::open(path)?.metadata()),
     }
-}
-
-/// Most models multiply by 1, which costs nothing.
-fn scaled(tensor: Tensor, factor: f32) -> Result<Tensor, LlmError> {
-    if factor == 1.0 {
-        return Ok(tensor);
-    }
-    Ok((tensor * f64::from(factor))?)
 }
 
 /// Longest sequence, in positions: the model's own limit, or the caller's.

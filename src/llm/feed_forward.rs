@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use super::LlmError;
 use super::hyperparameters::Activation;
 use super::linear::Linear;
-use super::rows::Rows;
+use super::rows::{Onto, Rows};
 
 #[derive(Debug)]
 pub(crate) enum FeedForward {
@@ -37,21 +37,43 @@ impl FeedForward {
     /// `[num_rows, inputs]` to the same shape.
     pub fn forward(&self, rows: Rows, activation: Activation) -> Result<Tensor, LlmError> {
         match self {
-            Self::Dense(network) => network.forward(rows, activation),
+            Self::Dense(network) => network.forward(rows, activation, Linear::forward),
             Self::Experts(experts) => experts.forward(&rows.compute()?, activation),
+        }
+    }
+
+    /// The same, added to what is there.
+    pub fn forward_onto(
+        &self,
+        rows: Rows,
+        activation: Activation,
+        onto: Onto,
+    ) -> Result<Tensor, LlmError> {
+        match self {
+            Self::Dense(network) => {
+                network.forward(rows, activation, |down, rows| down.forward_onto(rows, onto))
+            }
+            Self::Experts(_) => onto.add(self.forward(rows, activation)?),
         }
     }
 }
 
 impl GatedNetwork {
-    fn forward(&self, rows: Rows, activation: Activation) -> Result<Tensor, LlmError> {
+    /// `last` multiplies with the last matrix.
+    fn forward(
+        &self,
+        rows: Rows,
+        activation: Activation,
+        last: impl FnOnce(&Linear, Rows) -> Result<Tensor, LlmError>,
+    ) -> Result<Tensor, LlmError> {
         let [gate, up] = Linear::forward_all([&self.gate, &self.up], rows)?;
         let (gate, up) = (&gate, &up);
-        self.down.forward(Rows::Gated {
+        let rows = Rows::Gated {
             gate,
             up,
             activation,
-        })
+        };
+        last(&self.down, rows)
     }
 }
 
@@ -79,7 +101,7 @@ impl Experts {
         {
             let network = &self.networks[choices[run[0] as usize].expert];
             let rows = given.narrow(0, first, run.len())?;
-            outputs.push(network.forward(Rows::Plain(&rows), activation)?);
+            outputs.push(network.forward(Rows::Plain(&rows), activation, Linear::forward)?);
             first += run.len();
         }
         let outputs = Tensor::cat(&outputs, 0)?;

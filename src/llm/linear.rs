@@ -11,7 +11,7 @@ use super::LlmError;
 use super::attention::numbers;
 #[cfg(feature = "cuda")]
 use super::linear_cuda::GpuLinear;
-use super::rows::Rows;
+use super::rows::{Onto, Rows};
 use crate::kernels::matrix::{self, Matrix, Product};
 
 /// A matrix `[outputs, inputs]` as a GGUF file stores it, row by row.
@@ -70,6 +70,15 @@ impl Linear {
     pub fn forward(&self, rows: Rows) -> Result<Tensor, LlmError> {
         let [output] = Self::forward_all([self], rows)?;
         Ok(output)
+    }
+
+    /// The same, added to what is there.
+    pub fn forward_onto(&self, rows: Rows, onto: Onto) -> Result<Tensor, LlmError> {
+        #[cfg(feature = "cuda")]
+        if let Self::OnGpu(linear) = self {
+            return linear.forward_onto(rows, onto);
+        }
+        onto.add(self.forward(rows)?)
     }
 
     /// What each of `linears` gives for the same rows, which are prepared once.

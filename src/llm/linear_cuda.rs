@@ -6,7 +6,7 @@ use candle_core::{CudaStorage, Device, Result, Storage, Tensor};
 use super::LlmError;
 use super::hyperparameters::Activation;
 use super::linear::StoredMatrix;
-use super::rows::Rows;
+use super::rows::{Onto, Rows};
 use crate::kernels::cuda::cache::numbers;
 use crate::kernels::cuda::gpu::Gpu;
 use crate::kernels::cuda::matrix::DeviceMatrix;
@@ -39,7 +39,7 @@ impl GpuLinear {
         rows: Rows,
     ) -> std::result::Result<Vec<Tensor>, LlmError> {
         let num_rows = rows.num_rows()?;
-        let outputs = multiply(linears, rows, num_rows)?;
+        let outputs = multiply(linears, rows, num_rows, None)?;
         let mut first = 0;
         let of_linear = |linear: &&Self| {
             let num_outputs = linear.matrix.num_outputs();
@@ -49,10 +49,21 @@ impl GpuLinear {
         };
         linears.iter().map(of_linear).collect()
     }
+
+    /// What it gives, added to what is there.
+    pub fn forward_onto(&self, rows: Rows, onto: Onto) -> std::result::Result<Tensor, LlmError> {
+        let sums = multiply(&[self], rows, rows.num_rows()?, Some(onto))?;
+        Ok(sums.reshape(onto.rows.shape())?)
+    }
 }
 
 /// The products of one matrix after the other, in one tensor.
-fn multiply(linears: &[&GpuLinear], rows: Rows, num_rows: usize) -> Result<Tensor> {
+fn multiply(
+    linears: &[&GpuLinear],
+    rows: Rows,
+    num_rows: usize,
+    onto: Option<Onto>,
+) -> Result<Tensor> {
     let Some(linear) = linears.first() else {
         candle_core::bail!("there is nothing to multiply with");
     };
@@ -74,6 +85,14 @@ fn multiply(linears: &[&GpuLinear], rows: Rows, num_rows: usize) -> Result<Tenso
         Some((storage, layout)) => Some(numbers(on_gpu(storage)?, layout)?),
         None => None,
     };
+    let there = onto.map(|onto| onto.rows.contiguous()).transpose()?;
+    let there = there.as_ref().map(Tensor::storage_and_layout);
+    let there = match &there {
+        Some((storage, layout)) => Some(numbers(on_gpu(storage)?, layout)?),
+        None => None,
+    };
+    let scale = onto.map_or(1.0, |onto| onto.scale);
+    let onto = there.as_ref().map(|there| (there, scale));
     let input = match (rows, second) {
         (Rows::Normed { epsilon, .. }, Some(weight)) => RowsOn::Normed {
             rows: first,
@@ -91,7 +110,7 @@ fn multiply(linears: &[&GpuLinear], rows: Rows, num_rows: usize) -> Result<Tenso
         _ => RowsOn::Plain(first),
     };
     let num_outputs: usize = matrices.iter().map(|matrix| matrix.num_outputs()).sum();
-    let output = multiply_on(&linear.gpu, &input, num_rows, &matrices)?;
+    let output = multiply_on(&linear.gpu, &input, num_rows, &matrices, onto)?;
     let output = CudaStorage::wrap_cuda_slice(output, linear.gpu.device().clone());
     let shape = num_rows * num_outputs;
     Ok(Tensor::from_storage(

@@ -28,6 +28,19 @@ pub(crate) enum Rows<'a> {
     },
 }
 
+/// What an update is added to: `rows + scale * update`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Onto<'a> {
+    pub rows: &'a Tensor,
+    pub scale: f32,
+}
+
+impl Onto<'_> {
+    pub fn add(&self, update: Tensor) -> Result<Tensor, LlmError> {
+        Ok((self.rows + scaled(update, self.scale)?)?)
+    }
+}
+
 impl Rows<'_> {
     /// As a tensor of their own.
     pub fn compute(&self) -> Result<Tensor, LlmError> {
@@ -52,6 +65,14 @@ impl Rows<'_> {
         let (Self::Plain(rows) | Self::Normed { rows, .. } | Self::Gated { gate: rows, .. }) = self;
         Ok(rows.dim(0)?)
     }
+}
+
+/// Most models multiply by 1, which costs nothing.
+pub(crate) fn scaled(tensor: Tensor, factor: f32) -> Result<Tensor, LlmError> {
+    if factor == 1.0 {
+        return Ok(tensor);
+    }
+    Ok((tensor * f64::from(factor))?)
 }
 
 /// Root mean square normalisation of the last dimension.

@@ -33,6 +33,9 @@ struct Part {
     const float *bias;
     float *output;
     int outputs;
+    // What the products, multiplied by `scale`, are added to, [rows, outputs], or null.
+    const float *added;
+    float scale;
 
     __device__ int panels() const { return (outputs + PANEL - 1) / PANEL; }
 
@@ -40,8 +43,9 @@ struct Part {
         if (row < rows.count && output_index < outputs) {
             // Powers of two.
             factor *= rows.factors[row] * (factors != nullptr ? factors[output_index] : 1.f);
-            output[static_cast<size_t>(row) * outputs + output_index] =
-                fmaf(sum, factor, bias != nullptr ? bias[output_index] : 0.f);
+            const size_t at = static_cast<size_t>(row) * outputs + output_index;
+            const float product = fmaf(sum, factor, bias != nullptr ? bias[output_index] : 0.f);
+            output[at] = added != nullptr ? fmaf(product, scale, added[at]) : product;
         }
     }
 };
@@ -321,11 +325,13 @@ __device__ void add_up(const Rows &rows, const Parts &parts, const float *partia
 // --- The functions that are launched, of one type of weights --------------------------------------------------------------------
 
 #define PART(I) const unsigned char *weights##I, const float *factors##I, const float *bias##I, float *output##I, int outputs##I
-#define THE_PART(I) {weights##I, factors##I, bias##I, output##I, outputs##I}
+#define THE_PART(I, ...) {weights##I, factors##I, bias##I, output##I, outputs##I, __VA_ARGS__}
 #define ARGUMENTS                                                                                                       \
-    const __half *numbers, const unsigned *sums, const float *row_factors, int num_rows, int stride, PART(0), PART(1), PART(2)
+    const __half *numbers, const unsigned *sums, const float *row_factors, int num_rows, int stride, const float *added, float scale,        \
+        PART(0), PART(1), PART(2)
 #define THE_ROWS {numbers, sums, row_factors, num_rows, stride}
-#define THE_PARTS {{THE_PART(0), THE_PART(1), THE_PART(2)}}
+// Only a matrix that is multiplied alone has something that its products are added to.
+#define THE_PARTS {{THE_PART(0, added, scale), THE_PART(1, nullptr, 1.f), THE_PART(2, nullptr, 1.f)}}
 
 #define FEW(TYPE, TILES)                                                                                                \
     extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS, 2)                                                    \

@@ -124,6 +124,14 @@ impl Kernel {
 pub struct Product<'a, M: Memory> {
     pub matrix: &'a DeviceMatrix<M>,
     pub output: u64,
+    pub onto: Option<Onto>,
+}
+
+/// What products are added to: `rows + scale * product`, where `rows` is the address of f32 numbers, `[num_rows, num_outputs]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Onto {
+    pub rows: u64,
+    pub scale: f32,
 }
 
 impl<M: Memory> Clone for Product<'_, M> {
@@ -134,12 +142,14 @@ impl<M: Memory> Clone for Product<'_, M> {
 
 impl<M: Memory> Copy for Product<'_, M> {}
 
-/// Runs of matrices that are multiplied in one launch: those of one type that follow each other.
+/// Runs of matrices that are multiplied in one launch: those of one type that follow each other, and are added to nothing.
 fn runs<'a, 'b, M: Memory>(
     products: &'b [Product<'a, M>],
 ) -> impl Iterator<Item = &'b [Product<'a, M>]> {
     products
-        .chunk_by(|a, b| a.matrix.packing == b.matrix.packing)
+        .chunk_by(|a, b| {
+            a.matrix.packing == b.matrix.packing && a.onto.is_none() && b.onto.is_none()
+        })
         .flat_map(|run| run.chunks(MAX_PARTS))
 }
 
@@ -190,8 +200,13 @@ unsafe fn launch_run<M: Memory>(
     let int = |number: usize| Int(number as i32);
     let mut shared = rows.addresses().to_vec();
     shared.extend([int(rows.num_rows()), int(rows.stride())]);
+    let onto = run[0].onto.unwrap_or(Onto {
+        rows: 0,
+        scale: 1.0,
+    });
+    shared.extend([Address(onto.rows), Float(onto.scale)]);
     for part in 0..MAX_PARTS {
-        let Some(Product { matrix, output }) = run.get(part) else {
+        let Some(Product { matrix, output, .. }) = run.get(part) else {
             shared.extend([Address(0), Address(0), Address(0), Address(0), Int(0)]);
             continue;
         };

@@ -4,7 +4,7 @@ use candle_core::{Result, bail};
 use cudarc::driver::{CudaSlice, CudaStream, CudaView, DevicePtr};
 
 use super::gpu::Gpu;
-use super::matrix::{DeviceMatrix, Product, multiply, scratch_len};
+use super::matrix::{DeviceMatrix, Onto, Product, multiply, scratch_len};
 use super::memory::Memory;
 use super::rows::{Gate, HalfRows, Source, halve};
 
@@ -60,16 +60,22 @@ impl RowsOn<'_> {
 }
 
 /// What all of `matrices` give for `num_rows` rows, `[num_rows, inputs]`: `[num_rows, outputs]` of one matrix after the other.
+/// With `onto`, `[num_rows, outputs]` and a scale, the products of the only matrix are multiplied by the scale and added to it.
 pub fn multiply_on(
     gpu: &Gpu,
     input: &RowsOn,
     num_rows: usize,
     matrices: &[&DeviceMatrix<Gpu>],
+    onto: Option<(&CudaView<'_, f32>, f32)>,
 ) -> Result<CudaSlice<f32>> {
     let len = matrices.first().map_or(0, |matrix| matrix.num_inputs());
     let is_fitting = |matrix: &&DeviceMatrix<Gpu>| matrix.num_inputs() == len;
     if num_rows == 0 || !input.has_shape(num_rows, len) || !matrices.iter().all(is_fitting) {
         bail!("{num_rows} rows of {len} numbers were expected");
+    }
+    let is_fitting = |(rows, _): (&CudaView<'_, f32>, f32)| matches!(matrices, [only] if rows.len() == num_rows * only.num_outputs());
+    if !onto.is_none_or(is_fitting) {
+        bail!("products can only be added to rows of their own shape");
     }
     let num_outputs: usize = matrices.iter().map(|matrix| matrix.num_outputs()).sum();
     let stream = gpu.device().cuda_stream();
@@ -84,7 +90,15 @@ pub fn multiply_on(
         .map(|matrix| {
             let output = next;
             next += (num_rows * matrix.num_outputs() * size_of::<f32>()) as u64;
-            Product { matrix, output }
+            let onto = onto.map(|(rows, scale)| Onto {
+                rows: rows.device_ptr(&stream).0,
+                scale,
+            });
+            Product {
+                matrix,
+                output,
+                onto,
+            }
         })
         .collect();
     let scratch = gpu.room(scratch_len(&products, num_rows) * size_of::<f32>())?;

@@ -93,6 +93,15 @@ fn plain(rows: &<Emulator as Memory>::Buffer) -> Source {
 
 /// Multiplies all matrices with the rows of `input`.
 fn multiply_all(matrices: &[&DeviceMatrix<Emulator>], input: &[f32]) -> Vec<Vec<f32>> {
+    multiply_onto(matrices, input, None)
+}
+
+/// The same, times a number and added to something.
+fn multiply_onto(
+    matrices: &[&DeviceMatrix<Emulator>],
+    input: &[f32],
+    onto: Option<(&[f32], f32)>,
+) -> Vec<Vec<f32>> {
     let emulator = Emulator::shared();
     let len = matrices[0].num_inputs();
     let num_rows = input.len() / len;
@@ -110,6 +119,10 @@ fn multiply_all(matrices: &[&DeviceMatrix<Emulator>], input: &[f32]) -> Vec<Vec<
         .map(|(matrix, output)| Product {
             matrix,
             output: output.as_ptr() as u64,
+            onto: onto.map(|(rows, scale)| Onto {
+                rows: rows.as_ptr() as u64,
+                scale,
+            }),
         })
         .collect();
     let Ok(scratch) = emulator.room(scratch_len(&products, num_rows) * 4);
@@ -204,6 +217,7 @@ fn slices_give_the_same_bits_in_one_block_of_threads_and_apart() {
             let product = Product {
                 matrix: &matrix,
                 output: output.as_ptr() as u64,
+                onto: None,
             };
             // SAFETY: all memory is as long as its shape says.
             let Ok(()) = unsafe { halve(emulator, plain(&given), &rows) };
@@ -235,6 +249,20 @@ fn matrices_of_several_types_are_multiplied_with_the_same_rows() {
             // Beside the others as alone.
             assert!(multiply_all(&[matrix], &input)[0] == *found);
         }
+    }
+}
+
+#[test]
+fn products_are_added_to_what_is_there() {
+    let matrix = stored(GgmlDType::Q8_0, [21, 96], 3).on_device(Some(&noise(21, 4)));
+    for num_rows in [1, 20] {
+        let input = noise(num_rows * 96, 9);
+        let there = noise(num_rows * 21, 11);
+        let products = &multiply_all(&[&matrix], &input)[0];
+        let found = &multiply_onto(&[&matrix], &input, Some((&there, 0.22)))[0];
+        let pairs = products.iter().zip(&there);
+        let expected: Vec<f32> = pairs.map(|(x, there)| x.mul_add(0.22, *there)).collect();
+        assert_eq!(*found, expected);
     }
 }
 
