@@ -14,6 +14,7 @@ mod duplicates;
 pub mod earlier;
 pub mod expiry;
 pub mod extract;
+mod full_stop;
 pub mod generate;
 pub mod import;
 pub mod ingest;

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use rust_stemmers::{Algorithm, Stemmer};
 
+use super::full_stop;
+
 /// Words that say nothing about a text's subject.
 const STOP_WORDS: &[&str] = &[
     "a", "about", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been",
@@ -13,12 +15,6 @@ const STOP_WORDS: &[&str] = &[
     "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they",
     "this", "those", "to", "two", "under", "up", "was", "we", "were", "what", "when", "where",
     "which", "who", "whom", "why", "will", "with", "would", "you", "your",
-];
-
-/// Abbreviations whose full stop ends no sentence.
-const ABBREVIATIONS: &[&str] = &[
-    "mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "cf", "fig",
-    "no", "vol", "pp", "approx", "inc", "ltd", "co", "al", "u.s", "u.k",
 ];
 
 /// The sentences of `text`, in order, without the blanks around them. A line that is followed by an empty line ends
@@ -31,11 +27,13 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
         let end = at + character.len_utf8();
         let ends = match character {
             '.' | '!' | '?' => {
-                let next = characters.peek().map(|(_, next)| *next);
-                let closes = next.is_none_or(|next| {
-                    next.is_whitespace() || matches!(next, '"' | '\'' | ')' | '”' | '’')
-                });
-                closes && !(character == '.' && ends_with_abbreviation(&text[start..at]))
+                let rest = text[end..].trim_start_matches(is_closing);
+                let closes = rest.len() < text.len() - end || is_end(rest);
+                let goes_on = rest.starts_with(['.', ',', ';', ':']);
+                closes
+                    && !goes_on
+                    && (character != '.'
+                        || full_stop::ends_sentence(text[start..at].trim_start(), rest))
             }
             '。' | '！' | '？' => true,
             '\n' => text[end..].starts_with('\n'),
@@ -46,7 +44,7 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
         }
         let mut end = end;
         while let Some((at, closing)) = characters.peek().copied() {
-            if !matches!(closing, '"' | '\'' | ')' | '”' | '’') {
+            if !is_closing(closing) {
                 break;
             }
             end = at + closing.len_utf8();
@@ -85,14 +83,12 @@ pub fn stems(text: &str) -> impl Iterator<Item = String> + '_ {
     content_words(text).map(move |word| stemmer.stem(&word).into_owned())
 }
 
-fn ends_with_abbreviation(text: &str) -> bool {
-    let word = text
-        .rsplit(|c: char| c.is_whitespace() || c == '(')
-        .next()
-        .unwrap_or("");
-    let lower = word.to_lowercase();
-    ABBREVIATIONS.contains(&lower.as_str())
-        || (word.chars().count() == 1 && word.chars().all(char::is_uppercase))
+fn is_closing(c: char) -> bool {
+    matches!(c, '"' | '\'' | ')' | '”' | '’')
+}
+
+fn is_end(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with(char::is_whitespace)
 }
 
 fn trimmed(text: &str, range: Range<usize>) -> Option<Range<usize>> {
@@ -122,8 +118,26 @@ mod tests {
     }
 
     #[test]
+    fn a_full_stop_within_brackets_may_end_nothing() {
+        let text = "It sells abroad (in the U.S.). It moved (to Ulm, etc.), as planned. (It stays.) So it is.";
+        let found: Vec<&str> = sentences(text)
+            .into_iter()
+            .map(|range| &text[range])
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "It sells abroad (in the U.S.).",
+                "It moved (to Ulm, etc.), as planned.",
+                "(It stays.)",
+                "So it is."
+            ]
+        );
+    }
+
+    #[test]
     fn sentences_are_exact_ranges() {
-        let text = "Title\n\nDr. Smith paid 3.5 euros. \"Why?\" he asked.\nThe end";
+        let text = "Title\n\nDr. Smith paid on 14. März 3.5 euros. \"Why?\" he asked.\nThe end";
         let found: Vec<&str> = sentences(text)
             .into_iter()
             .map(|range| &text[range])
@@ -132,7 +146,7 @@ mod tests {
             found,
             [
                 "Title",
-                "Dr. Smith paid 3.5 euros.",
+                "Dr. Smith paid on 14. März 3.5 euros.",
                 "\"Why?\"",
                 "he asked.",
                 "The end"
