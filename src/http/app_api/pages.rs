@@ -42,7 +42,7 @@ pub struct DocumentPage {
     number: u32,
     #[schema(inline)]
     outcome: Outcome,
-    /// Why it failed, or why a scan was not recognised; null for others.
+    /// Why it failed, what of it was not read, or why a scan was not recognised; null for others.
     #[schema(required)]
     reason: Option<String>,
     /// How sure the recognition of a scan was of its words, from 0 to 100; null for other pages.
@@ -54,12 +54,13 @@ pub struct DocumentPage {
     num_passages: usize,
 }
 
-/// Whether a page has been read. An `empty` one has no text; one that is `scanned` is a picture whose words are not known,
+/// Whether a page has been read. One that was `read_in_part` lacks what `reason` says. An `empty` one has no text; one that is `scanned` is a picture whose words are not known,
 /// and of one that is `recognised` they are.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
     Read,
+    ReadInPart,
     Recognised,
     Empty,
     Scanned,
@@ -70,6 +71,7 @@ impl From<Page> for DocumentPage {
     fn from(page: Page) -> Self {
         let (outcome, reason, confidence) = match page.outcome {
             PageOutcome::Read => (Outcome::Read, None, None),
+            PageOutcome::ReadInPart(reason) => (Outcome::ReadInPart, Some(reason), None),
             PageOutcome::Recognised { confidence } => (Outcome::Recognised, None, Some(confidence)),
             PageOutcome::Empty => (Outcome::Empty, None, None),
             PageOutcome::Scanned(reason) => (Outcome::Scanned, Some(reason), None),

@@ -98,6 +98,8 @@ pub struct PageSpan {
 #[serde(rename_all = "snake_case")]
 pub enum PageOutcome {
     Read,
+    /// The page was read but for a part of it, and why.
+    ReadInPart(String),
     /// The page is a picture whose words were recognised, with their mean confidence from 0 to 100.
     Recognised {
         confidence: u8,
@@ -112,7 +114,10 @@ pub enum PageOutcome {
 
 impl PageOutcome {
     pub fn has_text(&self) -> bool {
-        matches!(self, Self::Read | Self::Recognised { .. })
+        matches!(
+            self,
+            Self::Read | Self::ReadInPart(_) | Self::Recognised { .. }
+        )
     }
 }
 

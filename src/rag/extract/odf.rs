@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::archive::Archive;
 use super::protocol::{PageContent, Refusal};
 use super::reader::{Budget, Reader};
-use super::table::{Table, on_one_line};
+use super::table::{Table, on_one_line, uncounted};
 use super::writer::{LAID_OUT_MARK, Writer};
 use super::xml::{Element, Event, Node, Xml};
 use cells::{cells, collect_rows, shapes, sheet_row};
@@ -428,6 +428,7 @@ impl Content {
         self.writer
             .heading(1, sheet.attribute("name").unwrap_or("Sheet"));
         let mut table = Table::default();
+        let mut num_uncounted = 0;
         // What lies on the sheet comes after its cells.
         let mut drawn = Vec::new();
         let mut depth = 0;
@@ -435,7 +436,7 @@ impl Content {
             match event {
                 Event::Open(element) if element.name == "table-row" => {
                     let row = xml.rest_of(element)?;
-                    sheet_row(&row, &mut table, &mut self.writer);
+                    num_uncounted += sheet_row(&row, &mut table, &mut self.writer);
                     if cells(&row).any(|cell| shapes(cell).next().is_some()) {
                         drawn.push(row);
                     }
@@ -458,6 +459,7 @@ impl Content {
             }
         }
         table.finish(&mut self.writer);
+        self.writer.unread.extend(uncounted(num_uncounted));
         for parent in &drawn {
             match parent.name.as_str() {
                 "shapes" => shapes(parent).for_each(|shape| self.shape(shape)),

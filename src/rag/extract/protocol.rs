@@ -59,6 +59,20 @@ pub struct PageContent {
     /// Where in `text` a further page begins, by rising offset.
     #[serde(default)]
     pub breaks: Vec<usize>,
+    /// What of it is not in `text`, and why: a warning each. Never text, since nobody wrote it.
+    #[serde(default)]
+    pub unread: Vec<String>,
+}
+
+/// Reasons in a line: as many as somebody would read, and how many more there are.
+pub fn listed(reasons: &[String]) -> String {
+    const MAX_TOLD: usize = 20;
+    let told = reasons.iter().take(MAX_TOLD).cloned();
+    let mut told = told.collect::<Vec<_>>().join("; ");
+    if reasons.len() > MAX_TOLD {
+        told.push_str(&format!("; and {} more", reasons.len() - MAX_TOLD));
+    }
+    told
 }
 
 /// A page that is a picture, or whose fonts do not tell their letters.

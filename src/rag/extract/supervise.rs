@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::ocr::PageRecognition;
-use super::protocol::{self, Message, PageContent, Refusal, Request};
+use super::protocol::{self, Message, PageContent, Refusal, Request, listed};
 use super::{
     ExtractError, ExtractLimits, ExtractedText, Format, Original, PageOutcome, PageSpan, PagesRead,
     pdf,
@@ -281,6 +281,9 @@ fn outcome(page: &Result<PageRead, String>) -> PageOutcome {
             confidence: *confidence,
         },
         How::NotRecognised(reason) => PageOutcome::Scanned(reason.clone()),
+        How::AsText if !page.content.unread.is_empty() => {
+            PageOutcome::ReadInPart(listed(&page.content.unread))
+        }
         How::AsText if page.content.text.is_empty() => PageOutcome::Empty,
         How::AsText => PageOutcome::Read,
     }
@@ -308,6 +311,11 @@ fn append(document: &mut ExtractedText, page: Result<PageRead, String>) {
         let words = content.text[begin..end].trim_end();
         let outcome = match &outcome {
             PageOutcome::Read if words.is_empty() => PageOutcome::Empty,
+            // Which of several pages it is about is not known, and it is told once.
+            PageOutcome::ReadInPart(_) if begin > 0 => match words.is_empty() {
+                true => PageOutcome::Empty,
+                false => PageOutcome::Read,
+            },
             outcome => outcome.clone(),
         };
         document.pages.push(PageSpan {

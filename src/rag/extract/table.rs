@@ -131,6 +131,18 @@ pub fn joined(cells: &[Cell]) -> String {
     texts.collect::<Vec<_>>().join(" | ")
 }
 
+/// What is to be known of a sheet with formulas that no program has counted.
+pub fn uncounted(num_formulas: usize) -> Option<String> {
+    let what = match num_formulas {
+        0 => return None,
+        1 => "1 formula has no stored value and is shown as it is written".to_owned(),
+        n => format!("{n} formulas have no stored value and are shown as they are written"),
+    };
+    Some(format!(
+        "{what}; open the file in a spreadsheet program, save it and add it again"
+    ))
+}
+
 pub fn on_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -35,6 +35,8 @@ pub struct Writer {
     last_begin: Option<PageBegin>,
     is_full: bool,
     pub has_images: bool,
+    /// What is missing in the text, and why.
+    pub unread: Vec<String>,
 }
 
 impl Writer {
@@ -95,6 +97,7 @@ impl Writer {
     /// Adds what was read elsewhere, its headings `deeper` levels under those here.
     pub fn insert(&mut self, content: PageContent, deeper: u8) {
         self.end_block();
+        self.unread.extend(content.unread);
         let words = content.text.trim_end();
         if words.is_empty() {
             return;
@@ -119,6 +122,7 @@ impl Writer {
     pub fn without_words(self) -> PageContent {
         PageContent {
             has_images: self.has_images,
+            unread: self.unread,
             ..PageContent::default()
         }
     }
@@ -143,6 +147,7 @@ impl Writer {
             headings: self.headings,
             breaks: self.breaks,
             scan: None,
+            unread: self.unread,
         })
     }
 

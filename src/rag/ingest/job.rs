@@ -257,7 +257,7 @@ impl Worker {
 /// Pages that a reader should know about, of all in their order.
 fn page_warnings<'a>(outcomes: impl Iterator<Item = &'a PageOutcome>) -> Vec<PageWarning> {
     let warning = |(page, outcome): (u32, &PageOutcome)| match outcome {
-        PageOutcome::Failed(reason) => Some(PageWarning {
+        PageOutcome::Failed(reason) | PageOutcome::ReadInPart(reason) => Some(PageWarning {
             page,
             error: reason.clone(),
             is_empty: false,

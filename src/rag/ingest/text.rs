@@ -6,7 +6,7 @@ use crate::rag::extract::{ExtractedText, Format, Heading, PageOutcome, PageSpan}
 use crate::store::{Extraction, Store, StoreError};
 
 /// Changes whenever extraction gives another text for the same file, so that old texts are not mistaken for new ones.
-pub const EXTRACTOR_VERSION: &str = "4";
+pub const EXTRACTOR_VERSION: &str = "5";
 /// Stands behind the version of a text that a password has opened. Whoever has the same file need not know its password.
 const LOCKED: &str = " with a password";
 

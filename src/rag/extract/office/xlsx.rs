@@ -2,7 +2,7 @@
 
 use super::super::protocol::{PageContent, Refusal};
 use super::super::reader::{Budget, Reader};
-use super::super::table::{Cell, Table, on_one_line};
+use super::super::table::{Cell, Table, on_one_line, uncounted};
 use super::super::writer::Writer;
 use super::super::xml::{Element, Event, Xml};
 use super::Package;
@@ -100,6 +100,7 @@ impl Workbook {
         let mut xml = Xml::new(source, part);
         let mut table = Table::default();
         let mut last_row = 0;
+        let mut num_uncounted = 0;
         while let Some(event) = xml.next()? {
             let Event::Open(element) = event else {
                 continue;
@@ -115,7 +116,7 @@ impl Workbook {
                         table.row(Vec::new(), writer);
                     }
                     last_row = number;
-                    table.row(self.cells(&row), writer);
+                    table.row(self.cells(&row, &mut num_uncounted), writer);
                 }
                 _ => xml.skip()?,
             }
@@ -124,17 +125,25 @@ impl Workbook {
             }
         }
         table.finish(writer);
+        writer.unread.extend(uncounted(num_uncounted));
         Ok(())
     }
 
-    fn cells(&self, row: &Element) -> Vec<Cell> {
+    /// Counts the formulas without a value in `num_uncounted`.
+    fn cells(&self, row: &Element, num_uncounted: &mut usize) -> Vec<Cell> {
         let mut next_column = 0;
         let cells = row.elements().filter(|cell| cell.name == "c");
         cells
             .map(|cell| {
                 let column = cell.attribute("r").and_then(column).unwrap_or(next_column);
                 next_column = column + 1;
-                let (text, is_words) = self.shown(cell);
+                let (text, is_words) = match formula_without_value(cell) {
+                    Some(formula) => {
+                        *num_uncounted += 1;
+                        (formula, false)
+                    }
+                    None => self.shown(cell),
+                };
                 Cell {
                     column,
                     text,
@@ -197,6 +206,23 @@ fn shared_strings(package: &mut Package, part: &str) -> Result<Vec<String>, Stri
         }
     }
     Ok(strings)
+}
+
+/// The formula of a cell that no program has counted, as a cell of it is written. Of formulas that are shared only the
+/// first cell has the words.
+fn formula_without_value(cell: &Element) -> Option<String> {
+    let formula = cell.child("f")?.text();
+    let value = cell.child("v").map(Element::text);
+    let is_counted = match cell.attribute("t") {
+        // The value may be an empty text.
+        Some("str") => value.is_some(),
+        _ => value.is_some_and(|value| !value.trim().is_empty()),
+    };
+    let shown = match formula.trim() {
+        "" => "=".to_owned(),
+        formula => format!("={formula}"),
+    };
+    (!is_counted).then_some(shown)
 }
 
 /// A string of runs; how it is pronounced is not part of it.
@@ -274,7 +300,60 @@ fn column(place: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::archive::tests::zip_of;
     use super::*;
+
+    #[test]
+    fn formulas_are_shown_where_nobody_has_counted_them() {
+        let shown = |cell: &str| {
+            let mut xml = Xml::new(cell, "sheet");
+            match xml.next() {
+                Ok(Some(Event::Open(element))) => {
+                    formula_without_value(&xml.rest_of(element).expect("closed"))
+                }
+                _ => panic!("no cell"),
+            }
+        };
+        let formula = Some("=B2+C2".to_owned());
+        assert_eq!(shown("<c><f>B2+C2</f><v /></c>"), formula);
+        assert_eq!(shown("<c t=\"str\"><f>B2+C2</f></c>"), formula);
+        assert_eq!(shown("<c><f>B2+C2</f><v>7</v></c>"), None);
+        assert_eq!(shown("<c t=\"str\"><f>IF(A1,1,\"\")</f><v></v></c>"), None);
+        assert_eq!(shown("<c><v /></c>"), None);
+    }
+
+    #[test]
+    fn a_sheet_tells_how_many_formulas_nobody_has_counted() {
+        let relations = "<Relationships><Relationship Id='r1' Type='x/worksheet' Target='a.xml'/></Relationships>";
+        let bytes = zip_of(&[
+            ("[Content_Types].xml", b"<Types/>"),
+            (
+                "xl/workbook.xml",
+                b"<workbook><sheets><sheet name='Costs' xmlns:r='r' r:id='r1'/></sheets></workbook>",
+            ),
+            ("xl/_rels/workbook.xml.rels", relations.as_bytes()),
+            (
+                "xl/a.xml",
+                b"<worksheet><sheetData>\
+                <row r='1'><c r='A1' t='inlineStr'><is><t>Item</t></is></c><c r='B1' t='inlineStr'><is><t>Total</t></is></c></row>\
+                <row r='2'><c r='A2' t='inlineStr'><is><t>Rent</t></is></c><c r='B2'><f>C2+D2</f><v/></c></row>\
+                <row r='3'><c r='A3' t='inlineStr'><is><t>Sum</t></is></c><c r='B3'><f>SUM(B2:B2)</f></c></row>\
+                </sheetData></worksheet>",
+            ),
+        ]);
+        let mut workbook = Workbook::open(bytes, &Budget::default()).expect("a workbook");
+        let page = workbook.page(1).expect("read");
+        assert_eq!(
+            page.text,
+            "Costs\n\nItem | Total\nItem: Rent | Total: =C2+D2\nItem: Sum | Total: =SUM(B2:B2)"
+        );
+        assert_eq!(page.unread.len(), 1);
+        assert!(
+            page.unread[0].starts_with("2 formulas"),
+            "{:?}",
+            page.unread
+        );
+    }
 
     #[test]
     fn places_and_escapes_are_read() {
