@@ -1,12 +1,13 @@
 //! E-mails: who wrote to whom, when and about what, the message, and its attachments, each read by its own format as a
 //! page of its own.
 
-use mail_parser::{Address, Message, MessageParser, MimeHeaders, PartType};
+mod charset;
+
+use mail_parser::{Address, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
 use super::html;
 use super::protocol::{PageContent, Refusal};
 use super::reader::{Budget, Reader, read_inner};
-use super::text;
 use super::writer::Writer;
 
 pub struct Mail {
@@ -23,7 +24,8 @@ struct Attachment {
 
 impl Mail {
     pub fn open(bytes: &[u8], budget: &Budget) -> Result<Self, Refusal> {
-        let message = MessageParser::default().parse(bytes);
+        let bytes = charset::with_legible_head(bytes);
+        let message = MessageParser::default().parse(&bytes[..]);
         let message = message
             .filter(|message| !message.headers().is_empty())
             .ok_or_else(|| "it does not begin with the headers of an e-mail".to_owned())?;
@@ -31,7 +33,7 @@ impl Mail {
             .attachments()
             .enumerate()
             .filter(|(_, part)| !(is_image(part) && is_shown_in_text(&message, part)))
-            .filter_map(|(index, part)| attachment(index, part))
+            .filter_map(|(index, part)| attachment(&message, index, part))
             .collect();
         let num_bytes: usize = attachments.iter().map(|it| it.bytes.len()).sum();
         budget.spend(num_bytes as u64);
@@ -108,21 +110,24 @@ fn read_message(message: &Message<'_>) -> Result<PageContent, String> {
         false => &message.html_body,
     };
     for id in bodies {
-        match message.part(*id).map(|part| &part.body) {
-            Some(PartType::Text(words)) => writer.paragraph(&text::clean(words)),
-            Some(PartType::Html(source)) => writer.insert(html::chapter(source), 1),
+        let Some(part) = message.part(*id) else {
+            continue;
+        };
+        match &part.body {
+            PartType::Text(_) => writer.paragraph(&charset::words(message, part)),
+            PartType::Html(_) => writer.insert(html::chapter(&charset::words(message, part)), 1),
             _ => {}
         }
     }
     writer.finish()
 }
 
-fn attachment(index: usize, part: &mail_parser::MessagePart<'_>) -> Option<Attachment> {
+fn attachment(message: &Message<'_>, index: usize, part: &MessagePart<'_>) -> Option<Attachment> {
     let named = part.attachment_name().map(str::trim);
     let named = named.filter(|name| !name.is_empty()).map(str::to_owned);
     let (bytes, extension) = match &part.body {
-        PartType::Text(words) => (words.as_bytes().to_vec(), "txt"),
-        PartType::Html(source) => (source.as_bytes().to_vec(), "html"),
+        PartType::Text(_) => (charset::attached(message, part), "txt"),
+        PartType::Html(_) => (charset::attached(message, part), "html"),
         PartType::Message(message) => (source_of(message).to_vec(), "eml"),
         // A picture in the text, as a company's sign.
         PartType::InlineBinary(_) if is_image(part) => return None,
@@ -146,13 +151,13 @@ fn source_of<'m>(message: &'m Message<'_>) -> &'m [u8] {
     message.raw_message.get(span).unwrap_or_default()
 }
 
-fn is_image(part: &mail_parser::MessagePart<'_>) -> bool {
+fn is_image(part: &MessagePart<'_>) -> bool {
     let kind = part.content_type();
     kind.is_some_and(|kind| kind.ctype().eq_ignore_ascii_case("image"))
 }
 
 /// Whether the text shows the part where it stands, as the sign of a company.
-fn is_shown_in_text(message: &Message<'_>, part: &mail_parser::MessagePart<'_>) -> bool {
+fn is_shown_in_text(message: &Message<'_>, part: &MessagePart<'_>) -> bool {
     let Some(id) = part.content_id().filter(|id| !id.is_empty()) else {
         return false;
     };

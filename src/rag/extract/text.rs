@@ -1,6 +1,8 @@
 //! Bytes to clean text: finds the encoding, unifies line ends, drops control characters. Never fails and never
 //! panics: what cannot be decoded becomes U+FFFD.
 
+use std::borrow::Cow;
+
 use chardetng::EncodingDetector;
 use encoding_rs::{Encoding, ISO_2022_JP, UTF_8, UTF_16BE, UTF_16LE};
 
@@ -11,8 +13,14 @@ pub fn decode(bytes: &[u8]) -> String {
 
 /// As `decode`, believing that the encoding is `declared` unless the bytes say otherwise.
 pub fn decode_as(bytes: &[u8], declared: Option<&'static Encoding>) -> String {
-    let (decoded, _) = encoding_of(bytes, declared).decode_with_bom_removal(bytes);
-    clean(&decoded)
+    clean(&decoded(bytes, declared))
+}
+
+/// As `decode_as`, with control characters and line ends as they are.
+pub fn decoded<'b>(bytes: &'b [u8], declared: Option<&'static Encoding>) -> Cow<'b, str> {
+    encoding_of(bytes, declared)
+        .decode_with_bom_removal(bytes)
+        .0
 }
 
 /// As marked UTF-8, which every reader believes: what the sender said stands above what the text says of itself and what

@@ -9,6 +9,11 @@ pub fn decode(bytes: &[u8]) -> String {
     text::decode_as(bytes, declared(bytes))
 }
 
+/// As `decode`, where whoever sent the page has named its encoding.
+pub fn decode_sent(bytes: &[u8], charset: Option<&'static Encoding>) -> String {
+    text::decode_as(bytes, charset.or_else(|| declared(bytes)))
+}
+
 /// The `charset` of a `<meta>` or XML declaration near the beginning.
 fn declared(bytes: &[u8]) -> Option<&'static Encoding> {
     const PRESCAN: usize = 4096;
