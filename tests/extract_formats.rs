@@ -672,15 +672,29 @@ async fn an_archive_tells_which_members_it_could_not_read() {
         ("photo.jpg", b"\xff\xd8\xff\xe0"),
         ("table.csv", b"Who,Fare\nAnn,7\n"),
         ("broken.pdf", b"%PDF-1.4\nnothing"),
+        (
+            "more.zip",
+            &zip_of(&[("photo.jpg", b"\xff\xd8\xff\xe0"), ("b.txt", b"Deeper")]),
+        ),
     ]);
     let document = read(&file, "all.zip").await;
     assert_eq!(
         document.text,
-        "reports/a.docx\n\nInside\n\ntable.csv\n\nWho | Fare\nWho: Ann | Fare: 7"
+        "reports/a.docx\n\nInside\n\ntable.csv\n\nWho | Fare\nWho: Ann | Fare: 7\n\nmore.zip\n\nb.txt\n\nDeeper"
     );
     assert_eq!(
         headings(&document),
-        [(1, "reports/a.docx"), (1, "table.csv")]
+        [
+            (1, "reports/a.docx"),
+            (1, "table.csv"),
+            (1, "more.zip"),
+            (2, "b.txt")
+        ]
+    );
+    assert!(
+        matches!(&document.pages[4].outcome, PageOutcome::ReadInPart(reason) if reason.contains("photo.jpg")),
+        "{:?}",
+        document.pages[4]
     );
     let failures: Vec<_> = document
         .pages

@@ -185,7 +185,22 @@ fn listed(addresses: &Address<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::super::archive::tests::zip_of;
+    use super::super::zipped::Members;
     use super::*;
+
+    fn mail_with(name: &str, kind: &str, bytes: &[u8]) -> String {
+        format!(
+            "From: a@example.org\r\nSubject: s\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n\
+             --x\r\nContent-Type: text/plain\r\n\r\nSee below.\r\n\
+             --x\r\nContent-Type: {kind}\r\nContent-Disposition: attachment; filename=\"{name}\"\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\n{}\r\n--x--\r\n",
+            STANDARD.encode(bytes)
+        )
+    }
 
     const MAIL: &str = "From: =?utf-8?q?J=C3=BCrgen?= <j@example.org>\r\nTo: a@example.org, Bea <b@example.org>\r\n\
         Date: Fri, 1 Mar 2024 10:00:00 +0100\r\nSubject: The ferry\r\nMIME-Version: 1.0\r\n\
@@ -245,6 +260,45 @@ mod tests {
         assert_eq!(
             forwarded,
             "Attachment: attachment-1.eml\n\nFirst\n\nFrom: b@example.org\nSubject: First\n\nThe news."
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_in_an_attached_archive_is_told_and_never_text() {
+        let deepest = zip_of(&[("c.bin", &[0, 1, 255, 0, 2]), ("c.txt", b"deepest")]);
+        let zip = zip_of(&[
+            ("a.bin", &[0, 1, 255, 0, 2]),
+            ("b.txt", b"fine"),
+            ("more.zip", &deepest),
+        ]);
+        let source = mail_with("z.zip", "application/zip", &zip);
+        let mut mail = Mail::open(source.as_bytes(), &Budget::default()).expect("a mail");
+        let page = mail.page(2).expect("read");
+        assert_eq!(
+            page.text,
+            "Attachment: z.zip\n\nb.txt\n\nfine\n\nmore.zip\n\nc.txt\n\ndeepest"
+        );
+        let told = page.unread.join("; ");
+        assert_eq!(page.unread.len(), 2, "{told}");
+        assert!(told.contains("a.bin") && told.contains("c.bin"), "{told}");
+
+        // The other way round.
+        let zip = zip_of(&[("m.eml", source.as_bytes()), ("b.txt", b"fine")]);
+        let mut members = Members::open(zip, &Budget::default()).expect("a ZIP file");
+        let page = members.page(1).expect("read");
+        assert!(!page.text.contains("could not"), "{}", page.text);
+        assert_eq!(page.unread.join("; "), told);
+    }
+
+    #[test]
+    fn an_attachment_without_anything_readable_says_why() {
+        let zip = zip_of(&[("a.bin", &[0, 1, 255, 0, 2]), ("b.bin", &[0, 1, 255, 0, 2])]);
+        let source = mail_with("z.zip", "application/zip", &zip);
+        let mut mail = Mail::open(source.as_bytes(), &Budget::default()).expect("a mail");
+        let reason = mail.page(2).expect_err("nothing to read");
+        assert!(
+            reason.contains("a.bin") && reason.contains("b.bin"),
+            "{reason}"
         );
     }
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::protocol::{PageContent, Refusal};
+use super::protocol::{PageContent, Refusal, listed};
 use super::{
     ExtractError, ExtractedText, Format, delimited, email, epub, format, html, json, markdown,
     notebook, odf, office, pdf, rtf, text, zipped,
@@ -152,8 +152,8 @@ impl Reader for Whole {
     }
 }
 
-/// The text of a file that stands in another: in an archive, or attached to an e-mail. Parts that cannot be read are
-/// named in the text, since nobody else would say so.
+/// The text of a file that stands in another: in an archive, or attached to an e-mail. Its parts are no pages, so what is
+/// said of one that cannot be read goes up to the page that has the file.
 pub fn read_inner(bytes: Vec<u8>, filename: &str, budget: &Budget) -> Result<PageContent, String> {
     if bytes.is_empty() {
         return Err("it is empty".to_owned());
@@ -182,32 +182,25 @@ pub fn read_inner(bytes: Vec<u8>, filename: &str, budget: &Budget) -> Result<Pag
         Refusal::Invalid(reason) | Refusal::NoText(reason) => reason,
     })?;
     let mut all = PageContent::default();
-    let mut failure = None;
     for number in 1..=reader.num_pages() {
         match reader.page(number) {
             Ok(content) => add(&mut all, content),
-            Err(reason) => {
-                let note = format!("[part {number} of {filename:?} could not be read: {reason}]");
-                failure = Some(reason);
-                add(
-                    &mut all,
-                    PageContent {
-                        text: note,
-                        ..PageContent::default()
-                    },
-                );
-            }
+            Err(reason) if reader.num_pages() == 1 => return Err(reason),
+            Err(reason) => all.unread.push(format!(
+                "part {number} of {filename:?} could not be read: {reason}"
+            )),
         }
     }
-    match failure {
-        Some(reason) if reader.num_pages() == 1 => Err(reason),
-        _ if all.text.trim().is_empty() => Err("there are no words in it".to_owned()),
-        _ => Ok(all),
+    match all.text.trim().is_empty() {
+        true if all.unread.is_empty() => Err("there are no words in it".to_owned()),
+        true => Err(listed(&all.unread)),
+        false => Ok(all),
     }
 }
 
 /// Adds a page without saying where it begins: the pages inside of a member are not pages of the archive.
 fn add(all: &mut PageContent, page: PageContent) {
+    all.unread.extend(page.unread);
     if page.text.is_empty() {
         return;
     }
