@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::{Cursor, Write};
+
 use common::{Setup, TestServer, program};
 use inglenook::test_data;
 use serde_json::{Value, json};
@@ -57,6 +59,35 @@ fn an_encrypted_pdf_is_read_with_its_password_only() {
 }
 
 #[test]
+fn members_of_an_archive_are_read_with_its_password() {
+    let Some(pdf) = test_data::require("docs/pdf_encrypted/r3-user-password.pdf") else {
+        return;
+    };
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default();
+    for (name, bytes) in [
+        ("a.txt", b"In the open".to_vec()),
+        ("b.pdf", std::fs::read(pdf).unwrap()),
+    ] {
+        writer.start_file(name, options).unwrap();
+        writer.write_all(&bytes).unwrap();
+    }
+    let zip = writer.finish().unwrap().into_inner();
+    let server = Setup::default().start();
+    let collection = server.collection();
+    let file = server.upload("all.zip", &zip).ok();
+    let file = file["id"].as_str().unwrap();
+    let warning = |read: &Value| read["warnings"][0]["message"].to_string();
+    let locked = attached(&server, &collection, file, None);
+    assert_eq!(locked["status"], "completed", "{locked}");
+    assert!(warning(&locked).contains("attach"), "{locked}");
+    let wrong = attached(&server, &collection, file, Some("tset-wrong"));
+    assert!(warning(&wrong).contains("does not open"), "{wrong}");
+    let read = attached(&server, &collection, file, Some("asdfzxcv"));
+    assert_eq!(read["warnings"], json!([]), "{read}");
+}
+
+#[test]
 fn the_command_line_takes_a_password() {
     let Some(file) = test_data::require("docs/pdf_encrypted/r3-user-password.pdf") else {
         return;
@@ -82,4 +113,13 @@ fn the_command_line_takes_a_password() {
         "{}",
         String::from_utf8_lossy(&read.stderr)
     );
+    let shown = program(dir.path())
+        .arg("--embedding-model")
+        .arg(&common::models().embedder)
+        .args(["chunks", "--password", "asdfzxcv"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&shown.stdout);
+    assert!(said.contains("=== 1 passages"), "{shown:?}");
 }

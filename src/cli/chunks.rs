@@ -7,11 +7,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 
+use super::ingest::parsed_password;
 use crate::app::App;
 use crate::config::Settings;
 use crate::rag::extract::{ExtractLimits, Original, extract};
 use crate::rag::ingest::{allowed_chunking, cut};
-use crate::store::Chunking;
+use crate::store::{Chunking, Password};
 
 #[derive(Debug, Args)]
 pub struct ChunksArgs {
@@ -24,6 +25,9 @@ pub struct ChunksArgs {
     /// Tokens that a passage may repeat of the one before [default: as the settings say]
     #[arg(long, value_name = "TOKENS")]
     overlap: Option<u32>,
+    /// Opens a PDF that is encrypted, or those in an archive
+    #[arg(long, value_name = "PASSWORD", value_parser = parsed_password)]
+    password: Option<Password>,
 }
 
 pub async fn run(settings: Settings, args: ChunksArgs) -> anyhow::Result<ExitCode> {
@@ -36,7 +40,11 @@ pub async fn run(settings: Settings, args: ChunksArgs) -> anyhow::Result<ExitCod
     let bytes = std::fs::read(&args.file).with_context(what)?;
     let filename = args.file.file_name().unwrap_or_default().to_string_lossy();
     let limits = ExtractLimits::new(std::env::current_exe()?);
-    let document = Arc::new(extract(Original::new(bytes, &filename), &limits).await?);
+    let original = Original {
+        password: args.password.as_ref().map(Password::expose),
+        ..Original::new(bytes, &filename)
+    };
+    let document = Arc::new(extract(original, &limits).await?);
     let embedder = App::load_documents_embedder(&settings)?;
     let chunking = allowed_chunking(wanted, &embedder);
     let chunks = cut(&document, chunking, &embedder).await?;

@@ -337,10 +337,15 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
         )?
         .query_row([vector_store, file], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    if let Some((id, DocumentStatus::InProgress | DocumentStatus::Completed)) = existing {
-        return Ok(Place::AsItWas(id));
+    let may_open = |id| Ok::<_, StoreError>(password.is_some() && has_warnings(tx, id)?);
+    match existing {
+        Some((id, DocumentStatus::InProgress)) => return Ok(Place::AsItWas(id)),
+        Some((id, DocumentStatus::Completed)) if !may_open(id)? => return Ok(Place::AsItWas(id)),
+        _ => {}
     }
-    if let Some(id) = same_content(tx, vector_store, &file_id, if_exists)? {
+    if let Some(id) = same_content(tx, vector_store, &file_id, if_exists)?
+        && !may_open(id)?
+    {
         return Ok(Place::AsItWas(id));
     }
     let replaces_older = if_exists == IfExists::Replace;
@@ -382,6 +387,14 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
     passwords::keep(tx, id, password.as_ref())?;
     touch(tx, vector_store)?;
     Ok(Place::Queued(id))
+}
+
+/// Whether a part of a document was not read, which a password that comes now may open.
+fn has_warnings(tx: &Transaction, document_id: i64) -> Result<bool> {
+    let sql = "SELECT page_warnings <> '[]' FROM documents WHERE id = ?";
+    Ok(tx
+        .prepare_cached(sql)?
+        .query_row([document_id], |row| row.get(0))?)
 }
 
 /// A document of a vector store that is there or about to be, under the name that was asked for.

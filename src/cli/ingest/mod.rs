@@ -30,13 +30,13 @@ pub struct IngestArgs {
     /// folders of them, or patterns such as 'reports/**/*.pdf'
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
-    /// Opens PDFs that are encrypted; kept until they are read
+    /// Opens PDFs that are encrypted, those in archives and e-mails too; kept until they are read
     #[arg(long, value_name = "PASSWORD", value_parser = parsed_password)]
     password: Option<Password>,
 }
 
 /// Kept in a type that shows it nowhere.
-fn parsed_password(typed: &str) -> Result<Password, std::convert::Infallible> {
+pub fn parsed_password(typed: &str) -> Result<Password, std::convert::Infallible> {
     Ok(Password::new(typed.to_owned()))
 }
 

@@ -19,11 +19,13 @@ pub trait Reader {
     fn page(&mut self, number: u32) -> Result<PageContent, String>;
 }
 
-/// What all archives of one file together may still unpack, and how deep files may still stand in files.
-#[derive(Debug, Clone)]
+/// What all archives of one file together may still unpack, how deep files may still stand in files, and what opens those
+/// that are encrypted. Not `Debug`: a password is never logged.
+#[derive(Clone)]
 pub struct Budget {
     unpacked_left: Rc<Cell<u64>>,
     depth_left: usize,
+    password: Option<Rc<str>>,
 }
 
 impl Default for Budget {
@@ -33,11 +35,20 @@ impl Default for Budget {
         Self {
             unpacked_left: Rc::new(Cell::new(MAX_UNPACKED_BYTES)),
             depth_left: MAX_DEPTH,
+            password: None,
         }
     }
 }
 
 impl Budget {
+    /// The same budget for a file whose members may need a password.
+    fn with_password(&self, password: Option<&str>) -> Self {
+        Self {
+            password: password.map(Rc::from),
+            ..self.clone()
+        }
+    }
+
     pub fn left(&self) -> u64 {
         self.unpacked_left.get()
     }
@@ -52,6 +63,7 @@ impl Budget {
         Some(Self {
             unpacked_left: Rc::clone(&self.unpacked_left),
             depth_left: self.depth_left.checked_sub(1)?,
+            password: self.password.clone(),
         })
     }
 }
@@ -80,6 +92,7 @@ pub fn open(source: Source<'_>, budget: &Budget) -> Result<Box<dyn Reader>, Refu
         password,
         wants_scans,
     } = source;
+    let budget = &budget.with_password(password);
     Ok(match format {
         Format::Pdf => Box::new(pdf::PdfReader::open(bytes, password, wants_scans)?),
         Format::Image => {
@@ -173,12 +186,16 @@ pub fn read_inner(bytes: Vec<u8>, filename: &str, budget: &Budget) -> Result<Pag
         format,
         bytes,
         filename,
-        password: None,
+        password: budget.password.as_deref(),
         wants_scans: false,
     };
     let mut reader = open(source, &budget).map_err(|refusal| match refusal {
         Refusal::Encrypted => "it is encrypted".to_owned(),
-        Refusal::NeedsPassword | Refusal::WrongPassword => "it needs a password".to_owned(),
+        Refusal::NeedsPassword => {
+            "it needs a password; attach the outer file again with 'password' (or inglenook ingest --password)"
+                .to_owned()
+        }
+        Refusal::WrongPassword => "the given password does not open it".to_owned(),
         Refusal::Invalid(reason) | Refusal::NoText(reason) => reason,
     })?;
     let mut all = PageContent::default();

@@ -178,16 +178,18 @@ impl Worker {
 
     /// The document's text, read anew only when it, or its equal, has not been before.
     async fn text_of(&self, job: &Job, place: &Place) -> Result<ExtractedText, IngestError> {
+        let password = self.store.password(job).await?;
+        let may_be_opened = |it: &ExtractedText| password.is_some() && lacks_parts(it);
+        let is_enough = |it: &ExtractedText| !self.could_recognise_more(it) && !may_be_opened(it);
         let known = known_text(&self.store, &job.file_id).await?;
-        if let Some(document) = known.filter(|it| !self.could_recognise_more(it)) {
+        if let Some(document) = known.filter(is_enough) {
             return Ok(document);
         }
         let _permit = self.readers.acquire().await.expect("it is never closed");
-        if let Some(document) = super::text::text_of_same_content(&self.store, &job.file_id).await?
-        {
+        let same = super::text::text_of_same_content(&self.store, &job.file_id).await?;
+        if let Some(document) = same.filter(|it| !may_be_opened(it)) {
             return Ok(document);
         }
-        let password = self.store.password(job).await?;
         let is_locked = password.is_some();
         let document = self.read(job, password, place).await?;
         let encoded = tokio::task::spawn_blocking(move || {
@@ -252,6 +254,12 @@ impl Worker {
         matches!(self.limits.recognition, Recognition::With(_))
             && document.pages.iter().any(is_scan)
     }
+}
+
+/// Whether something was not read that a password may open, as a member of an archive.
+fn lacks_parts(document: &ExtractedText) -> bool {
+    let mut outcomes = document.pages.iter().map(|page| &page.outcome);
+    outcomes.any(|it| matches!(it, PageOutcome::Failed(_) | PageOutcome::ReadInPart(_)))
 }
 
 /// Pages that a reader should know about, of all in their order.
