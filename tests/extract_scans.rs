@@ -121,6 +121,37 @@ async fn scanned_pages_are_recognised_between_pages_of_text() {
     assert!(error.to_string().contains("its pages are scans"), "{error}");
 }
 
+/// A binary graymap the other way up.
+fn upside_down(image: &[u8]) -> Vec<u8> {
+    let head = image
+        .windows(4)
+        .position(|it| it == b"255\n")
+        .expect("8 bits")
+        + 4;
+    let samples = image[head..].iter().rev().copied();
+    image[..head].iter().copied().chain(samples).collect()
+}
+
+#[tokio::test]
+async fn a_page_that_was_scanned_the_wrong_way_up_is_turned() {
+    let Some((pdf, recognition)) = prepared() else {
+        return;
+    };
+    let listed = Command::new("tesseract").arg("--list-langs").output();
+    let listed = listed.expect("tesseract runs").stdout;
+    if !String::from_utf8_lossy(&listed).contains("osd") {
+        println!("SKIPPED: turned scans are not tested, because tesseract has no osd data");
+        return;
+    }
+    let image = upside_down(&rendered(&pdf, &["-gray"]));
+    let file = scanned_pdf(&image, &[SCAN]);
+    let limits = limits(recognition);
+    let document = extract(Original::new(file, "a.pdf"), &limits)
+        .await
+        .expect("read");
+    assert_has_words(&document, 0);
+}
+
 #[tokio::test]
 async fn image_files_are_recognised_or_refused_by_name() {
     let Some((pdf, recognition)) = prepared() else {

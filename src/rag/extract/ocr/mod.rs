@@ -51,6 +51,8 @@ pub struct Recognizer {
     /// Shows pages that are not one upright image.
     pdftoppm: Option<PathBuf>,
     languages: String,
+    /// The data that tell which way up a page is (`osd`) are installed.
+    finds_orientation: bool,
     pub page_time: Duration,
     pub memory_bytes: u64,
 }
@@ -77,6 +79,7 @@ impl Recognizer {
             tesseract,
             pdftoppm,
             languages: languages.to_owned(),
+            finds_orientation: installed.iter().any(|it| it == "osd"),
             page_time: Duration::from_secs(60),
             memory_bytes: 2 << 30,
         })
@@ -86,7 +89,8 @@ impl Recognizer {
         &self.languages
     }
 
-    /// The words of an image, a page for each that is in it.
+    /// The words of an image, a page for each that is in it. Pages that are read poorly may have been put into the scanner
+    /// the wrong way: they are read again as they seem to stand, and the better reading is kept.
     async fn read(
         &self,
         picture: &[u8],
@@ -94,10 +98,32 @@ impl Recognizer {
         is_upright: bool,
         runner: &Path,
     ) -> Result<Vec<RecognisedPage>, String> {
+        let layout = match is_upright {
+            true => Layout::Upright,
+            false => Layout::AnyWayUp,
+        };
+        let pages = self.read_as(layout, picture, dots_per_inch, runner).await?;
+        let is_poor = |page: &RecognisedPage| page.confidence < GOOD_CONFIDENCE;
+        if !(is_upright && self.finds_orientation && pages.iter().any(is_poor)) {
+            return Ok(pages);
+        }
+        let turned = self.read_as(Layout::AnyWayUp, picture, dots_per_inch, runner);
+        Ok(match turned.await {
+            Ok(turned) => better_of(pages, turned),
+            Err(_) => pages,
+        })
+    }
+
+    async fn read_as(
+        &self,
+        layout: Layout,
+        picture: &[u8],
+        dots_per_inch: Option<u32>,
+        runner: &Path,
+    ) -> Result<Vec<RecognisedPage>, String> {
         let resolution = dots_per_inch.map(|dpi| dpi.to_string());
         let mut arguments = vec!["stdin", "stdout", "-l", &self.languages];
-        // Mode 3 lays out the page, mode 1 looks first which way up it is.
-        arguments.extend(["--psm", if is_upright { "3" } else { "1" }]);
+        arguments.extend(["--psm", layout.mode()]);
         if let Some(resolution) = &resolution {
             arguments.extend(["--dpi", resolution]);
         }
@@ -144,6 +170,36 @@ impl Recognizer {
         };
         program.run(&arguments, &[]).await
     }
+}
+
+/// How tesseract lays out a page.
+#[derive(Clone, Copy)]
+enum Layout {
+    Upright,
+    /// It looks first which way up the page is.
+    AnyWayUp,
+}
+
+impl Layout {
+    fn mode(self) -> &'static str {
+        match self {
+            Self::Upright => "3",
+            Self::AnyWayUp => "1",
+        }
+    }
+}
+
+/// Of each page the reading that is surer of its words.
+fn better_of(pages: Vec<RecognisedPage>, others: Vec<RecognisedPage>) -> Vec<RecognisedPage> {
+    if pages.len() != others.len() {
+        return pages;
+    }
+    let both = pages.into_iter().zip(others);
+    both.map(|(page, other)| match other.confidence > page.confidence {
+        true => other,
+        false => page,
+    })
+    .collect()
 }
 
 /// What recognition made of a scanned page.
