@@ -14,6 +14,7 @@ mod notebook;
 pub mod ocr;
 mod odf;
 mod office;
+mod old_encodings;
 mod pdf;
 mod protocol;
 mod reader;
