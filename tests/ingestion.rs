@@ -426,20 +426,101 @@ fn the_command_line_takes_folders_and_takes_them_up_again() {
     assert!(err.contains("broken.pdf"), "{err}");
 
     let server = Setup::default().in_dir(dir.path()).start();
-    let collection = server.collection();
-    let listed = server
-        .get(&format!(
-            "/v1/vector_stores/{collection}/files?filter=completed"
-        ))
+    assert_eq!(names_in(&server), ["docs/a.md", "docs/deep/a.md"]);
+}
+
+/// Names of the completed documents of the default collection, in order.
+fn names_in(server: &TestServer) -> Vec<String> {
+    let path = format!(
+        "/v1/vector_stores/{}/files?filter=completed",
+        server.collection()
+    );
+    let listed = server.get(&path).ok();
+    let files = listed["data"].as_array().unwrap().iter();
+    let mut names: Vec<String> = files
+        .map(|file| file["filename"].as_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn files_of_the_same_name_are_documents_of_their_own_and_only_the_same_file_takes_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("y/2023/report.txt", "In 2023 the harbour took 41 boats.");
+    write("y/2024/report.txt", "In 2024 the harbour took 52 boats.");
+    let run = |args: &[&str]| {
+        let output = ingest(dir.path(), args).output().unwrap();
+        let (out, err) = said(&output);
+        assert!(output.status.success(), "{out}{err}");
+        out
+    };
+    assert!(run(&["y/**/*.txt"]).contains("2 documents added"));
+    // However they are named, they are what they were.
+    let out = run(&["y/2023/report.txt", "y/2024/report.txt"]);
+    assert!(out.contains("2 unchanged"), "{out}");
+    assert!(run(&["y"]).contains("2 unchanged"));
+
+    write("z/2023/report.txt", "In 2023 the pier was mended.");
+    write("z/2024/report.txt", "In 2024 the pier was painted.");
+    run(&["z/2023/report.txt"]);
+    run(&["z/2024/report.txt"]);
+    write("z/2024/report.txt", "In 2024 the pier was painted green.");
+    assert!(run(&["z/2024/report.txt"]).contains("1 passages"));
+
+    let server = Setup::default().in_dir(dir.path()).start();
+    assert_eq!(
+        names_in(&server),
+        [
+            "report.txt",
+            "report.txt",
+            "y/2023/report.txt",
+            "y/2024/report.txt"
+        ]
+    );
+    let found = server
+        .post(
+            &format!("/v1/vector_stores/{}/search", server.collection()),
+            json!({ "query": "the pier in 2023 and 2024, the boats of the harbour", "max_num_results": 50 }),
+        )
         .ok();
-    let mut names: Vec<&str> = listed["data"]
+    let mut texts: Vec<&str> = found["data"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|file| file["filename"].as_str().unwrap())
+        .map(|hit| hit["content"][0]["text"].as_str().unwrap())
         .collect();
-    names.sort();
-    assert_eq!(names, ["docs/a.md", "docs/deep/a.md"]);
+    texts.sort();
+    assert_eq!(
+        texts,
+        [
+            "In 2023 the harbour took 41 boats.",
+            "In 2023 the pier was mended.",
+            "In 2024 the harbour took 52 boats.",
+            "In 2024 the pier was painted green.",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_could_not_be_read_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("broken.pdf"), b"not a PDF\0\0").unwrap();
+    for _ in 0..2 {
+        let output = ingest(dir.path(), &["broken.pdf"]).output().unwrap();
+        let (out, err) = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{out}{err}");
+        assert!(err.contains("broken.pdf"), "{err}");
+    }
+    let server = Setup::default().in_dir(dir.path()).start();
+    let path = format!("/v1/vector_stores/{}/files", server.collection());
+    let listed = server.get(&path).ok();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
 }
 
 fn interrupt(child: Child) -> Output {

@@ -178,23 +178,6 @@ impl Store {
         Ok(attached)
     }
 
-    /// The newest document of a vector store that has this name and is not failed or cancelled, if it has this content.
-    pub async fn same_document(
-        &self,
-        vector_store_id: &str,
-        filename: &str,
-        sha256: &str,
-    ) -> Result<Option<Document>> {
-        let vector_store_id = vector_store_id.to_owned();
-        let (filename, sha256) = (filename.to_owned(), sha256.to_owned());
-        let read = move |tx: &Transaction| {
-            let named = named(tx, vector_store_row(tx, &vector_store_id)?, &filename)?;
-            let same = named.first().filter(|it| it.sha256 == sha256);
-            same.map(|it| get(tx, it.id)).transpose()
-        };
-        self.database().read(read).await
-    }
-
     /// Takes a file out of a vector store, with the chunks it has there. The file stays.
     pub async fn detach(&self, vector_store_id: &str, file_id: &str) -> Result<()> {
         let (vector_store_id, file_id) = (vector_store_id.to_owned(), file_id.to_owned());

@@ -1,5 +1,6 @@
-//! Documents that are kept in step with something elsewhere: web pages, files of watched folders. The old version of a
-//! document answers until the new one has been read (a trigger sees to it), and there is never a moment with both.
+//! Documents that are kept in step with something elsewhere: web pages, files of watched folders, files that the command
+//! line ingested. The old version of a document answers until the new one has been read (a trigger sees to it), and there
+//! is never a moment with both.
 
 use std::io::Read;
 
@@ -9,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::documents::{Attributes, Chunking, DocumentStatus, IfExists, NewDocument, attach};
 use super::error::Result;
 use super::files::{self, Content, NewFile, hexadecimal};
+use super::passwords::Password;
 use super::vector_stores::{chunking_in, vector_store_row};
 use super::{Store, StoreError};
 
@@ -18,12 +20,14 @@ pub enum Origin {
     Web,
     /// A watched folder, by its path.
     Folder(String),
+    /// The command line; addresses are full paths.
+    Ingested,
 }
 
 /// A document as it was last taken from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// A URL, or a path below the watched folder.
+    /// A URL, a path below the watched folder, or a full path.
     pub address: String,
     /// How a change is told.
     pub version: String,
@@ -47,6 +51,8 @@ pub struct NewSource {
     pub attributes: Attributes,
     /// Where its vector store does not say otherwise.
     pub chunking: Chunking,
+    /// Kept until the document is read.
+    pub password: Option<Password>,
 }
 
 /// What came of a new version.
@@ -134,6 +140,7 @@ impl Origin {
         match self {
             Self::Web => ("web", ""),
             Self::Folder(path) => ("folder", path),
+            Self::Ingested => ("ingested", ""),
         }
     }
 }
@@ -196,7 +203,7 @@ pub(super) fn keep(tx: &Transaction, vector_store_id: &str, new: NewSource) -> R
         attributes: new.attributes,
         chunking: chunking_in(tx, store)?.unwrap_or(new.chunking),
         if_exists: IfExists::Keep,
-        password: None,
+        password: new.password,
     };
     attach(tx, vector_store_id, document)?;
     Ok(Kept {

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::find::{Found, find};
 use crate::rag::extract::{ExtractError, Format, format_of};
 use crate::store::{
-    Attributes, Chunking, Content, Document, DocumentStatus, IfExists, NewDocument, NewFile,
-    Password, Store,
+    Attached, Attributes, Chunking, Content, Document, DocumentStatus, IfExists, NewDocument,
+    NewFile, NewSource, Origin, Password, Store,
 };
 
 /// What came of a file.
@@ -18,7 +19,7 @@ pub enum Added {
         name: String,
         document: Box<Document>,
     },
-    /// The same content is there under this name.
+    /// The same content of this file is there.
     Unchanged {
         name: String,
     },
@@ -42,6 +43,7 @@ pub struct Adding {
 
 /// A file as it is on disk.
 struct Seen {
+    bytes: Vec<u8>,
     sha256: String,
     is_document: bool,
 }
@@ -78,46 +80,78 @@ impl Adding {
         if !seen.is_document && !found.is_named {
             return Ok(Added::LeftOut);
         }
-        let same = self
-            .store
-            .same_document(&self.collection, &found.name, &seen.sha256)
-            .await?;
-        if let Some(document) = same {
-            return Ok(queued_or_unchanged(name, document));
+        let attached = self.attached(found, seen).await?;
+        Ok(queued_or_unchanged(name, attached))
+    }
+
+    /// The document of a file, told by its path; other files of the same name are left alone.
+    async fn attached(&self, found: &Found, seen: Seen) -> anyhow::Result<Attached> {
+        let address = address(&found.path)?;
+        let (store, collection) = (&self.store, &self.collection);
+        let known = store
+            .source(collection, &Origin::Ingested, &address)
+            .await?
+            .filter(|known| known.sha256 == seen.sha256);
+        let failed = [DocumentStatus::Failed, DocumentStatus::Cancelled];
+        if let Some(known) = known
+            && let Some(file_id) = known.file_id
+            && known.status.is_some_and(|it| failed.contains(&it))
+        {
+            // What failed once is tried again, perhaps with another password.
+            let new = NewDocument {
+                file_id,
+                attributes: Attributes::new(),
+                chunking: self.chunking,
+                if_exists: IfExists::Keep,
+                password: self.password.clone(),
+            };
+            return Ok(store.attach_new(collection, new).await?);
         }
-        let new = NewFile {
-            filename: found.name.clone(),
-            purpose: "assistants".into(),
-            media_type: mime_guess::from_path(&found.path)
-                .first_or_octet_stream()
-                .to_string(),
-            expires_after_seconds: None,
-        };
-        let content = Content::Path(found.path.clone());
-        let file = self.store.create_file(new, content).await?;
-        let new = NewDocument {
-            file_id: file.id.clone(),
+        let new = NewSource {
+            origin: Origin::Ingested,
+            address,
+            // Its bytes are compared.
+            version: String::new(),
+            file: NewFile {
+                filename: found.name.clone(),
+                purpose: "assistants".into(),
+                media_type: mime_guess::from_path(&found.path)
+                    .first_or_octet_stream()
+                    .to_string(),
+                expires_after_seconds: None,
+            },
+            content: Content::Bytes(seen.bytes),
             attributes: Attributes::new(),
             chunking: self.chunking,
-            if_exists: IfExists::Replace,
             password: self.password.clone(),
         };
-        let attached = self.store.attach_new(&self.collection, new).await?;
-        if attached.is_unchanged {
-            // Somebody else was quicker.
-            self.store.delete_file(&file.id).await?;
-        }
-        Ok(queued_or_unchanged(name, attached.document))
+        let kept = store.keep_source(collection, new).await?;
+        Ok(Attached {
+            document: store.document(collection, &kept.file_id).await?,
+            is_unchanged: kept.is_unchanged,
+        })
     }
 }
 
-fn queued_or_unchanged(name: String, document: Document) -> Added {
-    match document.status {
-        DocumentStatus::InProgress => Added::Queued {
+/// What a file is known by: its full path, behind links. One that is not UTF-8 is escaped.
+fn address(path: &Path) -> anyhow::Result<String> {
+    let full = std::fs::canonicalize(path).context("cannot be read")?;
+    let bytes = full.as_os_str().as_encoded_bytes();
+    Ok(match full.to_str() {
+        Some(text) => text.to_owned(),
+        None => bytes.escape_ascii().to_string(),
+    })
+}
+
+fn queued_or_unchanged(name: String, attached: Attached) -> Added {
+    let document = attached.document;
+    match attached.is_unchanged && document.status != DocumentStatus::InProgress {
+        true => Added::Unchanged { name },
+        // A short one may have come to its end by now.
+        false => Added::Queued {
             name,
             document: Box::new(document),
         },
-        _ => Added::Unchanged { name },
     }
 }
 
@@ -135,6 +169,7 @@ fn see(path: &Path, filename: &str, recognises: bool) -> anyhow::Result<Option<S
     let digest = Sha256::digest(&bytes);
     let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Some(Seen {
+        bytes,
         sha256,
         is_document,
     }))

@@ -2,7 +2,7 @@
 //! folders inside of these, and links that lead in a circle, are left out.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use walkdir::{DirEntry, WalkDir};
@@ -11,7 +11,7 @@ use walkdir::{DirEntry, WalkDir};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub path: PathBuf,
-    /// What it is called among the documents: its name, with the folders from the one that was typed.
+    /// What it is called among the documents: its name, with the folders from the one that was typed, also in a pattern.
     pub name: String,
     /// Whether it was typed itself, and not only a folder that it is in.
     pub is_named: bool,
@@ -45,12 +45,21 @@ fn of_one(typed: &str) -> anyhow::Result<Files> {
         require_literal_leading_dot: true,
         ..glob::MatchOptions::default()
     };
+    let folder = fixed_folder(typed);
+    let root = root_name(&folder)?;
+    let real = real_folder(&folder)?;
     let mut files = Vec::new();
     for path in glob::glob_with(typed, options).context("is no valid pattern")? {
         let path = path?;
         // What is in a folder that matches does so too where it is meant to.
         if path.is_file() {
-            files.extend(of_path(&path)?);
+            // Links in folders have many paths to a file, some of them endless.
+            let behind = std::fs::canonicalize(&path).context("cannot be read")?;
+            files.push(Ok(Found {
+                name: name_below(&root, &real, &behind),
+                path,
+                is_named: true,
+            }));
         }
     }
     anyhow::ensure!(!files.is_empty(), "no file matches");
@@ -67,20 +76,16 @@ fn of_path(path: &Path) -> anyhow::Result<Files> {
             is_named: true,
         })]);
     }
-    // Of `.` and `..`, too, the name is wanted.
-    let full = std::fs::canonicalize(path).context("cannot be read")?;
-    let root = file_name(&full);
+    let root = root_name(path)?;
     let mut files = Vec::new();
     let is_shown = |entry: &DirEntry| entry.depth() == 0 || !is_hidden(entry);
     let walk = WalkDir::new(path).follow_links(true).sort_by_file_name();
     for entry in walk.into_iter().filter_entry(is_shown) {
         match entry {
             Ok(entry) if entry.file_type().is_file() => {
-                let inner = entry.path().strip_prefix(path).unwrap_or(entry.path());
-                let name = Path::new(&root).join(inner);
                 files.push(Ok(Found {
                     path: entry.path().to_owned(),
-                    name: name.to_string_lossy().into_owned(),
+                    name: name_below(&root, path, entry.path()),
                     is_named: false,
                 }));
             }
@@ -93,6 +98,36 @@ fn of_path(path: &Path) -> anyhow::Result<Files> {
         }
     }
     Ok(files)
+}
+
+/// The folder of a pattern before anything in it may vary; empty where that is the first part.
+fn fixed_folder(pattern: &str) -> PathBuf {
+    let parts = Path::new(pattern).components();
+    let varies = |part: &Component| part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    parts.take_while(|part| !varies(part)).collect()
+}
+
+/// What a folder is called, also one that was typed as `.` or `..`; nothing where none was typed.
+fn root_name(folder: &Path) -> anyhow::Result<String> {
+    if folder.as_os_str().is_empty() {
+        return Ok(String::new());
+    }
+    let full = std::fs::canonicalize(folder).context("cannot be read")?;
+    Ok(file_name(&full))
+}
+
+/// The name of a file with the folders from `folder`, which is called `root`.
+fn name_below(root: &str, folder: &Path, path: &Path) -> String {
+    let inner = path.strip_prefix(folder).unwrap_or(path);
+    Path::new(root).join(inner).to_string_lossy().into_owned()
+}
+
+fn real_folder(folder: &Path) -> anyhow::Result<PathBuf> {
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    std::fs::canonicalize(folder).context("cannot be read")
 }
 
 fn is_hidden(entry: &DirEntry) -> bool {
@@ -132,10 +167,11 @@ mod tests {
         std::os::unix::fs::symlink(root.join("b.txt"), root.join("z.txt")).expect("linked");
         let typed = |name: &str| root.join(name).to_string_lossy().into_owned();
         assert_eq!(names(&[typed("")]), ["docs/a/deep/c.md", "docs/b.txt"]);
-        assert_eq!(names(&[typed("**/*.md")]), ["c.md"]);
+        assert_eq!(names(&[typed("**/*.md")]), ["docs/a/deep/c.md"]);
+        assert_eq!(names(&[typed("a/*/c.md")]), ["a/deep/c.md"]);
         assert_eq!(
             names(&[typed("*.txt")]),
-            ["b.txt"],
+            ["docs/b.txt"],
             "the link is the same file"
         );
         // Who types it means it.

@@ -1,5 +1,6 @@
 //! `inglenook ingest PATH...`: adds documents and waits until they can be searched. A server that is running on the
-//! same data folder does the work; otherwise this process does. A file of a name that is there already takes its place.
+//! same data folder does the work; otherwise this process does. A file that was
+//! ingested before and has changed takes its own place, and nobody else's.
 
 mod add;
 mod bars;

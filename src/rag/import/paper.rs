@@ -115,6 +115,7 @@ impl Visitor {
             content: store::Content::Bytes(content.bytes),
             attributes,
             chunking: self.options.chunking,
+            password: None,
         };
         Ok(PageResult {
             outcome: PageOutcome::Imported,

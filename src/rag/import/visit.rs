@@ -249,6 +249,7 @@ impl Visitor {
             content: store::Content::Bytes(content.bytes),
             attributes,
             chunking: self.options.chunking,
+            password: None,
         };
         Ok(PageResult {
             outcome: PageOutcome::Imported,

@@ -291,6 +291,7 @@ impl Watched<'_> {
             content: Content::Bytes(bytes),
             attributes,
             chunking: self.chunking,
+            password: None,
         };
         let kept = self.store.keep_source(store_id, new).await?;
         Ok(Ok(!kept.is_unchanged))

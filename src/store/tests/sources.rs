@@ -18,6 +18,7 @@ async fn keep(store: &Store, vector_store: &str, text: &str) -> Kept {
         content: Content::Bytes(text.as_bytes().to_vec()),
         attributes: Attributes::new(),
         chunking: CHUNKING,
+        password: None,
     };
     store.keep_source(vector_store, new).await.unwrap()
 }
