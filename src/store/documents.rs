@@ -59,7 +59,8 @@ pub struct NewDocument {
     pub password: Option<Password>,
 }
 
-/// What becomes of a file when the vector store has another one of its name.
+/// What becomes of a file when the vector store has another one of its name. Documents that follow a source are its own:
+/// they count for nothing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IfExists {
     /// Both are kept.
@@ -380,6 +381,11 @@ fn has_warnings(tx: &Transaction, document_id: i64) -> Result<bool> {
         .query_row([document_id], |row| row.get(0))?)
 }
 
+/// True of a document `o` that follows no source: nobody else sees to it.
+const IS_UPLOADED: &str = "NOT EXISTS (
+    SELECT 1 FROM sources s WHERE s.vector_store_row = o.vector_store_row
+                                  AND (s.file_row = o.file_row OR s.next_file_row = o.file_row))";
+
 /// A document of a vector store that is there or about to be, under the name that was asked for.
 struct Named {
     id: i64,
@@ -388,10 +394,12 @@ struct Named {
 
 /// The newest first.
 fn named(tx: &Transaction, vector_store: i64, filename: &str) -> Result<Vec<Named>> {
-    let sql = "SELECT d.id, f.sha256 FROM live_files f JOIN documents d ON d.file_row = f.row
-               WHERE f.filename = ? AND d.vector_store_row = ? AND d.status IN ('in_progress', 'completed')
-               ORDER BY d.id DESC";
-    let mut statement = tx.prepare_cached(sql)?;
+    let sql = format!(
+        "SELECT o.id, f.sha256 FROM live_files f JOIN documents o ON o.file_row = f.row
+         WHERE f.filename = ? AND o.vector_store_row = ? AND o.status IN ('in_progress', 'completed') AND {IS_UPLOADED}
+         ORDER BY o.id DESC"
+    );
+    let mut statement = tx.prepare_cached(&sql)?;
     let found = statement.query_map(params![filename, vector_store], |row| {
         Ok(Named {
             id: row.get(0)?,
@@ -422,14 +430,17 @@ fn same_content(
     Ok(same.map(|it| it.id))
 }
 
-/// Takes away what a document replaces, in the transaction that completes it: documents of the same name in its vector
-/// store that are older, and their files where these are in no other one.
+/// Takes away what a document replaces, in the transaction that completes it: uploaded documents of the same name in its
+/// vector store that are older, and their files where these are in no other one.
 pub(super) fn remove_replaced(tx: &Transaction, document_id: i64) -> Result<()> {
-    let sql = "SELECT o.id, o.file_row
-               FROM documents d JOIN files f ON f.row = d.file_row
-                    JOIN files g ON g.filename = f.filename JOIN documents o ON o.file_row = g.row
-               WHERE d.id = ? AND d.replaces_older AND o.vector_store_row = d.vector_store_row AND o.id < d.id";
-    let mut statement = tx.prepare_cached(sql)?;
+    let sql = format!(
+        "SELECT o.id, o.file_row
+         FROM documents d JOIN files f ON f.row = d.file_row
+              JOIN files g ON g.filename = f.filename JOIN documents o ON o.file_row = g.row
+         WHERE d.id = ? AND d.replaces_older AND o.vector_store_row = d.vector_store_row AND o.id < d.id
+               AND {IS_UPLOADED}"
+    );
+    let mut statement = tx.prepare_cached(&sql)?;
     let replaced = statement.query_map([document_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     for (id, file_row) in replaced.collect::<rusqlite::Result<Vec<(i64, i64)>>>()? {
         tx.prepare_cached("DELETE FROM documents WHERE id = ?")?

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{PATIENCE, TestServer};
 use crate::{documents, found, serving};
@@ -89,6 +89,44 @@ fn files_come_change_and_go_with_their_folder() {
     wait_for(&server, "the removal", |folder| folder["num_removed"] == 1);
     assert!(found(&server, "lamp lit").is_empty());
     assert_eq!(documents(&server, "source_path").len(), 1);
+}
+
+#[test]
+fn an_upload_replaces_uploads_and_nothing_that_is_followed() {
+    let (dir, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root = folder.path();
+    for (name, text) in [
+        ("a", "The tide turns at one."),
+        ("b", "The tide turns at two."),
+    ] {
+        fs::create_dir(root.join(name)).unwrap();
+        fs::write(root.join(name).join("x.txt"), text).unwrap();
+    }
+    let server = watching(dir.path(), root);
+    wait_for_documents(&server, 2);
+    let files = format!("/v1/vector_stores/{}/files", server.collection());
+    for (text, is_unchanged) in [
+        ("The tide turns at one.", false),
+        ("The tide turns at four.", false),
+        ("The tide turns at four.", true),
+    ] {
+        let file = server.upload("x.txt", text.as_bytes()).ok();
+        let body = json!({ "file_id": file["id"], "if_exists": "replace" });
+        let attached = server.post(&files, body).ok();
+        assert_eq!(attached["is_unchanged"], is_unchanged, "{attached}");
+        let id = attached["id"].as_str().unwrap();
+        server.wait_for(&server.collection(), id);
+    }
+    let mut texts = found(&server, "tide turns");
+    texts.sort();
+    assert_eq!(
+        texts,
+        [
+            "The tide turns at four.",
+            "The tide turns at one.",
+            "The tide turns at two."
+        ]
+    );
 }
 
 #[test]
