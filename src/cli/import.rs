@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::app::{self, App};
@@ -18,7 +18,7 @@ use crate::store::{
 const POLL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
-#[group(id = "target", required = true, multiple = false, args = ["url", "site", "arxiv"])]
+#[command(group(ArgGroup::new("target").required(true).args(["url", "site", "arxiv"])))]
 pub struct ImportArgs {
     /// One document
     #[arg(value_name = "URL")]
@@ -30,16 +30,16 @@ pub struct ImportArgs {
     #[arg(long, value_name = "ID")]
     arxiv: Option<String>,
     /// Only pages of the site below this address [default: the folder of its first page]
-    #[arg(long, value_name = "URL", requires = "site")]
+    #[arg(long, value_name = "URL", requires = "site", conflicts_with_all = ["url", "arxiv"])]
     prefix: Option<String>,
     /// A sitemap of the site [default: those that robots.txt names]
-    #[arg(long, value_name = "URL", requires = "site")]
+    #[arg(long, value_name = "URL", requires = "site", conflicts_with_all = ["url", "arxiv"])]
     sitemap: Option<String>,
     /// Pages of the site that are read at most [default: 500]
-    #[arg(long, value_name = "N", requires = "site")]
+    #[arg(long, value_name = "N", requires = "site", conflicts_with_all = ["url", "arxiv"])]
     max_pages: Option<u32>,
     /// Links between the first page of the site and the last [default: 16]
-    #[arg(long, value_name = "N", requires = "site")]
+    #[arg(long, value_name = "N", requires = "site", conflicts_with_all = ["url", "arxiv"])]
     max_depth: Option<u32>,
     /// Remove documents whose pages are gone
     #[arg(long)]
@@ -185,4 +185,74 @@ async fn all_pages(store: &Store, id: &str) -> anyhow::Result<Vec<ImportPage>> {
         after = next;
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        import: ImportArgs,
+    }
+
+    fn parsed(words: &str) -> Result<ImportArgs, clap::error::ErrorKind> {
+        let words = std::iter::once("import").chain(words.split_whitespace());
+        let typed = Typed::try_parse_from(words).map_err(|error| error.kind())?;
+        Ok(typed.import)
+    }
+
+    #[test]
+    fn every_option_goes_with_the_sources_that_it_is_of() {
+        let of_all = ["", "--vector-store vs_1", "--remove-missing"];
+        let of_sites = [
+            "--prefix https://x.example/a/",
+            "--sitemap https://x.example/sitemap.xml",
+            "--max-pages 200",
+            "--max-depth 3",
+        ];
+        let site = "--site https://x.example/a/";
+        for source in ["https://x.example/a", site, "--arxiv 1706.03762"] {
+            for option in of_all {
+                let import = parsed(&format!("{source} {option}")).expect("it is documented");
+                assert_eq!(import.remove_missing, option == "--remove-missing");
+                assert_eq!(import.vector_store.is_some(), option.contains("vs_1"));
+            }
+        }
+        for option in of_sites {
+            let import = parsed(&format!("{site} {option}"));
+            assert_eq!(
+                import.expect("it is documented").site.as_deref(),
+                Some("https://x.example/a/")
+            );
+            for source in ["https://x.example/a", "--arxiv 1706.03762"] {
+                assert!(
+                    parsed(&format!("{source} {option}")).is_err(),
+                    "{source} {option}"
+                );
+            }
+        }
+        let all = [&of_all[..], &of_sites[..]].concat().join(" ");
+        let import = parsed(&format!("{site} {all}")).expect("all together");
+        assert_eq!((import.max_pages, import.max_depth), (Some(200), Some(3)));
+        assert_eq!(import.prefix.as_deref(), Some("https://x.example/a/"));
+        assert!(import.sitemap.is_some() && import.vector_store.is_some());
+    }
+
+    #[test]
+    fn there_is_one_source() {
+        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument};
+        let kind = |words| parsed(words).expect_err("refused");
+        assert_eq!(kind("--vector-store vs_1"), MissingRequiredArgument);
+        for two in [
+            "https://x.example/a --site https://x.example/",
+            "https://x.example/a --arxiv 1706.03762",
+            "--site https://x.example/ --arxiv 1706.03762",
+        ] {
+            assert_eq!(kind(two), ArgumentConflict, "{two}");
+        }
+    }
 }

@@ -181,7 +181,7 @@ fn the_command_line_imports_without_the_setting_as_it_is_the_owner_who_types() {
     };
     let (is_success, out, err) = run(&[&site.url("/guide")]);
     assert!(is_success && out.contains("1 passages"), "{out}{err}");
-    let (is_success, out, err) = run(&["--site", &site.url("/guide")]);
+    let (is_success, out, err) = run(&["--site", &site.url("/guide"), "--max-pages", "200"]);
     assert!(is_success && out.contains("unchanged"), "{out}{err}");
     let (is_success, _, err) = run(&[&site.url("/none")]);
     assert!(!is_success && err.contains("status 404"), "{err}");
