@@ -337,6 +337,60 @@ fn documents_answer_at_every_moment_while_they_are_cut_anew() {
 }
 
 #[test]
+fn a_change_of_a_collections_chunking_cuts_its_documents_anew_and_leaves_those_with_their_own() {
+    let server = Setup::default().start();
+    let recut = Recut::prepare(&server, 20);
+    let (store, file) = (&recut.store, &recut.file);
+    let own = server.upload("own.md", book(4).as_bytes()).ok()["id"].clone();
+    let own = own.as_str().unwrap();
+    let document = |file: &str| {
+        server
+            .get(&format!("/v1/vector_stores/{store}/files/{file}"))
+            .ok()
+    };
+    let cut = |strategy: Value| {
+        let body = json!({ "chunking_strategy": strategy });
+        server
+            .post(&format!("/v1/vector_stores/{store}"), body)
+            .ok();
+    };
+    let wait_for = |file: &str, strategy: Value| {
+        let deadline = Instant::now() + PATIENCE;
+        while document(file)["chunking_strategy"] != strategy {
+            assert!(Instant::now() < deadline, "{}", document(file));
+            assert_eq!(document(file)["status"], "completed");
+            recut.search(&server, 3);
+        }
+    };
+    cut(sizes(NEW.0, NEW.1));
+    wait_for(file, sizes(NEW.0, NEW.1));
+    let now = found(&server, store, "house 3 counted 4 lamps");
+    assert!(!now.is_empty() && now.is_subset(&recut.new));
+
+    let body = json!({ "file_id": own, "chunking_strategy": sizes(150, 0) });
+    server
+        .post(&format!("/v1/vector_stores/{store}/files"), body)
+        .ok();
+    let before = server.wait_for(store, own);
+    cut(Value::Null);
+    wait_until_idle(&server);
+    let auto = document(file)["chunking_strategy"].clone();
+    assert_ne!(auto, sizes(NEW.0, NEW.1), "as the settings say");
+    let request = json!({ "vector_store_id": store, "chunking": sizes(OLD.0, OLD.1) });
+    server.post("/api/reindex", request).ok();
+    wait_until_idle(&server);
+    assert_eq!(document(file)["chunking_strategy"], sizes(OLD.0, OLD.1));
+    let after = document(own);
+    for field in ["chunking_strategy", "num_chunks"] {
+        assert_eq!(after[field], before[field]);
+    }
+    assert_eq!(after["chunking_strategy"], sizes(150, 0));
+    // Nothing is left to do, and nothing need be said to ask for it.
+    let reply = server.post_bytes("/api/reindex", b"", "application/json");
+    assert_eq!(reply.ok()["num_documents"], 0);
+}
+
+#[test]
 fn re_indexing_survives_a_kill_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let setup = || Setup::default().in_dir(dir.path());

@@ -27,6 +27,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A JSON body of type `T`, whatever the content type says.
 pub struct JsonBody<T>(pub T);
 
+/// A JSON body of type `T` that may be left out, which is the same as an empty object.
+pub struct OptionalJsonBody<T>(pub T);
+
 /// A JSON body whose fields are read into two types, each taking its own. Serde's `flatten` would do it in one, and lose
 /// the name of the field that an error is about.
 pub struct JsonParts<A, B>(pub A, pub B);
@@ -38,6 +41,22 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = read(request, payload);
         Box::pin(async move { Ok(Self(parse(&body.await?)?)) })
+    }
+}
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJsonBody<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = read(request, payload);
+        Box::pin(async move {
+            let body = body.await?;
+            Ok(Self(match body.is_empty() {
+                true => T::default(),
+                false => parse(&body)?,
+            }))
+        })
     }
 }
 

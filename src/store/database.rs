@@ -24,7 +24,7 @@ const QUEUE_CAPACITY: usize = 64;
 const NUM_READERS: usize = 3;
 const FILE_NAME: &str = "inglenook.db";
 
-pub(super) const MIGRATIONS: [&str; 13] = [
+pub(super) const MIGRATIONS: [&str; 14] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_batches_uploads_expiry.sql"),
     include_str!("migrations/0003_conversations.sql"),
@@ -38,6 +38,7 @@ pub(super) const MIGRATIONS: [&str; 13] = [
     include_str!("migrations/0011_imports.sql"),
     include_str!("migrations/0012_scope_changes.sql"),
     include_str!("migrations/0013_ingested_sources.sql"),
+    include_str!("migrations/0014_own_chunking.sql"),
 ];
 
 pub(super) struct Database {

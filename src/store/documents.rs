@@ -54,6 +54,8 @@ pub struct NewDocument {
     pub file_id: String,
     pub attributes: Attributes,
     pub chunking: Chunking,
+    /// Whether it keeps this chunking when that of its vector store changes.
+    pub has_own_chunking: bool,
     pub if_exists: IfExists,
     /// Kept until the document is read.
     pub password: Option<Password>,
@@ -154,6 +156,7 @@ impl Store {
             file_id: file_id.to_owned(),
             attributes,
             chunking,
+            has_own_chunking: false,
             if_exists: IfExists::Keep,
             password: None,
         };
@@ -303,6 +306,7 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
         file_id,
         attributes,
         chunking,
+        has_own_chunking,
         if_exists,
         password,
     } = new;
@@ -336,13 +340,15 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
     let id = match existing {
         Some((id, _)) => {
             tx.prepare_cached(
-                "UPDATE documents SET attributes = ?, max_chunk_tokens = ?, chunk_overlap_tokens = ?, replaces_older = ?
+                "UPDATE documents SET attributes = ?, max_chunk_tokens = ?, chunk_overlap_tokens = ?, has_own_chunking = ?,
+                     replaces_older = ?
                  WHERE id = ?",
             )?
             .execute(params![
                 Json(attributes),
                 chunking.max_tokens,
                 chunking.overlap_tokens,
+                has_own_chunking,
                 replaces_older,
                 id
             ])?;
@@ -352,8 +358,8 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
             tx.prepare_cached(
                 "INSERT INTO documents
                      (vector_store_row, file_row, status, attributes, max_chunk_tokens, chunk_overlap_tokens, created_at,
-                      replaces_older)
-                 VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?)",
+                      replaces_older, has_own_chunking)
+                 VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?, ?)",
             )?
             .execute(params![
                 vector_store,
@@ -362,7 +368,8 @@ pub(super) fn attach(tx: &Transaction, vector_store_id: &str, new: NewDocument) 
                 chunking.max_tokens,
                 chunking.overlap_tokens,
                 unix_now(),
-                replaces_older
+                replaces_older,
+                has_own_chunking
             ])?;
             tx.last_insert_rowid()
         }

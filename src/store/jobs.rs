@@ -190,6 +190,32 @@ pub(super) fn enqueue(tx: &Transaction, document_id: i64) -> Result<()> {
     Ok(())
 }
 
+/// Begins the unfinished documents of a vector store anew that are to be cut in another way, but for those that have a
+/// chunking of their own.
+pub(super) fn recut_unfinished(
+    tx: &Transaction,
+    vector_store: i64,
+    chunking: Chunking,
+) -> Result<()> {
+    let sql = "SELECT d.id FROM documents d JOIN jobs j ON j.document_id = d.id
+               WHERE d.vector_store_row = ? AND d.status = 'in_progress' AND NOT d.has_own_chunking
+                     AND (d.max_chunk_tokens <> ? OR d.chunk_overlap_tokens <> ?)";
+    let (max, overlap) = (chunking.max_tokens, chunking.overlap_tokens);
+    let mut statement = tx.prepare_cached(sql)?;
+    let found = statement.query_map(params![vector_store, max, overlap], |row| row.get(0))?;
+    for id in found.collect::<rusqlite::Result<Vec<i64>>>()? {
+        clear_chunks(tx, id)?;
+        tx.prepare_cached(
+            "UPDATE documents SET max_chunk_tokens = ?, chunk_overlap_tokens = ?, chunks_total = 0 WHERE id = ?",
+        )?
+        .execute(params![max, overlap, id])?;
+        // Whoever works on it is no longer its owner.
+        tx.prepare_cached("UPDATE jobs SET state = 'queued', attempt = 0 WHERE document_id = ?")?
+            .execute([id])?;
+    }
+    Ok(())
+}
+
 pub(super) fn clear_chunks(tx: &Transaction, document_id: i64) -> Result<()> {
     tx.prepare_cached("DELETE FROM chunks WHERE document_id = ?")?
         .execute([document_id])?;

@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use super::chunks::{Place, insert_chunks};
 use super::documents::Chunking;
 use super::error::{Result, StoreError};
-use super::jobs::NewChunk;
+use super::jobs::{NewChunk, recut_unfinished};
 use super::queue::{MAX_ATTEMPTS, Queue};
 use super::vector_stores::vector_store_row;
 use super::{EmbedderId, Store};
@@ -17,7 +17,7 @@ use super::{EmbedderId, Store};
 pub struct ReindexScope {
     /// Of this vector store only.
     pub vector_store_id: Option<String>,
-    /// Cut so, instead of as each document is; for a vector store it is kept as its own.
+    /// Cut so, instead of as each document is; those that have a chunking of their own keep it.
     pub chunking: Option<Chunking>,
     /// The most that the embedder reads; an overlap is at most a quarter.
     pub max_tokens: u32,
@@ -180,6 +180,41 @@ impl Store {
     }
 }
 
+/// Queues all documents of a vector store to be cut in another way: completed ones answer as they are until then, and
+/// those that are not complete are begun anew.
+pub(super) fn recut(
+    tx: &Transaction,
+    vector_store: i64,
+    scope: &ReindexScope,
+    hash: &str,
+) -> Result<()> {
+    if let Some(chunking) = scope.chunking {
+        let max_tokens = chunking.max_tokens.min(scope.max_tokens);
+        let allowed = Chunking {
+            max_tokens,
+            overlap_tokens: chunking.overlap_tokens.min(max_tokens / 4),
+        };
+        recut_unfinished(tx, vector_store, allowed)?;
+        give_up_others(tx, vector_store, allowed)?;
+    }
+    queue(tx, scope, hash)?;
+    Ok(())
+}
+
+/// Ends what was to be cut in yet another way; a document that is as it should be by now is not queued again.
+fn give_up_others(tx: &Transaction, vector_store: i64, chunking: Chunking) -> Result<()> {
+    let sql = "SELECT r.document_id FROM reindexes r JOIN documents d ON d.id = r.document_id
+               WHERE d.vector_store_row = ? AND NOT d.has_own_chunking AND r.state IN ('queued', 'running')
+                     AND (r.max_chunk_tokens <> ? OR r.chunk_overlap_tokens <> ?)";
+    let (max, overlap) = (chunking.max_tokens, chunking.overlap_tokens);
+    let mut statement = tx.prepare_cached(sql)?;
+    let found = statement.query_map(params![vector_store, max, overlap], |row| row.get(0))?;
+    for id in found.collect::<rusqlite::Result<Vec<i64>>>()? {
+        end(tx, id, None)?;
+    }
+    Ok(())
+}
+
 fn queue(tx: &Transaction, scope: &ReindexScope, hash: &str) -> Result<u64> {
     let row = match &scope.vector_store_id {
         Some(id) => Some(vector_store_row(tx, id)?),
@@ -194,15 +229,19 @@ fn queue(tx: &Transaction, scope: &ReindexScope, hash: &str) -> Result<u64> {
         tx.execute("DELETE FROM reindexes", [])?;
     }
     // A document that waits or is worked on already is begun anew if it is to be cut in another way now.
-    let wanted = "SELECT d.id AS id, min(coalesce(?1, v.max_chunk_tokens, d.max_chunk_tokens), ?6) AS size,
-                         min(coalesce(?2, v.chunk_overlap_tokens, d.chunk_overlap_tokens),
-                             min(coalesce(?1, v.max_chunk_tokens, d.max_chunk_tokens), ?6) / 4) AS overlap,
+    let size = "min(CASE WHEN d.has_own_chunking THEN d.max_chunk_tokens
+                         ELSE coalesce(?1, v.max_chunk_tokens, d.max_chunk_tokens) END, ?6)";
+    let overlap_wanted = "CASE WHEN d.has_own_chunking THEN d.chunk_overlap_tokens
+                               ELSE coalesce(?2, v.chunk_overlap_tokens, d.chunk_overlap_tokens) END";
+    let wanted = format!(
+        "SELECT d.id AS id, {size} AS size, min({overlap_wanted}, {size} / 4) AS overlap,
                          d.max_chunk_tokens AS old_size, d.chunk_overlap_tokens AS old_overlap,
                          d.embedder_hash AS hash, d.chunker_version AS version
                   FROM documents d JOIN vector_stores v ON v.row = d.vector_store_row
                   WHERE d.status = 'completed' AND (?3 IS NULL OR v.row = ?3)
                         AND (v.expires_at IS NULL OR v.expires_at > unixepoch())
-                        AND d.file_row IN (SELECT row FROM live_files)";
+                        AND d.file_row IN (SELECT row FROM live_files)"
+    );
     let sql = format!(
         "INSERT INTO reindexes (document_id, state, max_chunk_tokens, chunk_overlap_tokens)
          SELECT id, 'queued', size, overlap FROM ({wanted})

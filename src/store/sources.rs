@@ -202,6 +202,7 @@ pub(super) fn keep(tx: &Transaction, vector_store_id: &str, new: NewSource) -> R
         file_id: file_id.clone(),
         attributes: new.attributes,
         chunking: chunking_in(tx, store)?.unwrap_or(new.chunking),
+        has_own_chunking: false,
         if_exists: IfExists::Keep,
         password: new.password,
     };

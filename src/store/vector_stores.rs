@@ -8,6 +8,7 @@ use super::documents::{Chunking, NewDocument, attach};
 use super::error::{Result, StoreError};
 use super::json::Json;
 use super::listing::{ListOptions, Page};
+use super::reindex::{self, ReindexScope};
 use super::{Store, new_id, unix_now};
 
 const DEFAULT_NAME: &str = "Documents";
@@ -35,6 +36,8 @@ pub struct VectorStoreUpdate {
     pub expires_after_days: Option<Option<u32>>,
     /// Of documents that are added from now on.
     pub chunking: Option<Option<Chunking>>,
+    /// How those that are there are cut anew with it.
+    pub recut: Option<ReindexScope>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +208,7 @@ impl Store {
         update: VectorStoreUpdate,
     ) -> Result<VectorStore> {
         let id = id.to_owned();
+        let hash = self.embedder().hash.clone();
         let write = move |tx: &Transaction| {
             let now = get(tx, &id)?;
             if update.expires_after_days.is_some() {
@@ -231,9 +235,14 @@ impl Store {
                     row
                 ],
             )?;
+            if let Some(scope) = &update.recut {
+                reindex::recut(tx, row, scope, &hash)?;
+            }
             get(tx, &id)
         };
-        self.database().write(write).await
+        let updated = self.database().write(write).await?;
+        self.notify_jobs_changed();
+        Ok(updated)
     }
 
     /// Deletes a vector store with its documents and their chunks; the files stay.
@@ -307,7 +316,6 @@ fn get(tx: &Transaction, id: &str) -> Result<VectorStore> {
     found.ok_or_else(|| StoreError::not_found("vector store", id))
 }
 
-/// Two columns from `first` on, both there or neither.
 /// How the documents of a vector store are cut, where it says so.
 pub(super) fn chunking_in(tx: &Transaction, row: i64) -> Result<Option<Chunking>> {
     let sql = "SELECT max_chunk_tokens, chunk_overlap_tokens FROM vector_stores WHERE row = ?";
@@ -315,6 +323,7 @@ pub(super) fn chunking_in(tx: &Transaction, row: i64) -> Result<Option<Chunking>
     Ok(statement.query_row([row], |row| chunking_from(row, 0))?)
 }
 
+/// Two columns from `first` on, both there or neither.
 fn chunking_from(row: &Row, first: usize) -> rusqlite::Result<Option<Chunking>> {
     let (max_tokens, overlap_tokens): (Option<u32>, Option<u32>) =
         (row.get(first)?, row.get(first + 1)?);

@@ -102,6 +102,7 @@ impl Adding {
                 file_id,
                 attributes: Attributes::new(),
                 chunking: self.chunking,
+                has_own_chunking: false,
                 if_exists: IfExists::Keep,
                 password: self.password.clone(),
             };

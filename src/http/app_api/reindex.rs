@@ -6,10 +6,11 @@ use utoipa::ToSchema;
 
 use crate::http::Context;
 use crate::http::error::ApiError;
-use crate::http::json::JsonBody;
+use crate::http::json::OptionalJsonBody;
 use crate::http::openai::chunking::{ChunkingChoice, ChunkingStrategy};
+use crate::http::openai::vector_stores::cut_anew;
 use crate::rag::ingest;
-use crate::store::{ReindexProgress, Store, VectorStoreUpdate};
+use crate::store::{ReindexProgress, Store};
 
 /// Failures told at most.
 const MAX_FAILURES: u32 = 20;
@@ -19,7 +20,8 @@ const MAX_FAILURES: u32 = 20;
 pub struct ReindexRequest {
     /// The collection; all of them by default.
     vector_store_id: Option<String>,
-    /// How its documents are cut from now on, those that are there included. Needs `vector_store_id`.
+    /// How its documents are cut from now on, those that are there included unless they came with a chunking of their own.
+    /// Needs `vector_store_id`.
     #[schema(value_type = Option<ChunkingChoice>)]
     chunking: Option<ChunkingStrategy>,
 }
@@ -70,34 +72,30 @@ pub struct ReindexFailure {
     path = "/reindex",
     operation_id = "start_reindex",
     tag = "Browser app",
-    request_body = ReindexRequest,
+    request_body = Option<ReindexRequest>,
     responses((status = 200, body = ReindexState))
 )]
 pub async fn start(
     context: web::Data<Context>,
-    body: JsonBody<ReindexRequest>,
+    body: OptionalJsonBody<ReindexRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.0;
     let embedder = context.documents_embedder()?;
     let store = &context.workspace.store;
-    let chunking = match (&request.chunking, &request.vector_store_id) {
+    match (&request.chunking, request.vector_store_id) {
         (Some(strategy), Some(id)) => {
-            let sizes = strategy.sizes_of("chunking")?;
-            let update = VectorStoreUpdate {
-                chunking: Some(sizes),
-                ..VectorStoreUpdate::default()
-            };
-            store.update_vector_store(id, update).await?;
-            Some(sizes.unwrap_or(context.workspace.chunking))
+            let update = cut_anew(&context, &id, strategy.sizes_of("chunking")?);
+            store.update_vector_store(&id, update).await?;
         }
         (Some(_), None) => {
             let message = "chunking needs a 'vector_store_id': name the collection that is to be cut otherwise";
             return Err(ApiError::invalid("chunking", message));
         }
-        (None, _) => None,
-    };
-    let scope = ingest::reindex_scope(request.vector_store_id, chunking, embedder);
-    store.queue_reindex(scope).await?;
+        (None, id) => {
+            let scope = ingest::reindex_scope(id, None, embedder);
+            store.queue_reindex(scope).await?;
+        }
+    }
     Ok(HttpResponse::Ok().json(state(store).await?))
 }
 

@@ -77,15 +77,16 @@ pub fn new_document(
 ) -> Result<NewDocument, ApiError> {
     let embedder = context.documents_embedder()?;
     let attributes = attributes::checked(request.attributes.unwrap_or_default())?;
-    let chunking = match &request.chunking_strategy {
-        Some(strategy) => strategy.sizes()?,
-        None => of_collection,
+    let (own, of_others) = match &request.chunking_strategy {
+        Some(strategy) => (strategy.sizes()?, None),
+        None => (None, of_collection),
     };
-    let chunking = chunking.unwrap_or(context.workspace.chunking);
+    let chunking = own.or(of_others).unwrap_or(context.workspace.chunking);
     Ok(NewDocument {
         file_id: request.file_id,
         attributes,
         chunking: allowed_chunking(chunking, embedder),
+        has_own_chunking: own.is_some(),
         if_exists: if_exists(request.if_exists.as_deref())?,
         password: password(request.password)?,
     })

@@ -14,7 +14,8 @@ use crate::http::openai::expiry::VectorStoreExpiry;
 use crate::http::openai::metadata;
 use crate::http::openai::page::{self, Deleted, Listed, Page, PageQuery};
 use crate::http::openai::vector_store_files::{AttachRequest, new_document};
-use crate::store::{self, NewVectorStore, VectorStoreUpdate};
+use crate::rag::ingest::reindex_scope;
+use crate::store::{self, Chunking, NewVectorStore, VectorStoreUpdate};
 
 /// Files that a store may be created with.
 const MAX_FILES: usize = 500;
@@ -61,7 +62,7 @@ pub struct VectorStore {
     expires_at: Option<i64>,
     /// Unix seconds.
     last_active_at: i64,
-    /// How files that come without one are cut.
+    /// How files are cut that come without one.
     #[schema(value_type = ChunkingChoice)]
     chunking_strategy: ChunkingStrategy,
     metadata: BTreeMap<String, String>,
@@ -231,7 +232,8 @@ pub struct UpdateRequest {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<VectorStoreExpiry>)]
     expires_after: Option<Option<VectorStoreExpiry>>,
-    /// Of files that are attached from now on; `POST /api/reindex` cuts the others anew.
+    /// Of files that are attached from now on, and of those that are there: unless they came with one of their own, they
+    /// are cut anew in the background while they go on answering. `GET /api/reindex` tells how far that is.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<ChunkingChoice>)]
     chunking_strategy: Option<Option<ChunkingStrategy>>,
@@ -255,16 +257,16 @@ pub async fn update(
     let request = body.0;
     let metadata = request.metadata.map(Option::unwrap_or_default);
     let days = |expiry: Option<VectorStoreExpiry>| expiry.map(|it| it.days()).transpose();
+    let chunked = match &request.chunking_strategy {
+        Some(Some(strategy)) => cut_anew(&context, &id, strategy.sizes()?),
+        Some(None) => cut_anew(&context, &id, None),
+        None => VectorStoreUpdate::default(),
+    };
     let update = VectorStoreUpdate {
         name: request.name.map(Option::unwrap_or_default),
         metadata: metadata.map(metadata::checked).transpose()?,
         expires_after_days: request.expires_after.map(days).transpose()?,
-        description: None,
-        chunking: match &request.chunking_strategy {
-            Some(Some(strategy)) => Some(strategy.sizes()?),
-            Some(None) => Some(None),
-            None => None,
-        },
+        ..chunked
     };
     let updated = context
         .workspace
@@ -272,6 +274,18 @@ pub async fn update(
         .update_vector_store(&id, update)
         .await?;
     Ok(HttpResponse::Ok().json(VectorStore::from(updated)))
+}
+
+/// The change that has a collection cut otherwise, the documents that are there included. Without a model for documents
+/// these stay as they are.
+pub fn cut_anew(context: &Context, id: &str, chunking: Option<Chunking>) -> VectorStoreUpdate {
+    let wanted = chunking.unwrap_or(context.workspace.chunking);
+    let scope = |embedder| reindex_scope(Some(id.to_owned()), Some(wanted), embedder);
+    VectorStoreUpdate {
+        chunking: Some(chunking),
+        recut: context.documents_embedder().ok().map(scope),
+        ..VectorStoreUpdate::default()
+    }
 }
 
 /// Deletes a vector store

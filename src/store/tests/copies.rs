@@ -32,6 +32,7 @@ async fn attach_as(store: &Store, vector_store: &str, file: &str, if_exists: IfE
         file_id: file.to_owned(),
         attributes: Attributes::new(),
         chunking: CHUNKING,
+        has_own_chunking: false,
         if_exists,
         password: None,
     };

@@ -88,6 +88,7 @@ pub(super) async fn cancel(store: &Store, vector_store: &str, file: &str) -> Fil
         file_id: file.to_owned(),
         attributes: Attributes::new(),
         chunking: CHUNKING,
+        has_own_chunking: false,
         if_exists: IfExists::Keep,
         password: None,
     };

@@ -9,6 +9,7 @@ async fn attach_locked(store: &Store, vector_store: &str, file: &str) {
         file_id: file.to_owned(),
         attributes: Attributes::new(),
         chunking: CHUNKING,
+        has_own_chunking: false,
         if_exists: IfExists::Keep,
         password: Some(Password::new(SECRET.to_owned())),
     };

@@ -373,3 +373,102 @@ async fn what_another_embedder_made_is_searched_beside_until_it_is_made_anew() {
     assert_eq!(vector_texts(&store, X, scope()).await.len(), 2);
     assert!(store.other_embedders().await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_document_that_is_not_complete_is_begun_anew_when_its_collection_is_cut_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let vector_store = create_vector_store(&store, "a").await;
+    let file = create_file(&store, "file.txt").await;
+    attach(&store, &vector_store, &file).await;
+    let own = NewDocument {
+        file_id: create_file(&store, "own.txt").await,
+        attributes: Attributes::new(),
+        chunking: CHUNKING,
+        has_own_chunking: true,
+        if_exists: IfExists::Keep,
+        password: None,
+    };
+    store.attach_new(&vector_store, own).await.unwrap();
+    let job = store.claim_next_job().await.unwrap().unwrap();
+    let half = || vec![chunk(0, "half", X.to_vec())];
+    store.append_chunks(&job, half()).await.unwrap();
+
+    let chunking = Chunking {
+        max_tokens: 60,
+        overlap_tokens: 40,
+    };
+    let update = VectorStoreUpdate {
+        chunking: Some(Some(chunking)),
+        recut: Some(ReindexScope {
+            vector_store_id: Some(vector_store.clone()),
+            chunking: Some(chunking),
+            max_tokens: 80,
+            chunker_version: 0,
+        }),
+        ..VectorStoreUpdate::default()
+    };
+    store
+        .update_vector_store(&vector_store, update)
+        .await
+        .unwrap();
+    let late = store.append_chunks(&job, half()).await;
+    assert!(matches!(late, Err(StoreError::Gone { .. })), "{late:?}");
+    let document = store.document(&vector_store, &file).await.unwrap();
+    assert_eq!(
+        (document.num_chunks, document.stage),
+        (0, Some(Stage::Queued))
+    );
+    let mut claimed = Vec::new();
+    while let Some(job) = store.claim_next_job().await.unwrap() {
+        let chunking = (job.chunking.max_tokens, job.chunking.overlap_tokens);
+        claimed.push((job.file_id.clone(), chunking));
+        store.append_chunks(&job, half()).await.unwrap();
+        store.complete_job(&job, 1, Vec::new()).await.unwrap();
+    }
+    let as_it_was = (CHUNKING.max_tokens, CHUNKING.overlap_tokens);
+    assert_eq!(claimed[0], (file, (60, 15)));
+    assert_eq!(claimed[1].1, as_it_was);
+}
+
+#[tokio::test]
+async fn a_collection_that_is_cut_otherwise_while_it_is_cut_anew_forgets_what_was_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let vector_store = create_vector_store(&store, "a").await;
+    ingest(&store, &vector_store, &[("old", X)]).await;
+    let change = async |max_tokens| {
+        let chunking = Some(Chunking {
+            max_tokens,
+            ..CHUNKING
+        });
+        let update = VectorStoreUpdate {
+            chunking: Some(chunking),
+            recut: Some(ReindexScope {
+                vector_store_id: Some(vector_store.clone()),
+                chunking,
+                max_tokens: 250,
+                chunker_version: 0,
+            }),
+            ..VectorStoreUpdate::default()
+        };
+        store
+            .update_vector_store(&vector_store, update)
+            .await
+            .unwrap();
+    };
+    change(60).await;
+    let begun = store.claim_next_reindex(0).await.unwrap().unwrap();
+    let new = || vec![chunk(0, "new", X.to_vec())];
+    store.append_pending_chunks(&begun, new(), 2).await.unwrap();
+    change(70).await;
+    let late = store.append_pending_chunks(&begun, new(), 2).await;
+    assert!(matches!(late, Err(StoreError::Gone { .. })), "{late:?}");
+    let again = store.claim_next_reindex(0).await.unwrap().unwrap();
+    assert_eq!((again.chunking.max_tokens, again.chunks_done), (70, 0));
+    assert_eq!(num_pending(&store).await, 0);
+    // Back to what it is: nothing is to be done.
+    change(CHUNKING.max_tokens).await;
+    assert_eq!(store.claim_next_reindex(0).await.unwrap(), None);
+    assert!(store.reindex_progress().await.unwrap().is_finished());
+}
