@@ -415,6 +415,7 @@ fn the_command_line_takes_folders_and_takes_them_up_again() {
     assert!(output.status.success(), "{out}{err}");
     let summary = "2 documents added with 2 passages, 0 unchanged, 0 failed, 1 left out";
     assert!(out.contains(summary), "{out}{err}");
+    assert!(err.contains("docs/picture.png: left out: "), "{err}");
 
     std::fs::write(docs.join("a.md"), "The keeper is Jon Vik.").unwrap();
     std::fs::write(docs.join("broken.pdf"), b"not a PDF\0\0").unwrap();
@@ -521,6 +522,32 @@ fn a_file_that_could_not_be_read_is_tried_again() {
     let path = format!("/v1/vector_stores/{}/files", server.collection());
     let listed = server.get(&path).ok();
     assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
+}
+
+#[test]
+fn what_a_folder_has_besides_documents_is_named_with_the_reason_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let docs = dir.path().join("docs");
+    std::fs::create_dir(&docs).unwrap();
+    std::fs::write(docs.join("a.txt"), "The keeper is Maren Holt.").unwrap();
+    std::fs::write(docs.join("b.gz"), b"\x1f\x8b\x08\0\0\0\0\0").unwrap();
+    std::fs::write(docs.join("c.txt"), "").unwrap();
+    let output = ingest(dir.path(), &["docs"]).output().unwrap();
+    let (out, err) = said(&output);
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.contains("2 left out"), "{out}{err}");
+    let lines: Vec<&str> = err.lines().collect();
+    let of = |name: &str| lines.iter().find(|line| line.starts_with(name)).copied();
+    let packed = of("docs/b.gz: left out: ").expect("it is named");
+    assert!(packed.contains("unpack it"), "{packed}");
+    assert_eq!(of("docs/c.txt"), Some("docs/c.txt: left out: it is empty"));
+
+    (0..30).for_each(|at| std::fs::write(docs.join(format!("none-{at}.txt")), "").unwrap());
+    let output = ingest(dir.path(), &["docs"]).output().unwrap();
+    let (out, err) = said(&output);
+    assert!(out.contains("32 left out"), "{out}{err}");
+    assert_eq!(err.matches(": left out: ").count(), 20, "{err}");
+    assert!(err.contains("and 12 more were left out"), "{err}");
 }
 
 fn interrupt(child: Child) -> Output {

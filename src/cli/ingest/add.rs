@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::find::{Found, find};
-use crate::rag::extract::{ExtractError, Format, format_of};
+use crate::rag::extract::{ExtractError, Format, format_of, known_advice};
 use crate::store::{
     Attached, Attributes, Chunking, Content, Document, DocumentStatus, IfExists, NewDocument,
     NewFile, NewSource, Origin, Password, Store,
@@ -23,8 +23,11 @@ pub enum Added {
     Unchanged {
         name: String,
     },
-    /// Something in a folder that is no document.
-    LeftOut,
+    /// Something in a folder that is no document, and why.
+    LeftOut {
+        name: String,
+        reason: String,
+    },
     Failed {
         name: String,
         error: anyhow::Error,
@@ -45,7 +48,8 @@ pub struct Adding {
 struct Seen {
     bytes: Vec<u8>,
     sha256: String,
-    is_document: bool,
+    /// Why it is no document, where it is none.
+    unfit: Option<String>,
 }
 
 impl Adding {
@@ -72,14 +76,11 @@ impl Adding {
         let see = move || see(&path, &filename, recognises);
         let seen = tokio::task::spawn_blocking(see).await??;
         let name = found.path.display().to_string();
-        let Some(seen) = seen else {
-            anyhow::ensure!(!found.is_named, "is empty");
-            return Ok(Added::LeftOut);
-        };
-        // What was typed itself is told why it cannot be read.
-        if !seen.is_document && !found.is_named {
-            return Ok(Added::LeftOut);
+        // What was typed itself is kept with the reason why it cannot be read, unless there is nothing to keep.
+        if let Some(reason) = seen.unfit.clone().filter(|_| !found.is_named) {
+            return Ok(Added::LeftOut { name, reason });
         }
+        anyhow::ensure!(!seen.bytes.is_empty(), "is empty");
         let attached = self.attached(found, seen).await?;
         Ok(queued_or_unchanged(name, attached))
     }
@@ -156,22 +157,25 @@ fn queued_or_unchanged(name: String, attached: Attached) -> Added {
     }
 }
 
-/// `None` of an empty file.
-fn see(path: &Path, filename: &str, recognises: bool) -> anyhow::Result<Option<Seen>> {
+fn see(path: &Path, filename: &str, recognises: bool) -> anyhow::Result<Seen> {
     let bytes = std::fs::read(path).map_err(|error| anyhow::anyhow!("cannot be read: {error}"))?;
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let is_document = match format_of(&bytes, filename) {
-        Ok(Format::Image) => recognises,
-        Err(ExtractError::UnsupportedFormat { .. }) => false,
-        _ => true,
+    let unfit = match format_of(&bytes, filename) {
+        _ if bytes.is_empty() => Some("it is empty".to_owned()),
+        Ok(Format::Image) if !recognises => {
+            Some("it is an image, and reading these needs tesseract and the setting ocr".to_owned())
+        }
+        Err(ExtractError::UnsupportedFormat { found, .. }) => {
+            let advice = known_advice(&found).map(|advice| format!("; {advice}"));
+            let advice = advice.unwrap_or_default();
+            Some(format!("it is {found}, which is not supported{advice}"))
+        }
+        _ => None,
     };
     let digest = Sha256::digest(&bytes);
     let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(Seen {
+    Ok(Seen {
         bytes,
         sha256,
-        is_document,
-    }))
+        unfit,
+    })
 }

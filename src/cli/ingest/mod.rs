@@ -22,6 +22,8 @@ use bars::Bars;
 
 /// How often progress is looked at.
 const POLL: Duration = Duration::from_millis(200);
+/// Files of folders that are no documents; of more only the number is told.
+const MAX_LEFT_OUT_SHOWN: usize = 20;
 /// Files that were added and are not followed yet.
 const MAX_ADDED: usize = 64;
 
@@ -108,6 +110,11 @@ impl Summary {
             num_failed,
             num_left_out,
         } = self;
+        if let Some(num_more) = num_left_out.checked_sub(MAX_LEFT_OUT_SHOWN)
+            && num_more > 0
+        {
+            eprintln!("and {num_more} more were left out");
+        }
         if num_added + num_unchanged + num_failed + num_left_out < 2 {
             return;
         }
@@ -165,7 +172,12 @@ impl Session {
                 self.bars
                     .say(|| println!("{name}: unchanged, nothing to do"));
             }
-            Added::LeftOut => self.summary.num_left_out += 1,
+            Added::LeftOut { name, reason } => {
+                self.summary.num_left_out += 1;
+                if self.summary.num_left_out <= MAX_LEFT_OUT_SHOWN {
+                    self.bars.say(|| eprintln!("{name}: left out: {reason}"));
+                }
+            }
             Added::Failed { name, error } => {
                 self.summary.num_failed += 1;
                 self.bars.say(|| eprintln!("{name}: {error:#}"));

@@ -94,11 +94,13 @@ const ADVICE: [(&str, &str); 16] = [
 
 /// What to do with a file that is `found` and cannot be read.
 pub fn advice(found: &str) -> String {
+    known_advice(found).map_or_else(|| format!("supported: {SUPPORTED}"), str::to_owned)
+}
+
+/// As [`advice`], where it is about this very kind of file.
+pub fn known_advice(found: &str) -> Option<&'static str> {
     let known = ADVICE.iter().find(|(kind, _)| found.contains(kind));
-    known.map_or_else(
-        || format!("supported: {SUPPORTED}"),
-        |(_, advice)| (*advice).to_owned(),
-    )
+    known.map(|(_, advice)| *advice)
 }
 
 /// What `bytes` named `filename` is, or the refusal that names it.

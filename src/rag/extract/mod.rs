@@ -35,7 +35,7 @@ use encoding_rs::Encoding;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-pub use format::{Format, SUPPORTED};
+pub use format::{Format, SUPPORTED, known_advice};
 pub use ocr::{Recognition, Recognizer};
 
 /// A file as it came.
