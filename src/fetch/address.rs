@@ -126,6 +126,18 @@ impl HostPattern {
     }
 }
 
+/// The pattern that means this host, without brackets, at this port.
+pub fn pattern_of(host: &str, port: u16) -> String {
+    let host = match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
+    match is_web_port(port) {
+        true => host,
+        false => format!("{host}:{port}"),
+    }
+}
+
 /// Whether the web is served there by custom: other ports may be anything.
 pub fn is_web_port(port: u16) -> bool {
     matches!(port, 80 | 443)
@@ -194,6 +206,20 @@ mod tests {
             "2a00:1450::200e",
         ] {
             assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_pattern_of_a_host_allows_it() {
+        for (host, port, pattern) in [
+            ("wiki", 443, "wiki"),
+            ("127.0.0.1", 8511, "127.0.0.1:8511"),
+            ("::1", 80, "[::1]"),
+            ("fd00::1", 3000, "[fd00::1]:3000"),
+        ] {
+            assert_eq!(pattern_of(host, port), pattern);
+            let pattern = pattern.parse::<HostPattern>().unwrap();
+            assert!(pattern.matches(host, port), "{pattern:?}");
         }
     }
 

@@ -13,7 +13,7 @@ use ureq::{Agent, Body};
 use url::Url;
 
 use super::HostPattern;
-use super::address::{is_public, is_web_port};
+use super::address::{is_public, is_web_port, pattern_of};
 use super::resolver::{GuardedResolver, PrivateAddress};
 use super::urls;
 
@@ -71,12 +71,18 @@ pub enum FetchError {
     #[error("{url:?} cannot be fetched: {why}")]
     BadUrl { url: String, why: String },
     #[error(
-        "{host} has the private address {address}; if it is to be read, add {host} to the setting web_import_hosts"
+        "{host} has the private address {address}; if it is to be read, add {} to the setting web_import_hosts",
+        pattern_of(.host, *.port)
     )]
-    PrivateAddress { host: String, address: String },
+    PrivateAddress {
+        host: String,
+        address: String,
+        port: u16,
+    },
     #[error(
-        "port {port} of {host} is none of the web's (80, 443); if it is to be read, add {host}:{port} to the setting \
-         web_import_hosts"
+        "port {port} of {host} is none of the web's (80, 443); if it is to be read, add {} to the setting \
+         web_import_hosts",
+        pattern_of(.host, *.port)
     )]
     Port { host: String, port: u16 },
     #[error("more than {MAX_REDIRECTS} redirects, the last one to {url}")]
@@ -167,7 +173,11 @@ impl Fetcher {
         match host.parse() {
             Ok(address) if !is_public(address) => {
                 let address = address.to_string();
-                Err(FetchError::PrivateAddress { host, address })
+                Err(FetchError::PrivateAddress {
+                    host,
+                    address,
+                    port,
+                })
             }
             _ if !is_web_port(port) => Err(FetchError::Port { host, port }),
             _ => Ok(()),
@@ -331,9 +341,14 @@ impl Fetcher {
                 self.timed_out()
             }
             ureq::Error::Other(error) => match error.downcast_ref::<PrivateAddress>() {
-                Some(PrivateAddress { host, address }) => FetchError::PrivateAddress {
+                Some(PrivateAddress {
+                    host,
+                    address,
+                    port,
+                }) => FetchError::PrivateAddress {
                     host: host.clone(),
                     address: address.to_string(),
+                    port: *port,
                 },
                 None => FetchError::Connection {
                     reason: error.to_string(),

@@ -24,6 +24,7 @@ pub(super) struct GuardedResolver<R> {
 pub(super) struct PrivateAddress {
     pub host: String,
     pub address: std::net::IpAddr,
+    pub port: u16,
 }
 
 impl<R: Resolver> Resolver for GuardedResolver<R> {
@@ -44,6 +45,7 @@ impl<R: Resolver> Resolver for GuardedResolver<R> {
                 Err(ureq::Error::Other(Box::new(PrivateAddress {
                     host: host.to_owned(),
                     address: found.ip(),
+                    port: found.port(),
                 })))
             }
             _ => Ok(found),

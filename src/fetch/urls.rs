@@ -18,7 +18,10 @@ pub fn parse_url(text: &str) -> Result<Url, FetchError> {
     if text.len() > MAX_BYTES {
         return Err(bad("it is longer than 2048 bytes"));
     }
-    let url = Url::parse(text.trim()).map_err(|error| bad(&error.to_string()))?;
+    let url = Url::parse(text.trim()).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => bad("a URL begins with https:// or http://"),
+        other => bad(&other.to_string()),
+    })?;
     check(&url)?;
     Ok(normalized(&url))
 }
@@ -122,7 +125,7 @@ mod tests {
         for (written, why) in [
             ("ftp://example.org/", "only http and https"),
             ("file:///etc/passwd", "only http and https"),
-            ("example.org", "relative URL without a base"),
+            ("example.org", "begins with https:// or http://"),
             ("https://me:secret@example.org/", "user name or password"),
         ] {
             let error = parse_url(written).unwrap_err().to_string();

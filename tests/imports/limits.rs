@@ -41,7 +41,7 @@ fn addresses_that_are_not_the_webs_are_refused_before_anything_is_sent() {
             "private address",
         ),
         ("not a url", "cannot be fetched"),
-        (&private.url("/"), "private address 127.0.0.1"),
+        (&private.url("/"), &format!("add {} to", private.host())),
     ] {
         let error = server
             .post("/api/imports", json!({ "url": url }))
@@ -82,7 +82,7 @@ fn a_redirect_or_a_name_that_leads_to_a_private_address_is_refused() {
     // The name is allowed at another port only, so it is looked up, and found to be private.
     let server = importing(dir.path(), &[&public], "");
     for (path, reason, message) in [
-        ("/number", "private_address", "127.0.0.1"),
+        ("/number", "private_address", private.host().as_str()),
         ("/name", "port", "localhost"),
         ("/file", "url", "only http and https"),
         ("/loop", "redirects", "more than 5 redirects"),
