@@ -380,6 +380,41 @@ fn what_is_to_become_of_a_file_of_the_same_name_can_be_said() {
     server.get(&format!("/v1/files/{first}")).error(404);
 }
 
+#[test]
+fn pages_are_counted_of_what_is_read_at_once_and_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Setup::default().in_dir(dir.path()).start();
+    let collection = server.collection();
+    let file = server.upload("long.txt", text(400, "k").as_bytes()).ok();
+    let id = file["id"].as_str().unwrap();
+    let files = format!("/v1/vector_stores/{collection}/files");
+    server.post(&files, json!({ "file_id": id })).ok();
+    let until_half = |server: &TestServer| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let document = server.get(&format!("{files}/{id}")).ok();
+            let progress = document["progress"].clone();
+            if progress["chunks_done"].as_u64().unwrap() > 0 {
+                return document;
+            }
+            assert!(Instant::now() < deadline, "{document}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let half = until_half(&server);
+    assert_eq!(half["status"], "in_progress", "{half}");
+    server.kill();
+    let server = Setup::default().in_dir(dir.path()).start();
+    let document = server.wait_for(&collection, id);
+    let progress = &document["progress"];
+    assert_eq!(document["status"], "completed", "{document}");
+    assert_eq!(
+        (&progress["pages_read"], &progress["pages_total"]),
+        (&json!(1), &json!(1)),
+        "{document}"
+    );
+}
+
 fn ingest(dir: &Path, args: &[&str]) -> Command {
     let mut command = program(dir);
     command

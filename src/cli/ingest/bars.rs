@@ -48,10 +48,12 @@ impl Bars {
             return;
         }
         let bar = self.documents.entry(document.id).or_insert_with(|| {
-            let bar = ProgressBar::new(0).with_style(self.style.clone());
-            let bar = self.all.insert_before(&self.total, bar);
-            bar.set_prefix(name.to_owned());
-            bar
+            // All of it before the first drawing: one of 0 in 0 looks full.
+            let bar = ProgressBar::new(total.into())
+                .with_style(self.style.clone())
+                .with_prefix(name.to_owned())
+                .with_position(done.into());
+            self.all.insert_before(&self.total, bar)
         });
         bar.set_length(total.into());
         bar.set_position(done.into());

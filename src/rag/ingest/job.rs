@@ -81,6 +81,11 @@ impl Worker {
         let warnings = page_warnings(document.pages.iter().map(|page| &page.outcome));
         let _room = self.room_for(&document.text).await;
         let num_pages = document.pages.len() as u32;
+        // Also where nothing had to be read, or not page by page.
+        place.send_modify(|it| {
+            it.pages_read = num_pages;
+            it.pages_total = num_pages;
+        });
         let num_stored = self.store.begin_cutting(job, CHUNKER_VERSION).await?;
         let num_chunks = match self.copied(job, num_pages, num_stored).await? {
             Stored::All(num_chunks) => num_chunks,
