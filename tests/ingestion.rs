@@ -585,6 +585,33 @@ fn what_a_folder_has_besides_documents_is_named_with_the_reason_and_bounded() {
     assert!(err.contains("and 12 more were left out"), "{err}");
 }
 
+#[test]
+fn a_link_out_of_the_folder_is_not_followed_and_no_name_writes_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let docs = dir.path().join("docs");
+    std::fs::create_dir(&docs).unwrap();
+    std::fs::write(
+        docs.join("a\nroot: 9 passages.txt"),
+        "The keeper is Maren Holt.",
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("secret.txt"), "The key lies under the mat.").unwrap();
+    std::os::unix::fs::symlink("../secret.txt", docs.join("link.txt")).unwrap();
+    let output = ingest(dir.path(), &["docs"]).output().unwrap();
+    let (out, err) = said(&output);
+    assert!(output.status.success(), "{out}{err}");
+    assert!(
+        out.starts_with("docs/a\\nroot: 9 passages.txt: 1 passages"),
+        "{out}"
+    );
+    assert!(
+        err.contains("docs/link.txt: left out: it is a link"),
+        "{err}"
+    );
+    let server = Setup::default().in_dir(dir.path()).start();
+    assert_eq!(names_in(&server), ["docs/aroot: 9 passages.txt"]);
+}
+
 fn interrupt(child: Child) -> Output {
     let pid = child.id().to_string();
     let status = Command::new("kill").args(["-INT", &pid]).status().unwrap();

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::find::{Found, find};
+use super::find::{Found, Missed, find, shown};
 use crate::rag::extract::{ExtractError, Format, format_of, known_advice};
 use crate::store::{
     Attached, Attributes, Chunking, Content, Document, DocumentStatus, IfExists, NewDocument,
@@ -59,10 +59,14 @@ impl Adding {
         for found in found.unwrap_or_default() {
             let added = match found {
                 Ok(found) => self.add(&found).await.unwrap_or_else(|error| {
-                    let name = found.path.display().to_string();
+                    let name = shown(&found.path.to_string_lossy());
                     Added::Failed { name, error }
                 }),
-                Err((name, error)) => Added::Failed { name, error },
+                Err(Missed::LeadsOut(path)) => Added::LeftOut {
+                    name: shown(&path.to_string_lossy()),
+                    reason: "it is a link that leads out of the folder".into(),
+                },
+                Err(Missed::Failed { name, error }) => Added::Failed { name, error },
             };
             if told.send(added).await.is_err() {
                 return;
@@ -75,7 +79,7 @@ impl Adding {
         let recognises = self.recognises;
         let see = move || see(&path, &filename, recognises);
         let seen = tokio::task::spawn_blocking(see).await??;
-        let name = found.path.display().to_string();
+        let name = shown(&found.path.to_string_lossy());
         // What was typed itself is kept with the reason why it cannot be read, unless there is nothing to keep.
         if let Some(reason) = seen.unfit.clone().filter(|_| !found.is_named) {
             return Ok(Added::LeftOut { name, reason });

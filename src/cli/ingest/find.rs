@@ -1,5 +1,5 @@
 //! Finds the files that are meant by what was typed: files, folders with all that is in them, patterns. Hidden files and
-//! folders inside of these, and links that lead in a circle, are left out.
+//! folders inside of these, and links that lead out of them or in a circle, are left out.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -17,13 +17,38 @@ pub struct Found {
     pub is_named: bool,
 }
 
+/// Something that is not added.
+#[derive(Debug)]
+pub enum Missed {
+    /// A link in a folder, or what a pattern has met, that lies outside of it.
+    LeadsOut(PathBuf),
+    Failed {
+        name: String,
+        error: anyhow::Error,
+    },
+}
+
+/// A name as it is shown: control characters in it must not look like lines of ours.
+pub fn shown(name: &str) -> String {
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    name.chars().map(escaped).collect()
+}
+
+type Files = Vec<Result<Found, Missed>>;
+
 /// All files that `typed` stands for, each once, or why some could not be found.
-pub fn find(typed: &[String]) -> Vec<Result<Found, (String, anyhow::Error)>> {
+pub fn find(typed: &[String]) -> Files {
     let mut found = Vec::new();
     for typed in typed {
         match of_one(typed) {
             Ok(files) => found.extend(files),
-            Err(error) => found.push(Err((typed.clone(), error))),
+            Err(error) => found.push(Err(Missed::Failed {
+                name: shown(typed),
+                error,
+            })),
         }
     }
     let mut seen = HashSet::new();
@@ -33,8 +58,6 @@ pub fn find(typed: &[String]) -> Vec<Result<Found, (String, anyhow::Error)>> {
     });
     found
 }
-
-type Files = Vec<Result<Found, (String, anyhow::Error)>>;
 
 fn of_one(typed: &str) -> anyhow::Result<Files> {
     let path = Path::new(typed);
@@ -52,7 +75,9 @@ fn of_one(typed: &str) -> anyhow::Result<Files> {
     for path in glob::glob_with(typed, options).context("is no valid pattern")? {
         let path = path?;
         // What is in a folder that matches does so too where it is meant to.
-        if path.is_file() {
+        if path.is_file() && leads_out(&path, &real) {
+            files.push(Err(Missed::LeadsOut(path)));
+        } else if path.is_file() {
             // Links in folders have many paths to a file, some of them endless.
             let behind = std::fs::canonicalize(&path).context("cannot be read")?;
             files.push(Ok(Found {
@@ -72,16 +97,22 @@ fn of_path(path: &Path) -> anyhow::Result<Files> {
         anyhow::ensure!(metadata.is_file(), "is not a file");
         return Ok(vec![Ok(Found {
             path: path.to_owned(),
-            name: file_name(path),
+            name: stored(&file_name(path)),
             is_named: true,
         })]);
     }
     let root = root_name(path)?;
+    let real = real_folder(path)?;
     let mut files = Vec::new();
-    let is_shown = |entry: &DirEntry| entry.depth() == 0 || !is_hidden(entry);
     let walk = WalkDir::new(path).follow_links(true).sort_by_file_name();
-    for entry in walk.into_iter().filter_entry(is_shown) {
+    let mut walk = walk.into_iter();
+    while let Some(entry) = walk.next() {
         match entry {
+            Ok(entry) if entry.depth() > 0 && is_hidden(&entry) => pass_over(&mut walk, &entry),
+            Ok(entry) if entry.path_is_symlink() && leads_out(entry.path(), &real) => {
+                pass_over(&mut walk, &entry);
+                files.push(Err(Missed::LeadsOut(entry.into_path())));
+            }
             Ok(entry) if entry.file_type().is_file() => {
                 files.push(Ok(Found {
                     path: entry.path().to_owned(),
@@ -92,8 +123,9 @@ fn of_path(path: &Path) -> anyhow::Result<Files> {
             Ok(_) => {}
             Err(error) if error.loop_ancestor().is_some() => {}
             Err(error) => {
-                let path = error.path().unwrap_or(path).display().to_string();
-                files.push(Err((path, error.into())));
+                let name = shown(&error.path().unwrap_or(path).to_string_lossy());
+                let error = error.into();
+                files.push(Err(Missed::Failed { name, error }));
             }
         }
     }
@@ -119,7 +151,7 @@ fn root_name(folder: &Path) -> anyhow::Result<String> {
 /// The name of a file with the folders from `folder`, which is called `root`.
 fn name_below(root: &str, folder: &Path, path: &Path) -> String {
     let inner = path.strip_prefix(folder).unwrap_or(path);
-    Path::new(root).join(inner).to_string_lossy().into_owned()
+    stored(&Path::new(root).join(inner).to_string_lossy())
 }
 
 fn real_folder(folder: &Path) -> anyhow::Result<PathBuf> {
@@ -128,6 +160,21 @@ fn real_folder(folder: &Path) -> anyhow::Result<PathBuf> {
         false => folder,
     };
     std::fs::canonicalize(folder).context("cannot be read")
+}
+
+fn leads_out(path: &Path, real_folder: &Path) -> bool {
+    std::fs::canonicalize(path).is_ok_and(|real| !real.starts_with(real_folder))
+}
+
+fn pass_over(walk: &mut walkdir::IntoIter, entry: &DirEntry) {
+    if entry.file_type().is_dir() {
+        walk.skip_current_dir();
+    }
+}
+
+/// A document's name, without control characters as those of uploads.
+fn stored(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn is_hidden(entry: &DirEntry) -> bool {
@@ -146,6 +193,40 @@ mod tests {
     fn names(typed: &[String]) -> Vec<String> {
         let found = find(typed).into_iter();
         found.map(|it| it.expect("found").name).collect()
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_that_lead_out_are_left_out_whether_a_folder_or_a_pattern_has_them() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("docs");
+        std::fs::create_dir_all(root.join("in")).expect("made");
+        std::fs::create_dir_all(folder.path().join("else")).expect("made");
+        std::fs::write(folder.path().join("else/secret.txt"), "no").expect("written");
+        std::fs::write(root.join("in/a.txt"), "a").expect("written");
+        symlink("../else", root.join("else")).expect("linked");
+        symlink("../else/secret.txt", root.join("secret.txt")).expect("linked");
+        symlink("in", root.join("inside")).expect("linked");
+        let typed = |name: &str| root.join(name).to_string_lossy().into_owned();
+        let met = |typed: String| {
+            let met = find(&[typed]).into_iter().map(|it| match it {
+                Ok(found) => found.name,
+                Err(Missed::LeadsOut(path)) => format!("out: {}", file_name(&path)),
+                Err(Missed::Failed { error, .. }) => panic!("{error}"),
+            });
+            met.collect::<Vec<_>>()
+        };
+        let all = ["out: else", "docs/in/a.txt", "out: secret.txt"];
+        assert_eq!(met(typed("")), all);
+        assert_eq!(met(typed("*.txt")), ["out: secret.txt"]);
+        // Who types it means it.
+        assert_eq!(met(typed("secret.txt")), ["secret.txt"]);
+    }
+
+    #[test]
+    fn what_would_end_a_line_is_shown_escaped() {
+        assert_eq!(shown("a\nb\u{1b}[2J ä.txt"), "a\\nb\\u{1b}[2J ä.txt");
     }
 
     #[test]
@@ -179,7 +260,10 @@ mod tests {
         let missing = find(&[typed("x/*.pdf"), typed("none.pdf")]);
         let why: Vec<String> = missing
             .into_iter()
-            .map(|it| it.expect_err("missing").1.to_string())
+            .map(|it| match it.expect_err("missing") {
+                Missed::Failed { error, .. } => error.to_string(),
+                Missed::LeadsOut(path) => panic!("{}", path.display()),
+            })
             .collect();
         assert_eq!(why, ["no file matches", "cannot be read"]);
     }
