@@ -515,6 +515,12 @@ fn bad_files_are_refused_with_a_reason_and_the_server_goes_on() {
     server
         .post_bytes("/v1/files", b"nonsense", "multipart/form-data; boundary=x")
         .error(400);
+    let latin_1 = b"--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"caf\xe9.txt\"\r\n\r\nWords.\r\n--x--\r\n";
+    let error = server
+        .post_bytes("/v1/files", latin_1, "multipart/form-data; boundary=x")
+        .error(400);
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("name of a file in UTF-8"), "{message}");
     let no_pages = pdf_without_pages();
     let cases: [(&str, &[u8], &str); 4] = [
         ("picture.pdf", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "PNG"),

@@ -1,6 +1,6 @@
 //! Fields of multipart forms. Files go to disk as they come and are never in memory as a whole.
 
-use actix_multipart::Field;
+use actix_multipart::{Field, MultipartError};
 use futures_util::{StreamExt, TryStreamExt};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
@@ -73,8 +73,17 @@ pub async fn skip(field: Field) -> Result<(), ApiError> {
     read.await.map_err(unreadable)
 }
 
-pub fn unreadable(error: actix_multipart::MultipartError) -> ApiError {
-    ApiError::malformed(format!("the form cannot be read: {error}"))
+pub fn unreadable(error: MultipartError) -> ApiError {
+    let why = match error {
+        // What is there and is not UTF-8 is not told from what is not there.
+        MultipartError::ContentDispositionMissing => {
+            "a part of it has no Content-Disposition of form-data, or one that is not UTF-8; write the name of a file in \
+             UTF-8"
+                .to_owned()
+        }
+        other => other.to_string(),
+    };
+    ApiError::malformed(format!("the form cannot be read: {why}"))
 }
 
 /// A file's name without folders and control characters.
