@@ -69,8 +69,8 @@ fn of_one(typed: &str) -> anyhow::Result<Files> {
         ..glob::MatchOptions::default()
     };
     let folder = fixed_folder(typed);
+    let real = real_folder(&folder).context("no file matches")?;
     let root = root_name(&folder)?;
-    let real = real_folder(&folder)?;
     let mut files = Vec::new();
     for path in glob::glob_with(typed, options).context("is no valid pattern")? {
         let path = path?;
