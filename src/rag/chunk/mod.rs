@@ -15,7 +15,7 @@ use super::extract::ExtractedText;
 use context::Contexts;
 
 /// Changes whenever the same text is cut otherwise, or something else of it is embedded.
-pub const CHUNKER_VERSION: u32 = 2;
+pub const CHUNKER_VERSION: u32 = 1;
 
 /// Sizes in tokens of the embedder, without special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

