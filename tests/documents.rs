@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 /// What the server may keep when its threads have had nothing to do for a while: the vectors of what was added, and the pages
 /// of its allocators that are neither empty nor full.
-const MAX_KEPT_BYTES: u64 = 64 << 20;
+const MAX_KEPT_BYTES: u64 = 112 << 20;
 /// What a third time may add: nothing but noise.
 const MAX_GROWTH_BYTES: u64 = 16 << 20;
 
