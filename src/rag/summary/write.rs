@@ -125,10 +125,8 @@ impl Writer {
                     self.planned(passages, rendered?, spent).await?,
                 )));
             }
-            let mut flags = there.iter();
-            passages.retain(|_| flags.next().copied().unwrap_or_default());
-            let mut flags = there.iter();
-            keys.retain(|_| flags.next().copied().unwrap_or_default());
+            let kept = passages.into_iter().zip(keys).zip(there);
+            (passages, keys) = kept.filter_map(|(it, there)| there.then_some(it)).unzip();
             if passages.is_empty() {
                 return Ok(Step::Gone(spent));
             }
