@@ -8,7 +8,7 @@ use inglenook::embedding::{Embedder, EmbedderOptions, InputKind, Precision, Prio
 use inglenook::kernels::threads;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

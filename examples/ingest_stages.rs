@@ -14,7 +14,7 @@ use inglenook::rag::ingest::kept_text;
 use inglenook::store::{Attributes, Chunking, Content, EmbedderId, NewChunk, NewFile, Store};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

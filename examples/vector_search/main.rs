@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use vectors::{CHUNKS_PER_DOCUMENT, Collection, DIMENSIONS, REGIONS};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 

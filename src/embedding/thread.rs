@@ -36,9 +36,8 @@ impl<C: Computation> ModelThread<C> {
         let (stop, stopped) = watch::channel(());
         let queues = [interactive_queue, background_queue];
         let worker = Worker::new(computation, queues, stopped);
-        // The worker waits on channels, and for a while without requests, so its runtime needs no sockets.
+        // The worker only waits on channels, so its runtime needs neither timers nor sockets.
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
             .build()
             .map_err(cannot_start)?;
         let handle = std::thread::Builder::new()

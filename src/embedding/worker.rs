@@ -4,10 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
 
 use super::{EmbeddingError, Priority, Stop};
-use crate::kernels::{memory, parallel};
 
 /// Tokens in one batch, one input at least. Sequences are not padded, so a larger batch saves nothing: on two cores, MiniLM
 /// does about twice as many tokens a second in batches of 512 as in batches of 4096, whose intermediate results leave the
@@ -136,8 +134,7 @@ impl<C: Computation> Worker<C> {
         }
     }
 
-    /// Returns at once when requests are waiting for their turn, else when one arrives; false when it is time to stop. After
-    /// a while without any, memory that is not used goes back to the system, once.
+    /// Returns at once when requests are waiting for their turn, else when one arrives; false when it is time to stop.
     async fn wait_for_work(&mut self) -> bool {
         // Nothing is ever sent: the sender is only dropped.
         if self.stopped.has_changed().is_err() {
@@ -154,30 +151,16 @@ impl<C: Computation> Worker<C> {
         if !self.requests.is_empty() {
             return true;
         }
-        let arrived = match timeout(memory::IDLE, self.receive()).await {
-            Ok(arrived) => arrived,
-            Err(_) => {
-                parallel::return_unused_memory();
-                self.receive().await
-            }
-        };
-        let Some((lane, request)) = arrived else {
-            return false;
+        let [first, second] = &mut self.lanes;
+        let (lane, request) = tokio::select! {
+            biased;
+            _ = self.stopped.changed() => return false,
+            Some(request) = first.queue.recv() => (0, request),
+            Some(request) = second.queue.recv() => (1, request),
+            else => return false,
         };
         self.admit(lane, request);
         true
-    }
-
-    /// The next request and its lane; `None` when it is time to stop. Nothing is lost where it is dropped.
-    async fn receive(&mut self) -> Option<(usize, Request<C>)> {
-        let [first, second] = &mut self.lanes;
-        tokio::select! {
-            biased;
-            _ = self.stopped.changed() => None,
-            Some(request) = first.queue.recv() => Some((0, request)),
-            Some(request) = second.queue.recv() => Some((1, request)),
-            else => None,
-        }
     }
 
     fn admit(&mut self, lane: usize, request: Request<C>) {

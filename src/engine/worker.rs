@@ -22,7 +22,6 @@ use super::stream::{
     Alternative, Event, FinishReason, GeneratedToken, Output, TokenEvent, TokenLogprob, Usage,
 };
 use super::{EngineConfig, EngineError, GenerationRequest, Speculation, Status, stats};
-use crate::kernels::{memory, parallel};
 use crate::llm::{Batch, LanguageModel, Logits, LogitsFor, SequenceInput};
 
 pub enum Command {
@@ -146,24 +145,16 @@ impl Worker {
         self.status.has_stopped.store(true, Ordering::Release);
     }
 
-    /// Takes in what has arrived; waits for it when there is nothing to do, and after a while gives memory that is not used
-    /// back to the system, once. False: the thread is to end.
+    /// Takes in what has arrived; waits for it when there is nothing to do. False: the thread is to end.
     fn receive(&mut self) -> bool {
         if self.scheduler.is_idle() {
             if !matches!(self.shutdown, Shutdown::NotAsked) {
                 return false;
             }
-            let arrived = match self.commands.recv_timeout(memory::IDLE) {
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    parallel::return_unused_memory();
-                    self.commands.recv().ok()
-                }
-                arrived => arrived.ok(),
-            };
-            let Some(command) = arrived else {
-                return false;
-            };
-            self.obey(command);
+            match self.commands.recv() {
+                Ok(command) => self.obey(command),
+                Err(mpsc::RecvError) => return false,
+            }
         }
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);

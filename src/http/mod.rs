@@ -31,7 +31,6 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::embedding::{Embedder, Reranker};
-use crate::kernels::memory;
 use crate::rag::attached::FileReader;
 use crate::rag::generate::ChatModel;
 use crate::rag::import::Imports;
@@ -218,7 +217,6 @@ pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server>
     let context = web::Data::new(context);
     let counts = web::Data::new(metrics::RequestCounts::default());
     let server = HttpServer::new(move || {
-        actix_web::rt::spawn(return_unused_memory());
         let methods = Methods::default();
         App::new()
             .app_data(context.clone())
@@ -248,15 +246,6 @@ pub fn serve(context: Context, listener: TcpListener) -> std::io::Result<Server>
         .shutdown_timeout(grace.as_secs())
         .disable_signals();
     Ok(server.run())
-}
-
-/// Now and then, for as long as the thread serves.
-async fn return_unused_memory() {
-    let mut times = tokio::time::interval(Duration::from_secs(10));
-    loop {
-        times.tick().await;
-        memory::return_unused_of_thread();
-    }
 }
 
 fn routes(routes: &mut Routes) {

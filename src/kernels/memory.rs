@@ -3,7 +3,6 @@
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
 
 use half::{bf16, f16};
 use memmap2::MmapMut;
@@ -68,30 +67,6 @@ impl<T: Plain> DerefMut for Zeroed<T> {
         // SAFETY: as above, and nobody else has the map.
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().cast(), self.len) }
     }
-}
-
-/// How long a thread waits for work before it calls [`return_unused`].
-pub const IDLE: Duration = Duration::from_secs(5);
-
-/// Gives to the system what was freed and is kept for later: by this thread's heap, and by the C library, where SQLite and
-/// usearch allocate. A heap of mimalloc keeps empty pages until its own thread allocates again, so a thread that has done a
-/// lot and now waits would keep them for ever.
-pub fn return_unused() {
-    return_unused_of_thread();
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        unsafe extern "C" {
-            fn malloc_trim(pad: usize) -> std::ffi::c_int;
-        }
-        // SAFETY: it may be called at any time, from any thread.
-        unsafe { malloc_trim(0) };
-    }
-}
-
-/// As [`return_unused`], without what the C library keeps: it takes microseconds, and may be called by threads that serve.
-pub fn return_unused_of_thread() {
-    // SAFETY: it may be called at any time, from any thread, whatever the program's allocator is.
-    unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
 #[cfg(test)]

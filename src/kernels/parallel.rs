@@ -7,8 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::memory;
-
 /// How many threads compute.
 pub fn num_threads() -> usize {
     candle_core::utils::get_num_threads()
@@ -60,11 +58,6 @@ pub fn for_each_until(
         }
     });
     next.into_inner().min(num_items)
-}
-
-/// Calls [`memory::return_unused`] on every thread that computes, this one among them.
-pub fn return_unused_memory() {
-    candle_core::utils::barrier_pool().execute(|_| memory::return_unused());
 }
 
 /// A panic of `work` goes on after the pool has returned: inside it, it would leave the pool unusable for every other

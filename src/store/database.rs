@@ -15,13 +15,14 @@ use tokio::time::timeout;
 
 use super::error::{Result, StoreError};
 use super::{filter, word_index};
-use crate::kernels::memory;
 
 /// How long a writer waits for another process before it gives up.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tasks that wait for a thread; a caller beyond that waits to hand its task over.
 const QUEUE_CAPACITY: usize = 64;
 const NUM_READERS: usize = 3;
+/// A connection that nothing was asked of for so long gives the memory of its cache back.
+const IDLE: Duration = Duration::from_secs(5);
 const FILE_NAME: &str = "inglenook.db";
 
 pub(super) const MIGRATIONS: [&str; 14] = [
@@ -239,11 +240,10 @@ impl Threads {
 fn serve(runtime: &Runtime, tasks: &Mutex<mpsc::Receiver<Task>>, mut connection: Connection) {
     let next = || async { tasks.lock().await.recv().await };
     loop {
-        let task = runtime.block_on(async { timeout(memory::IDLE, next()).await });
+        let task = runtime.block_on(async { timeout(IDLE, next()).await });
         let task = task.unwrap_or_else(|_| {
             // It only fails where the database is broken, which the next task will say.
             let _ = connection.execute_batch("PRAGMA shrink_memory;");
-            memory::return_unused();
             runtime.block_on(next())
         });
         match task {

@@ -403,8 +403,6 @@ async fn run_child(
     };
     let mut child = Command::new(&limits.program)
         .arg("extract-worker")
-        // The allocator (mimalloc) would reserve a gigabyte before the limit is set, and the file could use it.
-        .env("MIMALLOC_DISALLOW_ARENA_ALLOC", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
