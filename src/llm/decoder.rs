@@ -1,10 +1,10 @@
-//! The decoder-only transformer of llama and its kin, for one flat batch a step. Keeps no state but the paged cache: what
-//! a row gives depends on its own sequence alone. Knows no family by name: they differ in the hyperparameters.
+//! A loaded model: checks its options, plans its memory, and chooses once what computes it. Keeps no state but the paged
+//! cache: what a row gives depends on its own sequence alone.
 
 use std::path::Path;
 use std::str::FromStr;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use half::f16;
 
 use super::attention::{Attention, CacheLayout};
@@ -12,10 +12,9 @@ use super::checkpoint::Checkpoint;
 use super::folder::ModelFolder;
 use super::gguf::GgufFile;
 use super::hyperparameters::{Hyperparameters, LayerSettings};
-use super::linear::Linear;
 use super::rope::Rope;
-use super::rows::{Onto, Rows, normed, scaled};
 use super::step::Step;
+use super::tensor_model::TensorModel;
 use super::weights::Weights;
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
 use crate::device::ComputeDevice;
@@ -98,11 +97,8 @@ impl KvDtype {
 #[derive(Debug)]
 pub struct Decoder {
     spec: ModelSpec,
-    model: Hyperparameters,
-    weights: Weights,
     ropes: Vec<Rope>,
-    attention: Attention,
-    device: Device,
+    model: TensorModel,
 }
 
 impl Decoder {
@@ -157,74 +153,32 @@ impl Decoder {
         options: &LoadOptions,
         attention: impl FnOnce(CacheLayout, &Device) -> Result<Attention, LlmError>,
     ) -> Result<Self, LlmError> {
-        let compute_device = device;
-        let device = device.candle();
         let context_length = context_length(&model, options);
-        let weights = Weights::load(checkpoint, &model, context_length, device)?;
-        let mut divisors = weights.rope_divisors.as_deref();
+        let candle = device.candle();
+        let weights = Weights::load(checkpoint, &model, context_length, candle)?;
+        let facts = weights.facts.clone();
+        let mut divisors = facts.rope_divisors.as_deref();
         let ropes = model
             .ropes
             .iter()
             .map(|settings| Rope::new(settings, divisors.take()))
             .collect();
         let layout = cache_layout(&model, options)?;
-        let cache_bytes = checked_cache_bytes(&layout, compute_device)?;
         let spec = ModelSpec {
             architecture: model.architecture.name.to_owned(),
-            vocab_size: weights.vocab_size,
+            vocab_size: facts.vocab_size,
             context_length,
             block_size: options.block_size,
             num_blocks: layout.num_blocks,
-            weights_bytes: weights.num_bytes,
-            cache_bytes,
+            weights_bytes: facts.num_bytes,
+            cache_bytes: checked_cache_bytes(&layout, device)?,
         };
+        let attention = attention(layout, candle)?;
         Ok(Self {
             spec,
-            attention: attention(layout, device)?,
-            model,
-            weights,
             ropes,
-            device: device.clone(),
+            model: TensorModel::new(model, weights, attention, candle),
         })
-    }
-
-    /// Rows that are normed on their way into a product.
-    fn normed<'a>(&self, rows: &'a Tensor, weight: &'a Tensor) -> Rows<'a> {
-        Rows::Normed {
-            rows,
-            weight,
-            epsilon: self.model.norm_epsilon,
-        }
-    }
-
-    /// Attention of one layer, before its output matrix.
-    fn attend(&mut self, index: usize, input: &Tensor, step: &Step) -> Result<Tensor, LlmError> {
-        let layer = &self.weights.layers[index];
-        let rows = self.normed(input, &layer.attention_norm);
-        let [query, key, value] =
-            Linear::forward_all([&layer.query, &layer.key, &layer.value], rows)?;
-        let query = self.norm_heads(query, layer.query_norm.as_ref())?;
-        let key = self.norm_heads(key, layer.key_norm.as_ref())?;
-        let rope = self.model.layers[index].rope;
-        let angles = rope.map(|rope| &step.angles[rope]);
-        self.attention
-            .forward(index, [&query, &key, &value], step, angles)
-    }
-
-    fn norm_heads(&self, heads: Tensor, weight: Option<&Tensor>) -> Result<Tensor, LlmError> {
-        let Some(weight) = weight else {
-            return Ok(heads);
-        };
-        let (num_tokens, width) = heads.dims2()?;
-        let head_dim = self.model.key_dim;
-        let heads = heads.reshape((num_tokens * (width / head_dim), head_dim))?;
-        let normed = normed(&heads, weight, self.model.norm_epsilon)?;
-        Ok(normed.reshape((num_tokens, width))?)
-    }
-
-    /// Adds what a layer's attention or feed-forward gave, normed.
-    fn add_normed(&self, onto: Onto, update: Tensor, weight: &Tensor) -> Result<Tensor, LlmError> {
-        onto.add(normed(&update, weight, self.model.norm_epsilon)?)
     }
 }
 
@@ -235,53 +189,7 @@ impl LanguageModel for Decoder {
 
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
         let step = Step::new(batch, &self.spec, &self.ropes)?;
-        self.attention.copy_blocks(&batch.copies)?;
-        if step.tokens.is_empty() {
-            return Ok(Logits::new(Vec::new(), self.spec.vocab_size));
-        }
-        let embedded = self.weights.embedding.forward(&step.tokens)?;
-        let mut hidden = scaled(embedded, self.model.embedding_scale)?;
-        let num_layers = self.weights.layers.len();
-        for index in 0..num_layers {
-            let mut attended = self.attend(index, &hidden, &step)?;
-            if index + 1 == num_layers {
-                // Nothing reads the other rows any more.
-                if step.logit_rows.is_empty() {
-                    return Ok(Logits::new(Vec::new(), self.spec.vocab_size));
-                }
-                let rows = Tensor::new(step.logit_rows.as_slice(), &self.device)?;
-                attended = attended.index_select(&rows, 0)?;
-                hidden = hidden.index_select(&rows, 0)?;
-            }
-            let layer = &self.weights.layers[index];
-            let scale = self.model.residual_scale;
-            let onto = Onto {
-                rows: &hidden,
-                scale,
-            };
-            let rows = Rows::Plain(&attended);
-            hidden = match &layer.attention_post_norm {
-                None => layer.attention_output.forward_onto(rows, onto)?,
-                Some(norm) => self.add_normed(onto, layer.attention_output.forward(rows)?, norm)?,
-            };
-            let rows = self.normed(&hidden, &layer.feed_forward_norm);
-            let activation = self.model.architecture.activation;
-            let onto = Onto {
-                rows: &hidden,
-                scale,
-            };
-            hidden = match &layer.feed_forward_post_norm {
-                None => layer.feed_forward.forward_onto(rows, activation, onto)?,
-                Some(norm) => {
-                    let update = layer.feed_forward.forward(rows, activation)?;
-                    self.add_normed(onto, update, norm)?
-                }
-            };
-        }
-        let rows = self.normed(&hidden, &self.weights.output_norm);
-        let logits = self.weights.output.forward(rows)?;
-        let logits = scaled(logits, 1.0 / self.model.logit_divisor)?;
-        let values = logits.flatten_all()?.to_vec1::<f32>()?;
+        let values = self.model.forward(&step, &batch.copies)?;
         Ok(Logits::new(values, self.spec.vocab_size))
     }
 }

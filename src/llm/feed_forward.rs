@@ -8,32 +8,33 @@ use super::hyperparameters::Activation;
 use super::linear::Linear;
 use super::rows::{Onto, Rows};
 
+/// `M` is what multiplies with a matrix.
 #[derive(Debug)]
-pub(crate) enum FeedForward {
-    Dense(GatedNetwork),
-    Experts(Experts),
+pub(crate) enum FeedForward<M> {
+    Dense(GatedNetwork<M>),
+    Experts(Experts<M>),
 }
 
 /// `down(activation(gate(x)) * up(x))`.
 #[derive(Debug)]
-pub(crate) struct GatedNetwork {
-    pub gate: Linear,
-    pub up: Linear,
-    pub down: Linear,
+pub(crate) struct GatedNetwork<M> {
+    pub gate: M,
+    pub up: M,
+    pub down: M,
 }
 
 /// Networks of which each row is given to the few that the router rates highest, and gets their sum, weighed by the
 /// softmax of their ratings (Shazeer et al. 2017, arXiv:1701.06538).
 #[derive(Debug)]
-pub(crate) struct Experts {
+pub(crate) struct Experts<M> {
     /// `[num_experts, inputs]`.
-    pub router: Linear,
-    pub networks: Vec<GatedNetwork>,
+    pub router: M,
+    pub networks: Vec<GatedNetwork<M>>,
     /// How many compute a row; from 1 to their number.
     pub num_used: usize,
 }
 
-impl FeedForward {
+impl FeedForward<Linear> {
     /// `[num_rows, inputs]` to the same shape.
     pub fn forward(&self, rows: Rows, activation: Activation) -> Result<Tensor, LlmError> {
         match self {
@@ -58,7 +59,7 @@ impl FeedForward {
     }
 }
 
-impl GatedNetwork {
+impl GatedNetwork<Linear> {
     /// `last` multiplies with the last matrix.
     fn forward(
         &self,
@@ -77,7 +78,7 @@ impl GatedNetwork {
     }
 }
 
-impl Experts {
+impl Experts<Linear> {
     fn forward(&self, input: &Tensor, activation: Activation) -> Result<Tensor, LlmError> {
         let num_rows = input.dim(0)?;
         let ratings = self.router.forward(Rows::Plain(input))?.to_vec2::<f32>()?;

@@ -12,6 +12,7 @@ use super::attention::numbers;
 #[cfg(feature = "cuda")]
 use super::linear_cuda::GpuLinear;
 use super::rows::{Onto, Rows};
+use super::weights::WeightStore;
 use crate::kernels::matrix::{self, Matrix, Product};
 
 /// A matrix `[outputs, inputs]` as a GGUF file stores it, row by row.
@@ -45,7 +46,7 @@ impl Linear {
     /// Nothing is kept of `weight` itself.
     pub fn new(
         weight: StoredMatrix,
-        bias: Option<Tensor>,
+        bias: Option<Vec<f32>>,
         device: &Device,
     ) -> Result<Self, LlmError> {
         #[cfg(feature = "cuda")]
@@ -53,7 +54,6 @@ impl Linear {
             return Ok(Self::OnGpu(GpuLinear::new(weight, bias, device)?.into()));
         }
         debug_assert!(device.is_cpu());
-        let bias = bias.map(|bias| bias.to_vec1()).transpose()?;
         let weight = weight.pack()?;
         Ok(Self::Packed { weight, bias })
     }
@@ -132,30 +132,42 @@ impl Linear {
 #[derive(Debug)]
 pub(crate) struct TokenEmbedding {
     table: Arc<Matrix>,
-    device: Device,
 }
 
 impl TokenEmbedding {
-    /// `table` is `[vocab_size, hidden_size]`; `device` is where the vectors go.
-    pub fn new(table: StoredMatrix, device: &Device) -> Result<Self, LlmError> {
-        Ok(Self {
-            table: table.pack()?,
-            device: device.clone(),
-        })
+    /// `table` is `[vocab_size, hidden_size]`.
+    pub fn new(table: StoredMatrix) -> Result<Self, LlmError> {
+        let table = table.pack()?;
+        Ok(Self { table })
     }
 
     /// `[num_tokens, hidden_size]`; only the rows of these tokens are expanded.
-    pub fn forward(&self, tokens: &[u32]) -> Result<Tensor, LlmError> {
+    pub fn expand(&self, tokens: &[u32]) -> Vec<f32> {
         let hidden_size = self.table.num_inputs();
         let mut rows = vec![0f32; tokens.len() * hidden_size];
         for (row, &token) in rows.chunks_exact_mut(hidden_size).zip(tokens) {
             self.table.expand(token as usize, row);
         }
-        Ok(Tensor::from_vec(
-            rows,
-            (tokens.len(), hidden_size),
-            &self.device,
-        )?)
+        rows
+    }
+}
+
+/// Weights as candle's tensors and what multiplies with them.
+impl WeightStore for Device {
+    type Matrix = Linear;
+    type Vector = Tensor;
+
+    fn matrix(&self, weight: StoredMatrix, bias: Option<Vec<f32>>) -> Result<Linear, LlmError> {
+        Linear::new(weight, bias, self)
+    }
+
+    fn vector(&self, numbers: Vec<f32>) -> Result<Tensor, LlmError> {
+        let len = numbers.len();
+        Ok(Tensor::from_vec(numbers, len, self)?)
+    }
+
+    fn tied(&self, embedding: &TokenEmbedding) -> Option<Linear> {
+        self.is_cpu().then(|| Linear::tied(embedding))
     }
 }
 
@@ -230,8 +242,8 @@ mod tests {
             };
             let expected = Tensor::from_vec(golden.numbers, (1, 256), &Device::Cpu).unwrap();
 
-            let embedding = TokenEmbedding::new(table, &Device::Cpu).unwrap();
-            let found = embedding.forward(&[17]).unwrap();
+            let embedding = TokenEmbedding::new(table).unwrap();
+            let found = Tensor::from_vec(embedding.expand(&[17]), (1, 256), &Device::Cpu).unwrap();
             assert!(relative_difference(&found, &expected) < 1e-5, "{name}");
 
             let linear = Linear::new(table, None, &Device::Cpu).unwrap();

@@ -23,11 +23,10 @@ pub(crate) struct GpuLinear {
 impl GpuLinear {
     pub fn new(
         weight: StoredMatrix,
-        bias: Option<Tensor>,
+        bias: Option<Vec<f32>>,
         device: &Device,
     ) -> std::result::Result<Self, LlmError> {
         let gpu = Gpu::new(device.as_cuda_device()?);
-        let bias = bias.map(|bias| bias.to_vec1::<f32>()).transpose()?;
         let shape = [weight.outputs, weight.inputs];
         let matrix = DeviceMatrix::new(&gpu, weight.dtype, weight.bytes, bias.as_deref(), shape)?;
         Ok(Self { gpu, matrix })

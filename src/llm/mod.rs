@@ -18,6 +18,7 @@ mod linear_cuda;
 mod rope;
 mod rows;
 mod step;
+mod tensor_model;
 #[doc(hidden)]
 pub mod testing;
 mod weights;

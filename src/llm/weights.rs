@@ -3,27 +3,51 @@
 
 mod tensors;
 
-use candle_core::{Device, Tensor};
-
 use super::LlmError;
 use super::checkpoint::Checkpoint;
 use super::feed_forward::{Experts, FeedForward, GatedNetwork};
 use super::hyperparameters::Hyperparameters;
-use super::linear::{Linear, TokenEmbedding};
+use super::linear::{StoredMatrix, TokenEmbedding};
 use super::rope::{ROPE_FREQS, RopeScaling};
 use tensors::Tensors;
 
+/// The vectors of all tokens.
+pub(crate) const EMBEDDING: &str = "token_embd.weight";
 /// The divisors of LongRoPE for contexts up to the original one, and for longer ones.
 pub(crate) const ROPE_FACTORS: [&str; 2] =
     ["rope_factors_short.weight", "rope_factors_long.weight"];
 
+/// What matrices and vectors become as they are loaded.
+pub(crate) trait WeightStore {
+    type Matrix;
+    type Vector;
+
+    /// Nothing is kept of `weight` itself.
+    fn matrix(
+        &self,
+        weight: StoredMatrix,
+        bias: Option<Vec<f32>>,
+    ) -> Result<Self::Matrix, LlmError>;
+
+    fn vector(&self, numbers: Vec<f32>) -> Result<Self::Vector, LlmError>;
+
+    /// The product with the embedding's own table; `None` where that table cannot be multiplied with.
+    fn tied(&self, embedding: &TokenEmbedding) -> Option<Self::Matrix>;
+}
+
 /// All weights of a model.
 #[derive(Debug)]
-pub(crate) struct Weights {
+pub(crate) struct Weights<M, V> {
     pub embedding: TokenEmbedding,
-    pub layers: Vec<LayerWeights>,
-    pub output_norm: Tensor,
-    pub output: Linear,
+    pub layers: Vec<LayerWeights<M, V>>,
+    pub output_norm: V,
+    pub output: M,
+    pub facts: Facts,
+}
+
+/// What a model's files say beside its weights.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
     /// What `rope_freqs.weight` divides the frequencies by.
     pub rope_divisors: Option<Vec<f32>>,
     pub vocab_size: usize,
@@ -32,30 +56,30 @@ pub(crate) struct Weights {
 }
 
 #[derive(Debug)]
-pub(crate) struct LayerWeights {
-    pub attention_norm: Tensor,
-    pub query: Linear,
-    pub key: Linear,
-    pub value: Linear,
-    pub query_norm: Option<Tensor>,
-    pub key_norm: Option<Tensor>,
-    pub attention_output: Linear,
-    pub attention_post_norm: Option<Tensor>,
-    pub feed_forward_norm: Tensor,
-    pub feed_forward: FeedForward,
-    pub feed_forward_post_norm: Option<Tensor>,
+pub(crate) struct LayerWeights<M, V> {
+    pub attention_norm: V,
+    pub query: M,
+    pub key: M,
+    pub value: M,
+    pub query_norm: Option<V>,
+    pub key_norm: Option<V>,
+    pub attention_output: M,
+    pub attention_post_norm: Option<V>,
+    pub feed_forward_norm: V,
+    pub feed_forward: FeedForward<M>,
+    pub feed_forward_post_norm: Option<V>,
 }
 
-impl Weights {
+impl<M, V> Weights<M, V> {
     /// `context_length` is that of the longest sequence that will be computed.
     pub fn load(
         checkpoint: &dyn Checkpoint,
         model: &Hyperparameters,
         context_length: usize,
-        device: &Device,
+        store: &impl WeightStore<Matrix = M, Vector = V>,
     ) -> Result<Self, LlmError> {
         let mut loader = Loader {
-            tensors: Tensors::new(checkpoint, device),
+            tensors: Tensors::new(checkpoint, store),
             model,
         };
         let weights = loader.weights(context_length)?;
@@ -64,16 +88,17 @@ impl Weights {
     }
 }
 
-struct Loader<'a> {
-    tensors: Tensors<'a>,
+struct Loader<'a, S> {
+    tensors: Tensors<'a, S>,
     model: &'a Hyperparameters,
 }
 
-impl Loader<'_> {
-    fn weights(&mut self, context_length: usize) -> Result<Weights, LlmError> {
-        const EMBEDDING: &str = "token_embd.weight";
+impl<S: WeightStore> Loader<'_, S> {
+    fn weights(
+        &mut self,
+        context_length: usize,
+    ) -> Result<Weights<S::Matrix, S::Vector>, LlmError> {
         let (tensors, model) = (&mut self.tensors, self.model);
-        let device = tensors.device;
         let hidden = model.hidden_size;
         let vocab_size = match *tensors.stored(EMBEDDING)?.shape {
             [rows, _] => rows,
@@ -82,12 +107,10 @@ impl Loader<'_> {
         let embedding = tensors.embedding(EMBEDDING, vocab_size, hidden)?;
         let output = if tensors.has("output.weight") {
             tensors.linear("output", vocab_size, hidden)?
-        } else if device.is_cpu() {
-            Linear::tied(&embedding)
+        } else if let Some(tied) = tensors.store.tied(&embedding) {
+            tied
         } else {
-            tensors.matrix(EMBEDDING, vocab_size, hidden, |table, device| {
-                Linear::new(table, None, device)
-            })?
+            tensors.matrix(EMBEDDING, vocab_size, hidden)?
         };
         let output_norm = tensors.norm("output_norm.weight", hidden, model)?;
         let mut layers = Vec::new();
@@ -99,13 +122,15 @@ impl Loader<'_> {
             layers,
             output_norm,
             output,
-            rope_divisors: self.rope_divisors(context_length)?,
-            vocab_size,
-            num_bytes: self.tensors.num_bytes,
+            facts: Facts {
+                rope_divisors: self.rope_divisors(context_length)?,
+                vocab_size,
+                num_bytes: self.tensors.num_bytes,
+            },
         })
     }
 
-    fn layer(&mut self, index: usize) -> Result<LayerWeights, LlmError> {
+    fn layer(&mut self, index: usize) -> Result<LayerWeights<S::Matrix, S::Vector>, LlmError> {
         let model = self.model;
         let name = |part: &str| format!("blk.{index}.{part}");
         let hidden = model.hidden_size;
@@ -144,7 +169,7 @@ impl Loader<'_> {
     }
 
     /// The matrices of queries, keys and values.
-    fn attention_inputs(&mut self, index: usize) -> Result<[Linear; 3], LlmError> {
+    fn attention_inputs(&mut self, index: usize) -> Result<[S::Matrix; 3], LlmError> {
         let (tensors, model) = (&mut self.tensors, self.model);
         let name = |part: &str| format!("blk.{index}.{part}");
         let hidden = model.hidden_size;
@@ -167,7 +192,7 @@ impl Loader<'_> {
         ])
     }
 
-    fn feed_forward(&mut self, index: usize) -> Result<FeedForward, LlmError> {
+    fn feed_forward(&mut self, index: usize) -> Result<FeedForward<S::Matrix>, LlmError> {
         let model = self.model;
         let name = |part: &str| format!("blk.{index}.{part}");
         let (hidden, inner) = (model.hidden_size, model.feed_forward_size);
@@ -201,7 +226,12 @@ impl Loader<'_> {
     }
 
     /// One expert's matrix, out of the tensor of all experts (`stem_exps`) or from a tensor of its own.
-    fn expert(&mut self, stem: &str, expert: usize, whole: [usize; 3]) -> Result<Linear, LlmError> {
+    fn expert(
+        &mut self,
+        stem: &str,
+        expert: usize,
+        whole: [usize; 3],
+    ) -> Result<S::Matrix, LlmError> {
         let [_, outputs, inputs] = whole;
         let stacked = format!("{stem}_exps.weight");
         if !self.tensors.has(&stacked) {
@@ -232,11 +262,7 @@ impl Loader<'_> {
     }
 
     fn divisors(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LlmError> {
-        let divisors: Vec<f32> = self
-            .tensors
-            .vector(name, len)?
-            .to_device(&Device::Cpu)?
-            .to_vec1()?;
+        let divisors = self.tensors.numbers(name, len)?;
         match divisors.iter().find(|d| !d.is_finite() || **d <= 0.0) {
             None => Ok(divisors),
             Some(bad) => Err(LlmError::InvalidTensor {

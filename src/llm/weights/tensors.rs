@@ -6,24 +6,25 @@ use std::ops::Range;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
 
+use super::WeightStore;
 use crate::llm::LlmError;
 use crate::llm::checkpoint::{Checkpoint, StoredTensor};
 use crate::llm::hyperparameters::Hyperparameters;
-use crate::llm::linear::{Linear, StoredMatrix, TokenEmbedding};
+use crate::llm::linear::{StoredMatrix, TokenEmbedding};
 
-pub(super) struct Tensors<'a> {
+pub(super) struct Tensors<'a, S> {
     checkpoint: &'a dyn Checkpoint,
-    pub device: &'a Device,
+    pub store: &'a S,
     taken: HashSet<String>,
     /// Bytes of the tensors taken.
     pub num_bytes: u64,
 }
 
-impl<'a> Tensors<'a> {
-    pub fn new(checkpoint: &'a dyn Checkpoint, device: &'a Device) -> Self {
+impl<'a, S: WeightStore> Tensors<'a, S> {
+    pub fn new(checkpoint: &'a dyn Checkpoint, store: &'a S) -> Self {
         Self {
             checkpoint,
-            device,
+            store,
             taken: HashSet::new(),
             num_bytes: 0,
         }
@@ -39,16 +40,15 @@ impl<'a> Tensors<'a> {
         stem: &str,
         outputs: usize,
         inputs: usize,
-    ) -> Result<Linear, LlmError> {
+    ) -> Result<S::Matrix, LlmError> {
         let bias = format!("{stem}.bias");
         let bias = match self.has(&bias) {
-            true => Some(self.vector(&bias, outputs)?),
+            true => Some(self.numbers(&bias, outputs)?),
             false => None,
         };
-        let weight = format!("{stem}.weight");
-        self.matrix(&weight, outputs, inputs, |weight, device| {
-            Linear::new(weight, bias, device)
-        })
+        let weight = self.stored_matrix(&format!("{stem}.weight"), outputs, inputs)?;
+        let store = self.store;
+        self.take(weight, |weight| store.matrix(weight, bias))
     }
 
     /// Some rows of a tensor of several matrices, as a matrix of their own.
@@ -57,19 +57,18 @@ impl<'a> Tensors<'a> {
         name: &str,
         whole: &[usize],
         rows: Range<usize>,
-    ) -> Result<Linear, LlmError> {
+    ) -> Result<S::Matrix, LlmError> {
         let stored = self.checked(name, whole)?;
         let row_bytes = stored.bytes.len() / (whole.iter().product::<usize>() / last(whole));
         let bytes = &stored.bytes[rows.start * row_bytes..rows.end * row_bytes];
-        self.take(
-            StoredMatrix {
-                dtype: stored.dtype,
-                bytes,
-                outputs: rows.len(),
-                inputs: last(whole),
-            },
-            |weight, device| Linear::new(weight, None, device),
-        )
+        let weight = StoredMatrix {
+            dtype: stored.dtype,
+            bytes,
+            outputs: rows.len(),
+            inputs: last(whole),
+        };
+        let store = self.store;
+        self.take(weight, |weight| store.matrix(weight, None))
     }
 
     /// The vectors of all tokens.
@@ -79,27 +78,35 @@ impl<'a> Tensors<'a> {
         vocab_size: usize,
         hidden_size: usize,
     ) -> Result<TokenEmbedding, LlmError> {
-        self.matrix(name, vocab_size, hidden_size, |table, device| {
-            TokenEmbedding::new(table, device)
-        })
+        let table = self.stored_matrix(name, vocab_size, hidden_size)?;
+        self.take(table, TokenEmbedding::new)
     }
 
-    /// What `make` makes of a matrix.
-    pub fn matrix<T>(
+    /// The matrix of this name, which has no bias.
+    pub fn matrix(
         &mut self,
         name: &str,
         outputs: usize,
         inputs: usize,
-        make: impl FnOnce(StoredMatrix, &Device) -> Result<T, LlmError>,
-    ) -> Result<T, LlmError> {
+    ) -> Result<S::Matrix, LlmError> {
+        let weight = self.stored_matrix(name, outputs, inputs)?;
+        let store = self.store;
+        self.take(weight, |weight| store.matrix(weight, None))
+    }
+
+    fn stored_matrix(
+        &mut self,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<StoredMatrix<'a>, LlmError> {
         let stored = self.checked(name, &[outputs, inputs])?;
-        let matrix = StoredMatrix {
+        Ok(StoredMatrix {
             dtype: stored.dtype,
             bytes: stored.bytes,
             outputs,
             inputs,
-        };
-        self.take(matrix, make)
+        })
     }
 
     /// What `make` makes of a matrix. Its pages are given back afterwards, so that memory never holds both the whole file
@@ -107,10 +114,10 @@ impl<'a> Tensors<'a> {
     fn take<T>(
         &mut self,
         matrix: StoredMatrix,
-        make: impl FnOnce(StoredMatrix, &Device) -> Result<T, LlmError>,
+        make: impl FnOnce(StoredMatrix) -> Result<T, LlmError>,
     ) -> Result<T, LlmError> {
         self.num_bytes += matrix.bytes.len() as u64;
-        let made = make(matrix, self.device);
+        let made = make(matrix);
         self.checkpoint.release(matrix.bytes);
         made
     }
@@ -121,16 +128,14 @@ impl<'a> Tensors<'a> {
         name: &str,
         len: usize,
         model: &Hyperparameters,
-    ) -> Result<Tensor, LlmError> {
-        let weights = self.vector(name, len)?;
-        match model.norm_offset {
-            0.0 => Ok(weights),
-            offset => Ok((weights + f64::from(offset))?),
-        }
+    ) -> Result<S::Vector, LlmError> {
+        let mut weights = self.numbers(name, len)?;
+        weights.iter_mut().for_each(|it| *it += model.norm_offset);
+        self.store.vector(weights)
     }
 
     /// A vector, expanded to f32.
-    pub fn vector(&mut self, name: &str, len: usize) -> Result<Tensor, LlmError> {
+    pub fn numbers(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LlmError> {
         let stored = self.checked(name, &[len])?;
         self.num_bytes += stored.bytes.len() as u64;
         let plain = match stored.dtype {
@@ -149,7 +154,7 @@ impl<'a> Tensors<'a> {
                 QTensor::new(storage, len)?.dequantize(&Device::Cpu)?
             }
         };
-        Ok(numbers.to_device(self.device)?)
+        Ok(numbers.to_vec1()?)
     }
 
     /// A tensor of this shape.
@@ -211,6 +216,7 @@ fn last(shape: &[usize]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::llm::linear::Linear;
     use crate::llm::rows::Rows;
     use crate::llm::testing::seeded_number;
 
