@@ -2,6 +2,7 @@
 // GPU. Each thread of a block is a fiber; whoever waits for others lets them run. Put before a kernel's source.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -30,7 +31,9 @@ namespace emulator {
 constexpr size_t STACK_BYTES = 256 << 10;
 
 struct Fiber {
+    // Where it begins, and then where it goes on: changing contexts would ask the system each time.
     ucontext_t context;
+    jmp_buf place;
     std::unique_ptr<char[]> stack;
     bool is_done;
 };
@@ -41,7 +44,7 @@ struct Group {
 };
 
 inline std::vector<Fiber> fibers;
-inline ucontext_t scheduler;
+inline jmp_buf scheduler;
 inline unsigned current;
 inline std::function<void()> body;
 inline Group block;
@@ -49,7 +52,11 @@ inline std::vector<Group> warps;
 // What each thread shows the others of its warp; what it showed last is kept, since others may not have read it yet.
 inline std::vector<uint64_t> all_shown[2][8];
 
-inline void yield() { swapcontext(&fibers[current].context, &scheduler); }
+__attribute__((noinline)) inline void yield() {
+    if (_setjmp(fibers[current].place) == 0) {
+        _longjmp(scheduler, 1);
+    }
+}
 
 inline void wait(Group &group) {
     const unsigned round = group.round;
@@ -68,16 +75,40 @@ inline void wait_for_warp() { wait(warps[current / 32]); }
 // Until the next wait.
 inline std::vector<uint64_t> *shown() { return all_shown[warps[current / 32].round % 2]; }
 
+// A fiber runs one block after the other.
 inline void start() {
-    body();
-    fibers[current].is_done = true;
     while (true) {
+        body();
+        fibers[current].is_done = true;
         yield();
     }
 }
 
+inline void create(Fiber &fiber) {
+    fiber.stack = std::make_unique<char[]>(STACK_BYTES);
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = STACK_BYTES;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, start, 0);
+}
+
+// Until it yields.
+__attribute__((noinline)) inline void resume(bool is_new) {
+    if (_setjmp(scheduler) != 0) {
+        return;
+    }
+    if (is_new) {
+        setcontext(&fibers[current].context);
+    }
+    _longjmp(fibers[current].place, 1);
+}
+
 inline void run_block(unsigned num_threads) {
-    fibers.resize(num_threads);
+    const size_t num_created = fibers.size();
+    if (num_created < num_threads) {
+        fibers.resize(num_threads);
+    }
     for (auto &shown : all_shown) {
         for (auto &values : shown) {
             values.assign(num_threads, 0);
@@ -85,23 +116,19 @@ inline void run_block(unsigned num_threads) {
     }
     block = {num_threads, 0, 0};
     warps.assign(num_threads / 32, {32, 0, 0});
-    for (Fiber &fiber : fibers) {
-        if (!fiber.stack) {
-            fiber.stack = std::make_unique<char[]>(STACK_BYTES);
+    for (unsigned i = 0; i < num_threads; i++) {
+        fibers[i].is_done = false;
+        if (i >= num_created) {
+            create(fibers[i]);
         }
-        fiber.is_done = false;
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.get();
-        fiber.context.uc_stack.ss_size = STACK_BYTES;
-        fiber.context.uc_link = nullptr;
-        makecontext(&fiber.context, start, 0);
     }
-    for (bool is_done = false; !is_done;) {
+    bool is_first = true;
+    for (bool is_done = false; !is_done; is_first = false) {
         is_done = true;
         for (current = 0; current < num_threads; current++) {
             if (!fibers[current].is_done) {
                 threadIdx = {current, 0, 0};
-                swapcontext(&scheduler, &fibers[current].context);
+                resume(is_first && current >= num_created);
                 is_done &= fibers[current].is_done;
             }
         }
