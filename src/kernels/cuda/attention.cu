@@ -6,6 +6,9 @@
 // tiles begin at multiples of their size whatever else is computed, so that company does not change a row's result.
 #include "numbers.cuh"
 
+// A row with this slot and a position below 0 is nobody's: it fills up a step to a size that was computed before.
+constexpr unsigned NO_SLOT = 0xffffffffu;
+
 // Numbers that are the same for all rows.
 struct Sizes {
     int num_heads;
@@ -51,6 +54,9 @@ __device__ void rotate_and_store(const float *query, const float *key, const flo
     const int key_len = sizes.num_kv_heads * sizes.key_dim;
     const int value_len = sizes.num_kv_heads * sizes.value_dim;
     const size_t slot = slots[token];
+    if (slot == NO_SLOT) {
+        return;
+    }
     query += token * query_len;
     rotated_query += token * query_len;
     key += token * key_len;
@@ -229,7 +235,14 @@ __device__ void attend_span(const float *query, const T *keys, const T *values, 
 // One block of threads for a head (x) and a row (y). `output` is [all rows, heads, value_dim].
 __device__ void merge(const float *results, const float *maxima, const float *sums, const unsigned *rows,
                             const unsigned *row_positions, float *output, Sizes sizes, int max_spans) {
+    output += (static_cast<size_t>(rows[blockIdx.y]) * sizes.num_heads + blockIdx.x) * sizes.value_dim;
     const int position = row_positions[blockIdx.y];
+    if (position < 0) {
+        for (int i = threadIdx.x; i < sizes.value_dim; i += blockDim.x) {
+            output[i] = 0.f;
+        }
+        return;
+    }
     const int begin = first_visible(sizes, position) / SPAN;
     const int end = position / SPAN + 1;
     const size_t first = (static_cast<size_t>(blockIdx.y) * sizes.num_heads + blockIdx.x) * max_spans;
@@ -241,7 +254,6 @@ __device__ void merge(const float *results, const float *maxima, const float *su
     for (int span = begin; span < end; span++) {
         sum += sums[first + span] * exp2f(maxima[first + span] - maximum);
     }
-    output += (static_cast<size_t>(rows[blockIdx.y]) * sizes.num_heads + blockIdx.x) * sizes.value_dim;
     for (int i = threadIdx.x; i < sizes.value_dim; i += blockDim.x) {
         float total = 0.f;
         for (int span = begin; span < end; span++) {

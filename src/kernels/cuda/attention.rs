@@ -21,7 +21,6 @@ impl Stored {
     }
 
     /// Bytes of a number.
-    #[cfg(feature = "cuda")]
     pub fn num_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -60,24 +59,28 @@ fn has_tiles(shape: &AttentionShape, stored: Stored) -> bool {
     stored != Stored::F32 && shape.key_dim == shape.value_dim && TILE_DIMS.contains(&shape.key_dim)
 }
 
+/// In place of a slot: the row is nobody's, and stored nowhere. As in the kernel.
+const NO_SLOT: u32 = u32::MAX;
+/// In place of a position: the row is nobody's, and attends to nothing. As in the kernel.
+const NO_POSITION: u32 = u32::MAX;
+
 /// Which rows of a batch are computed how. The same for all layers, which differ in their windows alone.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
-    /// Everything that the kernels read of it, part by part in the order of the fields below.
-    numbers: Vec<u32>,
     /// Where each token is stored.
-    num_tokens: usize,
-    /// Block tables of all sequences, one after the other.
-    num_table: usize,
-    /// Rows that are computed one by one: which, where their table begins, and their positions.
-    num_rows: usize,
+    slots: Vec<u32>,
+    /// Rows that are computed one by one: which, where their tables begin, and their positions.
+    rows: Vec<u32>,
+    row_tables: Vec<u32>,
+    row_positions: Vec<u32>,
     /// Four numbers for each tile: first row, number of rows, first position, where its table begins.
-    num_tiles: usize,
+    tiles: Vec<u32>,
+    /// Block tables of all sequences, one after the other.
+    tables: Vec<u32>,
     /// Spans of the longest row that is computed by itself.
     num_spans: usize,
-    /// Rows computed at a time, and numbers that their results take.
-    rows_at_once: usize,
-    scratch_per_row: usize,
+    /// Numbers that the results of a span of a row take.
+    results_len: usize,
 }
 
 impl Plan {
@@ -88,14 +91,14 @@ impl Plan {
         shape: &AttentionShape,
         stored: Stored,
     ) -> Self {
-        let mut numbers: Vec<u32> = slots
-            .iter()
-            .map(|&(block, slot)| block * shape.block_size as u32 + slot as u32)
-            .collect();
-        let (mut rows, mut row_tables, mut row_positions) = (Vec::new(), Vec::new(), Vec::new());
-        let mut tiles = Vec::new();
-        let mut num_table = 0;
-        let mut num_spans = 0;
+        let mut plan = Self {
+            slots: slots
+                .iter()
+                .map(|&(block, slot)| block * shape.block_size as u32 + slot as u32)
+                .collect(),
+            results_len: results_len(shape),
+            ..Self::default()
+        };
         for sequence in sequences {
             let SequenceRows {
                 first_row,
@@ -103,53 +106,88 @@ impl Plan {
                 start,
                 block_table,
             } = *sequence;
-            let table = num_table as u32;
-            numbers.extend_from_slice(block_table);
-            num_table += block_table.len();
+            let table = plan.tables.len() as u32;
+            plan.tables.extend_from_slice(block_table);
             if has_tiles(shape, stored) && num_rows >= MIN_TILE_ROWS {
                 for first in (0..num_rows).step_by(TILE_ROWS) {
                     let count = TILE_ROWS.min(num_rows - first);
-                    tiles.extend([first_row + first, count, start + first].map(|it| it as u32));
-                    tiles.push(table);
+                    let tile = [first_row + first, count, start + first];
+                    plan.tiles.extend(tile.map(|it| it as u32));
+                    plan.tiles.push(table);
                 }
             } else {
-                rows.extend((first_row..first_row + num_rows).map(|row| row as u32));
-                row_positions.extend((start..start + num_rows).map(|position| position as u32));
-                row_tables.resize(rows.len(), table);
-                num_spans = num_spans.max((start + num_rows).div_ceil(SPAN));
+                let positions = start..start + num_rows;
+                plan.rows
+                    .extend((first_row..first_row + num_rows).map(|row| row as u32));
+                plan.row_positions.extend(positions.map(|it| it as u32));
+                plan.row_tables.resize(plan.rows.len(), table);
+                plan.num_spans = plan.num_spans.max((start + num_rows).div_ceil(SPAN));
             }
         }
-        let num_rows = rows.len();
-        let num_tiles = tiles.len() / 4;
-        numbers.extend([rows, row_tables, row_positions, tiles].concat());
-        let scratch_per_row = shape.num_heads * num_spans * (shape.value_dim + 2);
-        let fitting = (MAX_SCRATCH / scratch_per_row.max(1)).clamp(1, MAX_GRID);
-        Self {
-            numbers,
-            num_tokens: slots.len(),
-            num_table,
-            num_rows,
-            num_tiles,
-            num_spans,
-            rows_at_once: fitting.min(num_rows),
-            scratch_per_row,
-        }
+        plan
     }
 
-    #[cfg(feature = "cuda")]
+    /// Makes what is launched the same for all steps of up to `num_rows` rows whose longest row has as many spans, to the next
+    /// power of two: rows are added that are nobody's. Numbers of one step may then take the place of another's.
+    ///
+    /// # Panics
+    /// When there are more rows already, or tiles of them.
+    pub fn pad(&mut self, num_rows: usize) {
+        assert!(self.tiles.is_empty() && self.rows.len() <= num_rows);
+        self.slots.resize(num_rows, NO_SLOT);
+        self.rows.extend(self.rows.len() as u32..num_rows as u32);
+        self.row_tables.resize(num_rows, 0);
+        self.row_positions.resize(num_rows, NO_POSITION);
+        self.num_spans = self.num_spans.next_power_of_two();
+    }
+
     pub fn num_tokens(&self) -> usize {
-        self.num_tokens
+        self.slots.len()
     }
 
-    /// What is to be copied into the GPU's memory.
-    pub fn numbers(&self) -> &[u32] {
-        &self.numbers
+    pub fn has_tiles(&self) -> bool {
+        !self.tiles.is_empty()
+    }
+
+    pub fn num_spans(&self) -> usize {
+        self.num_spans
+    }
+
+    /// What is to be copied into the GPU's memory: tables come last, whose number changes from step to step.
+    pub fn numbers(&self) -> Vec<u32> {
+        [
+            self.slots.as_slice(),
+            &self.rows,
+            &self.row_tables,
+            &self.row_positions,
+            &self.tiles,
+            &self.tables,
+        ]
+        .concat()
     }
 
     /// Floats that the kernels need beside.
     pub fn scratch_len(&self) -> usize {
-        self.rows_at_once * self.scratch_per_row
+        self.rows_at_once() * self.results_len * self.num_spans
     }
+
+    /// Rows, of those that are computed one by one, that are computed at a time.
+    fn rows_at_once(&self) -> usize {
+        let per_row = self.results_len * self.num_spans;
+        let fitting = (MAX_SCRATCH / per_row.max(1)).clamp(1, MAX_GRID);
+        fitting.min(self.rows.len())
+    }
+}
+
+/// Numbers that the results of a span of a row take: sums of values, the largest score and the sum of the weights.
+fn results_len(shape: &AttentionShape) -> usize {
+    shape.num_heads * (shape.value_dim + 2)
+}
+
+/// At least the [`Plan::scratch_len`] of every step with up to `num_rows` rows at positions below `context_length`.
+pub fn max_scratch_len(shape: &AttentionShape, num_rows: usize, context_length: usize) -> usize {
+    let per_row = results_len(shape) * context_length.div_ceil(SPAN).next_power_of_two();
+    (num_rows * per_row).min(MAX_SCRATCH.max(per_row))
 }
 
 /// Addresses in the GPU's memory.
@@ -209,9 +247,10 @@ pub unsafe fn attend<L: Launch>(
     // Exponentials are powers of two.
     let scale = Float(shape.score_scale * std::f32::consts::LOG2_E);
     let part = |first: usize| at.plan + (first * size_of::<u32>()) as u64;
-    let tables = plan.num_tokens;
-    let rows = tables + plan.num_table;
-    let tiles = rows + 3 * plan.num_rows;
+    let num_rows = plan.rows.len();
+    let rows = plan.slots.len();
+    let tiles = rows + 3 * num_rows;
+    let tables = tiles + plan.tiles.len();
     let type_name = stored.name();
 
     let rotation = rotation.unwrap_or(Rotation {
@@ -231,35 +270,36 @@ pub unsafe fn attend<L: Launch>(
     unsafe {
         launcher.launch(
             &kernel,
-            [plan.num_tokens as u32, 1, 1],
+            [plan.slots.len() as u32, 1, 1],
             ROTATE_THREADS,
             &arguments,
         )?;
     }
 
-    if plan.num_tiles > 0 {
+    if plan.has_tiles() {
         let mut arguments = vec![Address(at.rotated), Address(at.keys), Address(at.values)];
         arguments.extend([part(tables), part(tiles), at.output].map(Address));
         arguments.extend(sizes);
         arguments.push(scale);
         let kernel = format!("attend_tile_{type_name}_{}", shape.key_dim);
-        let grid = [plan.num_tiles as u32, shape.num_heads as u32, 1];
+        let grid = [plan.tiles.len() as u32 / 4, shape.num_heads as u32, 1];
         unsafe { launcher.launch(&kernel, grid, TILE_THREADS, &arguments)? };
     }
 
     let group = shape.num_heads / shape.num_kv_heads;
     let num_head_tiles = shape.num_kv_heads * group.div_ceil(SPAN_HEADS);
     let kernel = format!("attend_span_{type_name}_{}", shape.key_dim.div_ceil(64));
-    for first in (0..plan.num_rows).step_by(plan.rows_at_once.max(1)) {
-        let num_rows = plan.rows_at_once.min(plan.num_rows - first);
-        let num_results = num_rows * shape.num_heads * plan.num_spans;
+    let rows_at_once = plan.rows_at_once().max(1);
+    for first in (0..num_rows).step_by(rows_at_once) {
+        let count = rows_at_once.min(num_rows - first);
+        let num_results = count * shape.num_heads * plan.num_spans;
         let scratch = |first: usize| Address(at.scratch + (first * size_of::<f32>()) as u64);
         let results = [
             scratch(0),
             scratch(num_results * shape.value_dim),
             scratch(num_results * (shape.value_dim + 1)),
         ];
-        let of_rows = |which: usize| Address(part(rows + which * plan.num_rows + first));
+        let of_rows = |which: usize| Address(part(rows + which * num_rows + first));
         let mut arguments = [at.rotated, at.keys, at.values, part(tables)]
             .map(Address)
             .to_vec();
@@ -267,14 +307,14 @@ pub unsafe fn attend<L: Launch>(
         arguments.extend(results);
         arguments.extend(sizes);
         arguments.extend([scale, int(plan.num_spans)]);
-        let grid = [plan.num_spans, num_head_tiles, num_rows].map(|it| it as u32);
+        let grid = [plan.num_spans, num_head_tiles, count].map(|it| it as u32);
         unsafe { launcher.launch(&kernel, grid, SPAN_THREADS, &arguments)? };
 
         let mut arguments = results.to_vec();
         arguments.extend([of_rows(0), of_rows(2), Address(at.output)]);
         arguments.extend(sizes);
         arguments.push(int(plan.num_spans));
-        let grid = [shape.num_heads as u32, num_rows as u32, 1];
+        let grid = [shape.num_heads as u32, count as u32, 1];
         unsafe { launcher.launch("merge_spans", grid, MERGE_THREADS, &arguments)? };
     }
     Ok(())

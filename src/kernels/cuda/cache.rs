@@ -117,7 +117,7 @@ impl PagedCache {
             .iter()
             .map(|[cosines, sines]| Ok([upload(cosines)?, upload(sines)?]));
         self.step = Some(Step {
-            numbers: device.clone_htod(plan.numbers())?,
+            numbers: device.clone_htod(&plan.numbers())?,
             // SAFETY: the kernels write before they read.
             scratch: unsafe { device.alloc(plan.scratch_len().max(1))? },
             angles: angles.collect::<Result<_>>()?,

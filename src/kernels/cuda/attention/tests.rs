@@ -13,6 +13,8 @@ struct Case {
     sequences: Vec<(usize, usize)>,
     /// Rotated pairs of a head, and whether they are neighbours.
     rotation: Option<(usize, bool)>,
+    /// Rows that there are with those that are nobody's.
+    padded_to: Option<usize>,
 }
 
 fn shape(num_heads: usize, num_kv_heads: usize, dim: usize) -> AttentionShape {
@@ -106,9 +108,9 @@ fn both<E: CacheElement + Default>(
     }
 
     let num_tokens: usize = case.sequences.iter().map(|(_, now)| now).sum();
-    let query = noise(num_tokens * shape.num_heads * shape.key_dim, 11);
-    let key = noise(num_tokens * key_len, 13);
-    let value = noise(num_tokens * value_len, 17);
+    let mut query = noise(num_tokens * shape.num_heads * shape.key_dim, 11);
+    let mut key = noise(num_tokens * key_len, 13);
+    let mut value = noise(num_tokens * value_len, 17);
     let num_pairs = case.rotation.map_or(0, |(num_pairs, _)| num_pairs);
     let angles = noise(num_tokens * num_pairs, 19);
     let cos: Vec<f32> = angles.iter().map(|x| x.cos()).collect();
@@ -125,10 +127,21 @@ fn both<E: CacheElement + Default>(
         slots.extend((before..before + now).map(|p| (table[p / block_size], p % block_size)));
     }
 
-    let plan = Plan::new(&slots, &sequences, shape, stored);
+    let mut plan = Plan::new(&slots, &sequences, shape, stored);
+    if let Some(num_rows) = case.padded_to {
+        plan.pad(num_rows);
+        for (numbers, len) in [
+            (&mut query, shape.num_heads * shape.key_dim),
+            (&mut key, key_len),
+            (&mut value, value_len),
+        ] {
+            numbers.resize(num_rows * len, f32::NAN);
+        }
+    }
+    let plan_numbers = plan.numbers();
     let rotated = vec![0f32; query.len()];
     let scratch = vec![f32::NAN; plan.scratch_len()];
-    let found = vec![f32::NAN; num_tokens * shape.num_heads * shape.value_dim];
+    let found = vec![f32::NAN; plan.num_tokens() * shape.num_heads * shape.value_dim];
     let at = Addresses {
         query: address(&query),
         key: address(&key),
@@ -136,7 +149,7 @@ fn both<E: CacheElement + Default>(
         rotated: address(&rotated),
         keys: address(&keys),
         values: address(&values),
-        plan: address(plan.numbers()),
+        plan: address(&plan_numbers),
         scratch: address(&scratch),
         output: address(&found),
     };
@@ -149,7 +162,8 @@ fn both<E: CacheElement + Default>(
     // SAFETY: all memory is as long as its shape says.
     let Ok(()) = unsafe { attend(emulator, shape, stored, &plan, rotation, &at) };
 
-    let (mut query, mut key) = (query, key);
+    query.truncate(num_tokens * shape.num_heads * shape.key_dim);
+    key.truncate(num_tokens * key_len);
     if let Some(how) = case.rotation {
         rotate(
             &mut query,
@@ -166,9 +180,13 @@ fn both<E: CacheElement + Default>(
         let value = &value[token * value_len..][..value_len];
         expected_cache.write(block as usize, slot, key, value);
     }
-    let mut expected = vec![0f32; found.len()];
+    let mut expected = vec![0f32; num_tokens * shape.num_heads * shape.value_dim];
     expected_cache.attend(&query, &sequences, &mut expected);
-    (std::hint::black_box(found), expected)
+    let mut found = std::hint::black_box(found);
+    // Rows that are nobody's attend to nothing.
+    assert!(found[expected.len()..].iter().all(|number| *number == 0.0));
+    found.truncate(expected.len());
+    (found, expected)
 }
 
 fn check(case: &Case) {
@@ -212,6 +230,7 @@ fn few_rows_are_attended_to_over_all_spans() {
             shape,
             sequences: vec![(0, 1), (255, 1), (256, 2), (700, 1)],
             rotation: Some((shape.key_dim / 2, false)),
+            padded_to: None,
         });
     }
 }
@@ -223,6 +242,7 @@ fn many_rows_are_attended_to_in_tiles_beside_few() {
             shape: shape(4, 2, dim),
             sequences: vec![(0, 70), (33, 1), (50, 17), (130, 3)],
             rotation: Some((dim / 4, true)),
+            padded_to: None,
         });
     }
 }
@@ -237,6 +257,7 @@ fn a_window_hides_what_lies_before_it() {
             },
             sequences: vec![(0, 80), (600, 1), (290, 40)],
             rotation: None,
+            padded_to: None,
         });
     }
 }
@@ -248,6 +269,7 @@ fn company_does_not_change_a_bit() {
         shape: shape(4, 2, 64),
         sequences,
         rotation: None,
+        padded_to: None,
     };
     // The first sequence has the same blocks and the same numbers in both.
     let alone = both::<f16>(emulator, &case(vec![(300, 1)]), Stored::F16, f16::from_f32).0;
@@ -268,6 +290,94 @@ fn results_that_do_not_fit_at_once_are_merged_part_by_part() {
     }];
     let slots: Vec<(u32, usize)> = (0..600).map(|i| (i / 16, i as usize % 16)).collect();
     let plan = Plan::new(&slots, &sequences, &shape, Stored::F32);
-    assert!(plan.rows_at_once < plan.num_rows && plan.rows_at_once > 1);
+    assert!(plan.rows_at_once() < plan.rows.len() && plan.rows_at_once() > 1);
     assert!(plan.scratch_len() <= MAX_SCRATCH);
+    assert!(plan.scratch_len() <= max_scratch_len(&shape, 600, 32_768));
+}
+
+#[test]
+fn rows_that_are_nobodys_change_no_bit_of_the_others() {
+    let emulator = Emulator::shared();
+    for window in [None, Some(40)] {
+        let case = |padded_to| Case {
+            shape: AttentionShape {
+                window,
+                ..shape(4, 2, 64)
+            },
+            sequences: vec![(300, 1), (700, 3), (0, 1)],
+            rotation: None,
+            padded_to,
+        };
+        let bits = |padded_to| {
+            let (found, _) = both::<f16>(emulator, &case(padded_to), Stored::F16, f16::from_f32);
+            found.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(bits(None), bits(Some(8)));
+    }
+}
+
+#[test]
+fn steps_of_one_padded_size_launch_the_same() {
+    let shape = shape(4, 2, 64);
+    let padded = |sequences: &[(usize, usize)]| {
+        let tables: Vec<Vec<u32>> = sequences
+            .iter()
+            .map(|(start, rows)| (0..(start + rows).div_ceil(16) as u32).collect())
+            .collect();
+        let mut slots = Vec::new();
+        let mut rows = Vec::new();
+        for (table, &(start, num_rows)) in tables.iter().zip(sequences) {
+            rows.push(SequenceRows {
+                first_row: slots.len(),
+                num_rows,
+                start,
+                block_table: table,
+            });
+            slots.extend((start..start + num_rows).map(|it| (table[it / 16], it % 16)));
+        }
+        let mut plan = Plan::new(&slots, &rows, &shape, Stored::F16);
+        plan.pad(8);
+        plan
+    };
+    let launched = |plan: &Plan| {
+        let launches = Launches::default();
+        let at = Addresses {
+            query: 1,
+            key: 2,
+            value: 3,
+            rotated: 4,
+            keys: 5,
+            values: 6,
+            plan: 7,
+            scratch: 8,
+            output: 9,
+        };
+        // SAFETY: nothing is run.
+        let Ok(()) = unsafe { attend(&launches, &shape, Stored::F16, plan, None, &at) };
+        launches.0.into_inner()
+    };
+    let some = padded(&[(700, 1), (5, 3)]);
+    let others = padded(&[(1000, 2), (30, 1), (512, 1), (0, 2), (4, 1), (600, 1)]);
+    assert_ne!(some.numbers(), others.numbers());
+    assert_eq!(launched(&some), launched(&others));
+}
+
+/// Takes note of what is launched, and runs nothing.
+#[derive(Default)]
+struct Launches(std::cell::RefCell<Vec<String>>);
+
+impl Launch for Launches {
+    type Error = std::convert::Infallible;
+
+    unsafe fn launch(
+        &self,
+        kernel: &str,
+        grid: [u32; 3],
+        num_threads: u32,
+        arguments: &[Argument],
+    ) -> Result<(), Self::Error> {
+        let launch = format!("{kernel} {grid:?} {num_threads} {arguments:?}");
+        self.0.borrow_mut().push(launch);
+        Ok(())
+    }
 }
