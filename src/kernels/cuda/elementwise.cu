@@ -150,3 +150,68 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
     halve_gelu_rows(const float *gate, const float *up, int len, __half *numbers, unsigned *sums, float *factors, int stride) {
     halve_gated<Gelu>(gate, up, len, numbers, sums, factors, stride);
 }
+
+// Divides heads by their root mean square and multiplies them with a weight, [dim], in place: a block of threads for a row (x) and
+// eight of its heads (y), a warp for each. Heads of queries come first, [rows, num_heads, dim], then those of keys, [rows,
+// num_kv_heads, dim].
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    norm_heads(float *query, float *key, const float *query_weight, const float *key_weight, float epsilon, int num_heads,
+               int num_kv_heads, int dim) {
+    const int lane = threadIdx.x % 32;
+    const int head_of_all = blockIdx.y * ROW_WARPS + threadIdx.x / 32;
+    if (head_of_all >= num_heads + num_kv_heads) {
+        return;
+    }
+    const bool is_query = head_of_all < num_heads;
+    const size_t row = blockIdx.x;
+    float *head = is_query ? query + (row * num_heads + head_of_all) * dim
+                           : key + (row * num_kv_heads + head_of_all - num_heads) * dim;
+    const float *weight = is_query ? query_weight : key_weight;
+    float squares = 0.f;
+    for (int i = lane; i < dim; i += 32) {
+        squares = fmaf(head[i], head[i], squares);
+    }
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        squares += __shfl_xor_sync(0xffffffffu, squares, distance);
+    }
+    const float factor = 1.f / sqrtf(squares / dim + epsilon);
+    for (int i = lane; i < dim; i += 32) {
+        head[i] = head[i] * factor * weight[i];
+    }
+}
+
+// Adds `scale` times the rows of `update`, divided by their root mean square and multiplied with `weight`, [len], to `rows`; both
+// are [rows (x), len].
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    add_normed_rows(float *rows, const float *update, const float *weight, float epsilon, float scale, int len) {
+    rows += static_cast<size_t>(blockIdx.x) * len;
+    update += static_cast<size_t>(blockIdx.x) * len;
+    float squares = 0.f;
+    for (int i = threadIdx.x; i < len; i += ROW_THREADS) {
+        squares = fmaf(update[i], update[i], squares);
+    }
+    squares = joined(squares, Add{});
+    const float factor = 1.f / sqrtf(squares / len + epsilon);
+    for (int i = threadIdx.x; i < len; i += ROW_THREADS) {
+        rows[i] = fmaf(update[i] * factor * weight[i], scale, rows[i]);
+    }
+}
+
+// Row chosen[x] of `rows`, [.., len], becomes row x of `output`.
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    gather_rows(const float *rows, const unsigned *chosen, float *output, int len) {
+    rows += static_cast<size_t>(chosen[blockIdx.x]) * len;
+    output += static_cast<size_t>(blockIdx.x) * len;
+    for (int i = threadIdx.x; i < len; i += ROW_THREADS) {
+        output[i] = rows[i];
+    }
+}
+
+// Copies pieces, each thread one of them, to where nothing is copied from.
+extern "C" __global__ void __launch_bounds__(ROW_THREADS) copy_pieces(const Piece *from, Piece *to, int count) {
+    const int i = blockIdx.x * ROW_THREADS + threadIdx.x;
+    if (i < count) {
+        to[i] = from[i];
+    }
+}

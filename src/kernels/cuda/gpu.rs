@@ -19,7 +19,7 @@ const MODULES: [(&[&str], &str, &str); 15] = [
         include_str!(concat!(env!("OUT_DIR"), "/attention.ptx")),
     ),
     (
-        &["halve_"],
+        &["halve_", "norm_", "add_normed_", "gather_", "copy_"],
         "elementwise",
         include_str!(concat!(env!("OUT_DIR"), "/elementwise.ptx")),
     ),

@@ -5,6 +5,8 @@ use super::launch::{Argument, Launch};
 
 /// Threads for each row; as in the kernels.
 const ROW_THREADS: u32 = 256;
+/// Heads that a block of threads norms, with a warp each; as in the kernel.
+const ROW_WARPS: usize = 8;
 /// Rounded rows are so many numbers long, or a multiple of it: whole chunks of every type of weights.
 const STRIDE: usize = 256;
 /// Rows that a product computes together, at most; memory is for whole tiles of them.
@@ -136,6 +138,118 @@ pub unsafe fn halve<L: Launch>(
     }
 }
 
+/// Heads of queries and keys, f32, `[num_rows, num_heads, dim]` and `[num_rows, num_kv_heads, dim]`, with the weights, `[dim]`,
+/// that they are multiplied with after they were divided by their root mean square.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    pub query: u64,
+    pub key: u64,
+    pub query_weight: u64,
+    pub key_weight: u64,
+    pub num_heads: usize,
+    pub num_kv_heads: usize,
+    pub dim: usize,
+}
+
+/// Norms the heads of `num_rows` rows in place.
+///
+/// # Safety
+/// All addresses must be those of as much memory as they are for.
+pub unsafe fn norm_heads<L: Launch>(
+    launcher: &L,
+    heads: &Heads,
+    num_rows: usize,
+    epsilon: f32,
+) -> Result<(), L::Error> {
+    use Argument::{Address, Float, Int};
+    let mut arguments = [heads.query, heads.key, heads.query_weight, heads.key_weight]
+        .map(Address)
+        .to_vec();
+    arguments.push(Float(epsilon));
+    arguments.extend([heads.num_heads, heads.num_kv_heads, heads.dim].map(|it| Int(it as i32)));
+    let num_heads = heads.num_heads + heads.num_kv_heads;
+    let grid = [num_rows as u32, num_heads.div_ceil(ROW_WARPS) as u32, 1];
+    // SAFETY: the caller's promise.
+    unsafe { launcher.launch("norm_heads", grid, ROW_THREADS, &arguments) }
+}
+
+/// What is added to rows: `scale` times `update`, `[num_rows, len]`, which is divided by its root mean square and multiplied with
+/// `weight`, `[len]`.
+#[derive(Debug, Clone, Copy)]
+pub struct NormedUpdate {
+    pub update: u64,
+    pub weight: u64,
+    pub epsilon: f32,
+    pub scale: f32,
+}
+
+/// Adds to `rows`, `[num_rows, len]`.
+///
+/// # Safety
+/// All addresses must be those of as much memory as they are for.
+pub unsafe fn add_normed<L: Launch>(
+    launcher: &L,
+    rows: u64,
+    update: &NormedUpdate,
+    [num_rows, len]: [usize; 2],
+) -> Result<(), L::Error> {
+    use Argument::{Address, Float, Int};
+    let arguments = [
+        Address(rows),
+        Address(update.update),
+        Address(update.weight),
+        Float(update.epsilon),
+        Float(update.scale),
+        Int(len as i32),
+    ];
+    let grid = [num_rows as u32, 1, 1];
+    // SAFETY: the caller's promise.
+    unsafe { launcher.launch("add_normed_rows", grid, ROW_THREADS, &arguments) }
+}
+
+/// Makes row `i` of `output`, `[num_chosen, len]`, what row `chosen[i]` of `rows` is. `chosen` is the address of `num_chosen` u32.
+///
+/// # Safety
+/// All addresses must be those of as much memory as they are for, and `rows` have the rows that are chosen.
+pub unsafe fn gather<L: Launch>(
+    launcher: &L,
+    [rows, chosen, output]: [u64; 3],
+    [num_chosen, len]: [usize; 2],
+) -> Result<(), L::Error> {
+    let arguments = [
+        Argument::Address(rows),
+        Argument::Address(chosen),
+        Argument::Address(output),
+        Argument::Int(len as i32),
+    ];
+    let grid = [num_chosen as u32, 1, 1];
+    // SAFETY: the caller's promise.
+    unsafe { launcher.launch("gather_rows", grid, ROW_THREADS, &arguments) }
+}
+
+/// Copies `num_bytes` bytes, a multiple of sixteen.
+///
+/// # Safety
+/// Both addresses must be multiples of sixteen and those of so many bytes, which must not overlap.
+pub unsafe fn copy<L: Launch>(
+    launcher: &L,
+    from: u64,
+    to: u64,
+    num_bytes: usize,
+) -> Result<(), L::Error> {
+    const PIECE_BYTES: usize = 16;
+    assert!(num_bytes.is_multiple_of(PIECE_BYTES));
+    let num_pieces = num_bytes / PIECE_BYTES;
+    let arguments = [
+        Argument::Address(from),
+        Argument::Address(to),
+        Argument::Int(num_pieces as i32),
+    ];
+    let grid = [num_pieces.div_ceil(ROW_THREADS as usize) as u32, 1, 1];
+    // SAFETY: the caller's promise.
+    unsafe { launcher.launch("copy_pieces", grid, ROW_THREADS, &arguments) }
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use half::f16;
@@ -193,12 +307,16 @@ mod tests {
         numbers
     }
 
+    /// Half precision has eleven bits.
     fn check(found: &[f32], expected: &[f32]) {
+        check_within(6e-4, found, expected);
+    }
+
+    fn check_within(tolerance: f32, found: &[f32], expected: &[f32]) {
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
-            // Half precision has eleven bits.
             assert!(
-                (found - expected).abs() < 6e-4 * expected.abs().max(1e-3),
+                (found - expected).abs() < tolerance * expected.abs().max(1e-3),
                 "{found}, not {expected}"
             );
         }
@@ -239,6 +357,56 @@ mod tests {
                 gate_is,
             };
             check(&halved(source, len), &expected);
+        }
+    }
+
+    #[test]
+    fn heads_of_queries_and_keys_are_normed_as_on_the_cpu() {
+        const NUM_ROWS: usize = 3;
+        for (num_heads, num_kv_heads, dim) in [(4, 2, 24), (7, 3, 128), (9, 1, 40)] {
+            let query = noise(NUM_ROWS * num_heads * dim, 1);
+            let key = noise(NUM_ROWS * num_kv_heads * dim, 2);
+            let (query_weight, key_weight) = (noise(dim, 3), noise(dim, 4));
+            let expected = [
+                rms_norm(&query, &query_weight, 1e-5),
+                rms_norm(&key, &key_weight, 1e-5),
+            ];
+            let mut found = [query, key];
+            let heads = Heads {
+                query: found[0].as_mut_ptr() as u64,
+                key: found[1].as_mut_ptr() as u64,
+                query_weight: query_weight.as_ptr() as u64,
+                key_weight: key_weight.as_ptr() as u64,
+                num_heads,
+                num_kv_heads,
+                dim,
+            };
+            // SAFETY: all memory is as long as its shape says.
+            let Ok(()) = unsafe { norm_heads(Emulator::shared(), &heads, NUM_ROWS, 1e-5) };
+            for (found, expected) in std::hint::black_box(found).iter().zip(&expected) {
+                check_within(1e-5, found, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn normed_updates_are_added_times_their_scale() {
+        const LEN: usize = 352;
+        let (mut rows, update, weight) = (noise(3 * LEN, 1), noise(3 * LEN, 2), noise(LEN, 3));
+        let normed = rms_norm(&update, &weight, 1e-5);
+        let sums = rows.iter().zip(&normed).map(|(row, it)| row + 0.75 * it);
+        let expected: Vec<f32> = sums.collect();
+        let normed = NormedUpdate {
+            update: update.as_ptr() as u64,
+            weight: weight.as_ptr() as u64,
+            epsilon: 1e-5,
+            scale: 0.75,
+        };
+        let address = rows.as_mut_ptr() as u64;
+        // SAFETY: all memory is as long as its shape says.
+        let Ok(()) = unsafe { add_normed(Emulator::shared(), address, &normed, [3, LEN]) };
+        for (found, expected) in std::hint::black_box(rows).iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
         }
     }
 }

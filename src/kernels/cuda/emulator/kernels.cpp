@@ -71,5 +71,9 @@ extern "C" int launch(const char *name, const unsigned *grid, unsigned num_threa
     KERNEL(halve_normed_rows)
     KERNEL(halve_silu_rows)
     KERNEL(halve_gelu_rows)
+    KERNEL(norm_heads)
+    KERNEL(add_normed_rows)
+    KERNEL(gather_rows)
+    KERNEL(copy_pieces)
     return 0;
 }
