@@ -8,6 +8,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::launch::{Argument, Launch};
 use super::memory::Memory;
 
+pub mod gpu;
+
 type LaunchFunction =
     unsafe extern "C" fn(*const c_char, *const c_uint, c_uint, *mut *mut c_void) -> c_int;
 
@@ -114,6 +116,25 @@ impl Memory for Emulator {
         unsafe {
             let to = buffer.as_mut_ptr().cast::<u8>().add(first);
             to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        Ok(())
+    }
+
+    fn read(
+        &self,
+        buffer: &Self::Buffer,
+        first: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), Self::Error> {
+        // Kernels have written it unseen by the compiler.
+        let buffer = std::hint::black_box(buffer);
+        assert!(first + bytes.len() <= size_of_val(buffer.as_slice()));
+        // SAFETY: there are as many bytes, and every pattern of bits is a byte.
+        unsafe {
+            let from = buffer.as_ptr().cast::<u8>().add(first);
+            bytes
+                .as_mut_ptr()
+                .copy_from_nonoverlapping(from, bytes.len());
         }
         Ok(())
     }

@@ -1,14 +1,17 @@
-//! A GPU as what runs our kernels, on the device's own stream, as candle's operations are.
+//! A GPU as what runs our kernels: on the device's own stream, as candle's operations are, or on a stream apart.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, Error, Result};
-use cudarc::driver::{CudaFunction, CudaSlice, DevicePtr, LaunchConfig, PushKernelArg};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{
+    CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
+};
 
 use super::launch::{Argument, Launch};
-use super::memory::Memory;
+use super::memory::{Capture, Memory};
 
 /// The kernels, compiled when the program was built: what the names of a module's kernels begin with, its name, its text.
 /// Products are a module for each type of weights, so that a start compiles only what its model needs for the GPU at hand.
@@ -90,18 +93,32 @@ const MODULES: [(&[&str], &str, &str); 15] = [
     ),
 ];
 
-/// A clone is the same GPU.
+/// A clone is the same GPU and stream.
 #[derive(Debug, Clone)]
 pub struct Gpu {
     device: CudaDevice,
+    stream: Arc<CudaStream>,
     /// Those that were launched, by name.
     functions: Arc<RwLock<HashMap<String, CudaFunction>>>,
 }
 
 impl Gpu {
+    /// On the device's stream, in order with candle's operations.
     pub fn new(device: &CudaDevice) -> Self {
+        Self::on_stream(device, device.cuda_stream())
+    }
+
+    /// On a stream of its own, which is the same from every thread. Launches can be recorded on it: candle's stream is another one
+    /// in each thread, and what anybody else ran on it meanwhile would be recorded too.
+    pub fn with_own_stream(device: &CudaDevice) -> Result<Self> {
+        let stream = device.cuda_stream().context().new_stream().w()?;
+        Ok(Self::on_stream(device, stream))
+    }
+
+    fn on_stream(device: &CudaDevice, stream: Arc<CudaStream>) -> Self {
         Self {
             device: device.clone(),
+            stream,
             functions: Arc::default(),
         }
     }
@@ -149,8 +166,7 @@ impl Launch for Gpu {
         arguments: &[Argument],
     ) -> Result<()> {
         let function = self.function(kernel)?;
-        let stream = self.device.cuda_stream();
-        let mut launch = stream.launch_builder(&function);
+        let mut launch = self.stream.launch_builder(&function);
         for argument in arguments {
             match argument {
                 Argument::Address(address) => launch.arg(address),
@@ -169,23 +185,73 @@ impl Launch for Gpu {
     }
 }
 
+/// Memory of a GPU, and where it is. Asked of the driver's wrapper, the address comes with an event to wait for, which launches
+/// that are recorded must not do; here nothing has to wait, because a buffer is used on the stream that it was made for alone.
+#[derive(Debug)]
+pub struct GpuBuffer {
+    memory: CudaSlice<u8>,
+    address: u64,
+}
+
 impl Memory for Gpu {
-    type Buffer = CudaSlice<u8>;
+    type Buffer = GpuBuffer;
 
     fn room(&self, num_bytes: usize) -> Result<Self::Buffer> {
         // SAFETY: nobody reads numbers that were not written, or what comes of them means nothing.
-        unsafe { self.device.alloc(num_bytes.max(1)) }
+        let memory = unsafe { self.stream.alloc(num_bytes.max(1)) }.w()?;
+        let (address, guard) = memory.device_ptr(&self.stream);
+        drop(guard);
+        Ok(GpuBuffer { memory, address })
     }
 
     fn write(&self, buffer: &mut Self::Buffer, first: usize, bytes: &[u8]) -> Result<()> {
-        let mut room = buffer.slice_mut(first..first + bytes.len());
-        self.device.memcpy_htod(bytes, &mut room)
+        let mut room = buffer.memory.slice_mut(first..first + bytes.len());
+        self.stream.memcpy_htod(bytes, &mut room).w()
+    }
+
+    fn read(&self, buffer: &Self::Buffer, first: usize, bytes: &mut [u8]) -> Result<()> {
+        let numbers = buffer.memory.slice(first..first + bytes.len());
+        self.stream.memcpy_dtoh(&numbers, bytes).w()?;
+        self.stream.synchronize().w()
     }
 
     fn address(&self, buffer: &Self::Buffer) -> u64 {
-        // All of it is used on the one stream, in order; the guard is for programs with several.
-        let stream = self.device.cuda_stream();
-        let (address, _guard) = buffer.device_ptr(&stream);
-        address
+        buffer.address
+    }
+}
+
+/// Launches that were recorded on a GPU's own stream.
+pub struct Graph(CudaGraph);
+
+// SAFETY: the driver asks that a graph be used by one thread at a time, whichever it is; whoever owns it replays it.
+unsafe impl Send for Graph {}
+
+impl std::fmt::Debug for Graph {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Graph")
+    }
+}
+
+/// Only on a stream of its own. Between beginning and end nothing may run on this stream but launches whose functions are loaded:
+/// loading one, taking or freeing memory, copying and waiting for events are errors then, of which the driver tells at the end.
+/// Other threads may do all of it on other streams, which is what `THREAD_LOCAL` says.
+impl Capture for Gpu {
+    type Graph = Graph;
+
+    fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).w()?;
+        let worked = work();
+        // Also after an error, or the stream would go on recording.
+        let recorded = self.stream.end_capture(CUgraphInstantiate_flags(0)).w();
+        worked?;
+        match recorded? {
+            Some(graph) => Ok(Graph(graph)),
+            None => candle_core::bail!("the GPU recorded nothing"),
+        }
+    }
+
+    unsafe fn replay(&self, graph: &Graph) -> Result<()> {
+        graph.0.launch().w()
     }
 }

@@ -2,6 +2,30 @@
 
 use super::launch::Launch;
 
+/// f32 numbers in that memory.
+#[derive(Debug)]
+pub struct Floats<M: Memory> {
+    buffer: M::Buffer,
+    len: usize,
+}
+
+impl<M: Memory> Floats<M> {
+    pub fn new(memory: &M, numbers: &[f32]) -> Result<Self, M::Error> {
+        Ok(Self {
+            buffer: memory.floats(numbers)?,
+            len: numbers.len(),
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn address(&self, memory: &M) -> u64 {
+        memory.address(&self.buffer)
+    }
+}
+
 /// What has memory, and runs kernels on what is in it.
 pub trait Memory: Launch {
     type Buffer: std::fmt::Debug + Send + Sync;
@@ -20,6 +44,18 @@ pub trait Memory: Launch {
         bytes: &[u8],
     ) -> Result<(), Self::Error>;
 
+    /// Reads bytes from byte `first` of a buffer on, after all that was launched has run.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    fn read(
+        &self,
+        buffer: &Self::Buffer,
+        first: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), Self::Error>;
+
+    /// Where a buffer is, as long as it lives. Asks nothing of a GPU, so that it may be called while launches are recorded.
     fn address(&self, buffer: &Self::Buffer) -> u64;
 
     /// A buffer of these numbers.
@@ -29,4 +65,22 @@ pub trait Memory: Launch {
         self.write(&mut buffer, 0, &bytes)?;
         Ok(buffer)
     }
+}
+
+/// What records launches once and runs them again and again, for less than they cost one by one.
+pub trait Capture: Memory {
+    type Graph: std::fmt::Debug + Send;
+
+    /// Records what `work` launches, with its arguments; none of it is run. Every kernel must have been launched before, and
+    /// `work` must do nothing but launch: room cannot be taken, nor anything written or read, between launches that are recorded.
+    fn capture(
+        &self,
+        work: impl FnOnce() -> Result<(), Self::Error>,
+    ) -> Result<Self::Graph, Self::Error>;
+
+    /// Runs what was recorded.
+    ///
+    /// # Safety
+    /// As when it was launched: every address must still be that of as much memory as the kernels use.
+    unsafe fn replay(&self, graph: &Self::Graph) -> Result<(), Self::Error>;
 }
