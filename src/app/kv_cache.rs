@@ -17,7 +17,8 @@ const CACHE_SHARE: u64 = 4;
 /// Tokens that the cache holds at least by default: a question with its sources and an answer.
 const LEAST_TOKENS: usize = 4096;
 
-/// What a GPU's libraries and kernels take by themselves, with the logits and what attention merges.
+/// What a GPU's libraries, kernels and recorded steps take by themselves; for models that are computed in tensors also the logits and
+/// what attention merges.
 const GPU_OVERHEAD_BYTES: u64 = 512 << 20;
 
 /// Weights take up to this share more on a GPU than in their file: scales of six bits have whole bytes there (Q3_K 3.6%, Q4_K

@@ -9,15 +9,21 @@ use half::f16;
 
 use super::attention::{Attention, CacheLayout};
 use super::checkpoint::Checkpoint;
+#[cfg(any(feature = "cuda", test))]
+use super::device_model;
 use super::folder::ModelFolder;
 use super::gguf::GgufFile;
 use super::hyperparameters::{Hyperparameters, LayerSettings};
 use super::rope::Rope;
 use super::step::Step;
 use super::tensor_model::TensorModel;
-use super::weights::Weights;
+#[cfg(any(feature = "cuda", test))]
+use super::weights::{EMBEDDING, vocab_size};
+use super::weights::{Facts, Weights};
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
 use crate::device::ComputeDevice;
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda::gpu::Gpu;
 use crate::kernels::paged_attention::{AttentionShape, SCALE_GROUP};
 
 /// Choices made when a model is loaded.
@@ -98,7 +104,17 @@ impl KvDtype {
 pub struct Decoder {
     spec: ModelSpec,
     ropes: Vec<Rope>,
-    model: TensorModel,
+    computation: Computation,
+}
+
+/// What computes a model. Chosen once, when it is loaded.
+#[derive(Debug)]
+enum Computation {
+    /// Everything on the CPU; on a GPU, models with experts, and heads that our kernels do not compute.
+    InTensors(Box<TensorModel>),
+    /// All other models on a GPU.
+    #[cfg(feature = "cuda")]
+    OnDevice(Box<device_model::DeviceModel<Gpu>>),
 }
 
 impl Decoder {
@@ -132,18 +148,15 @@ impl Decoder {
         Ok(layout.num_bytes().unwrap_or(u64::MAX))
     }
 
-    /// Memory that the intermediate results of a step of `num_rows` rows take on a GPU, in bytes: those of a layer, with
-    /// room for as many again that are not yet freed.
+    /// Memory that a step of `num_rows` rows takes on a GPU beside weights and cache, in bytes.
     pub fn workspace_bytes(path: &Path, num_rows: usize) -> Result<u64, LlmError> {
-        let model = hyperparameters(path)?;
-        let heads = model.num_heads + model.num_kv_heads;
-        let attention = 2 * heads * (model.key_dim + model.value_dim);
-        let networks = model.experts.map_or(1, |experts| experts.num_used);
-        let feed_forward = 3 * networks * (model.feed_forward_size + model.hidden_size);
-        // With what is rounded to half precision for a product.
-        let halves = model.feed_forward_size.max(model.hidden_size);
-        let row = 4 * model.hidden_size + attention + feed_forward + halves;
-        Ok(2 * (num_rows * row * size_of::<f32>()) as u64)
+        if path.is_dir() {
+            let folder = ModelFolder::open(path)?;
+            return workspace_bytes(&folder.hyperparameters, &folder, num_rows);
+        }
+        let gguf = GgufFile::open(path)?;
+        let model = Hyperparameters::from_gguf(gguf.metadata())?;
+        workspace_bytes(&model, &gguf, num_rows)
     }
 
     fn build(
@@ -154,30 +167,45 @@ impl Decoder {
         attention: impl FnOnce(CacheLayout, &Device) -> Result<Attention, LlmError>,
     ) -> Result<Self, LlmError> {
         let context_length = context_length(&model, options);
-        let candle = device.candle();
-        let weights = Weights::load(checkpoint, &model, context_length, candle)?;
-        let facts = weights.facts.clone();
-        let mut divisors = facts.rope_divisors.as_deref();
-        let ropes = model
-            .ropes
-            .iter()
-            .map(|settings| Rope::new(settings, divisors.take()))
-            .collect();
         let layout = cache_layout(&model, options)?;
-        let spec = ModelSpec {
-            architecture: model.architecture.name.to_owned(),
-            vocab_size: facts.vocab_size,
-            context_length,
-            block_size: options.block_size,
-            num_blocks: layout.num_blocks,
-            weights_bytes: facts.num_bytes,
-            cache_bytes: checked_cache_bytes(&layout, device)?,
+        let num_blocks = layout.num_blocks;
+        let (facts, cache_bytes, computation) = match device.candle() {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) if device_model::fits(&model, &layout) => {
+                let gpu = Gpu::with_own_stream(gpu)?;
+                let weights = device_model::load_weights(checkpoint, &model, context_length, &gpu)?;
+                let facts = weights.facts.clone();
+                let cache_bytes = checked_cache_bytes(&layout, device)?;
+                let parts = device_model::Parts {
+                    model: &model,
+                    weights,
+                    layout: &layout,
+                    context_length,
+                };
+                let model = Box::new(device_model::DeviceModel::new(gpu, parts)?);
+                (facts, cache_bytes, Computation::OnDevice(model))
+            }
+            candle => {
+                let weights = Weights::load(checkpoint, &model, context_length, candle)?;
+                let facts = weights.facts.clone();
+                let cache_bytes = checked_cache_bytes(&layout, device)?;
+                let attention = attention(layout, candle)?;
+                let model = TensorModel::new(model.clone(), weights, attention, candle);
+                (facts, cache_bytes, Computation::InTensors(Box::new(model)))
+            }
         };
-        let attention = attention(layout, candle)?;
         Ok(Self {
-            spec,
-            ropes,
-            model: TensorModel::new(model, weights, attention, candle),
+            spec: ModelSpec {
+                architecture: model.architecture.name.to_owned(),
+                vocab_size: facts.vocab_size,
+                context_length,
+                block_size: options.block_size,
+                num_blocks,
+                weights_bytes: facts.num_bytes,
+                cache_bytes,
+            },
+            ropes: ropes(&model, &facts),
+            computation,
         })
     }
 }
@@ -189,9 +217,51 @@ impl LanguageModel for Decoder {
 
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
         let step = Step::new(batch, &self.spec, &self.ropes)?;
-        let values = self.model.forward(&step, &batch.copies)?;
+        let values = match &mut self.computation {
+            Computation::InTensors(model) => model.forward(&step, &batch.copies)?,
+            #[cfg(feature = "cuda")]
+            Computation::OnDevice(model) => model.forward(&step, &batch.copies)?,
+        };
         Ok(Logits::new(values, self.spec.vocab_size))
     }
+}
+
+/// As [`Decoder::workspace_bytes`], with the longest context that the model allows.
+#[cfg(any(feature = "cuda", test))]
+fn workspace_bytes(
+    model: &Hyperparameters,
+    checkpoint: &dyn Checkpoint,
+    num_rows: usize,
+) -> Result<u64, LlmError> {
+    let layout = cache_layout(model, &LoadOptions::default())?;
+    if !device_model::fits(model, &layout) {
+        return Ok(TensorModel::workspace_bytes(model, num_rows));
+    }
+    let table = checkpoint.tensor(EMBEDDING);
+    let vocab_size = table.map_or(0, |table| vocab_size(&table));
+    Ok(device_model::workspace_num_bytes(
+        model, &layout, vocab_size, num_rows,
+    ))
+}
+
+/// Without GPUs nothing is planned for them.
+#[cfg(not(any(feature = "cuda", test)))]
+fn workspace_bytes(
+    model: &Hyperparameters,
+    _: &dyn Checkpoint,
+    num_rows: usize,
+) -> Result<u64, LlmError> {
+    Ok(TensorModel::workspace_bytes(model, num_rows))
+}
+
+/// The model's rotations, with what its file divides the first one's frequencies by.
+fn ropes(model: &Hyperparameters, facts: &Facts) -> Vec<Rope> {
+    let mut divisors = facts.rope_divisors.as_deref();
+    model
+        .ropes
+        .iter()
+        .map(|settings| Rope::new(settings, divisors.take()))
+        .collect()
 }
 
 fn hyperparameters(path: &Path) -> Result<Hyperparameters, LlmError> {

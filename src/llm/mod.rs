@@ -9,6 +9,8 @@ mod attention_cuda;
 mod attention_ops;
 mod checkpoint;
 mod decoder;
+#[cfg(any(feature = "cuda", test))]
+mod device_model;
 mod feed_forward;
 mod folder;
 mod hyperparameters;

@@ -34,6 +34,19 @@ impl TensorModel {
         }
     }
 
+    /// Memory that the intermediate results of a step of `num_rows` rows take on a GPU, in bytes: those of a layer, with room for
+    /// as many again that are not yet freed.
+    pub fn workspace_bytes(model: &Hyperparameters, num_rows: usize) -> u64 {
+        let heads = model.num_heads + model.num_kv_heads;
+        let attention = 2 * heads * (model.key_dim + model.value_dim);
+        let networks = model.experts.map_or(1, |experts| experts.num_used);
+        let feed_forward = 3 * networks * (model.feed_forward_size + model.hidden_size);
+        // With what is rounded to half precision for a product.
+        let halves = model.feed_forward_size.max(model.hidden_size);
+        let row = 4 * model.hidden_size + attention + feed_forward + halves;
+        2 * (num_rows * row * size_of::<f32>()) as u64
+    }
+
     /// Copies blocks of the cache, then computes the step. The logits asked for, `[num_rows, vocab_size]`.
     pub fn forward(&mut self, step: &Step, copies: &[(u32, u32)]) -> Result<Vec<f32>, LlmError> {
         self.attention.copy_blocks(copies)?;

@@ -4,7 +4,7 @@
 mod tensors;
 
 use super::LlmError;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, StoredTensor};
 use super::feed_forward::{Experts, FeedForward, GatedNetwork};
 use super::hyperparameters::Hyperparameters;
 use super::linear::{StoredMatrix, TokenEmbedding};
@@ -33,6 +33,14 @@ pub(crate) trait WeightStore {
 
     /// The product with the embedding's own table; `None` where that table cannot be multiplied with.
     fn tied(&self, embedding: &TokenEmbedding) -> Option<Self::Matrix>;
+}
+
+/// Rows of the table of tokens' vectors; 0 of something else.
+pub(crate) fn vocab_size(table: &StoredTensor) -> usize {
+    match *table.shape {
+        [rows, _] => rows,
+        _ => 0,
+    }
 }
 
 /// All weights of a model.
@@ -100,10 +108,7 @@ impl<S: WeightStore> Loader<'_, S> {
     ) -> Result<Weights<S::Matrix, S::Vector>, LlmError> {
         let (tensors, model) = (&mut self.tensors, self.model);
         let hidden = model.hidden_size;
-        let vocab_size = match *tensors.stored(EMBEDDING)?.shape {
-            [rows, _] => rows,
-            _ => 0,
-        };
+        let vocab_size = vocab_size(&tensors.stored(EMBEDDING)?);
         let embedding = tensors.embedding(EMBEDDING, vocab_size, hidden)?;
         let output = if tensors.has("output.weight") {
             tensors.linear("output", vocab_size, hidden)?

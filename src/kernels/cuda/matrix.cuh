@@ -33,7 +33,7 @@ struct Part {
     const float *bias;
     float *output;
     int outputs;
-    // What the products, multiplied by `scale`, are added to, [rows, outputs], or null.
+    // What the products, multiplied by `scale`, are added to, [rows, outputs], or null for nothing.
     const float *added;
     float scale;
 
@@ -45,7 +45,7 @@ struct Part {
             factor *= rows.factors[row] * (factors != nullptr ? factors[output_index] : 1.f);
             const size_t at = static_cast<size_t>(row) * outputs + output_index;
             const float product = fmaf(sum, factor, bias != nullptr ? bias[output_index] : 0.f);
-            output[at] = added != nullptr ? fmaf(product, scale, added[at]) : product;
+            output[at] = added != nullptr ? fmaf(product, scale, added[at]) : product * scale;
         }
     }
 };

@@ -127,7 +127,19 @@ pub struct Product<'a, M: Memory> {
     pub onto: Option<Onto>,
 }
 
-/// What products are added to: `rows + scale * product`, where `rows` is the address of f32 numbers, `[num_rows, num_outputs]`.
+impl<'a, M: Memory> Product<'a, M> {
+    /// Added to nothing, and going nowhere yet.
+    pub fn alone(matrix: &'a DeviceMatrix<M>) -> Self {
+        Self {
+            matrix,
+            output: 0,
+            onto: None,
+        }
+    }
+}
+
+/// What products are added to: `rows + scale * product`, where `rows` is the address of f32 numbers, `[num_rows, num_outputs]`, or
+/// 0 for nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Onto {
     pub rows: u64,
@@ -162,6 +174,20 @@ pub fn scratch_len<M: Memory>(products: &[Product<'_, M>], num_rows: usize) -> u
     let lens = runs(products).map(|run| {
         let num_panels = num_panels(run);
         Kernel::of(num_rows, num_panels).scratch_len(num_rows, num_panels)
+    });
+    lens.max().unwrap_or(0)
+}
+
+/// At least the [`scratch_len`] of any products of any number of rows.
+pub const MAX_SCRATCH_LEN: usize = SLICES * 64 * (FEW_BLOCKS - 1) * SLICES * PANEL;
+
+/// The largest [`scratch_len`] of up to `num_rows` rows.
+pub fn max_scratch_len<M: Memory>(products: &[Product<'_, M>], num_rows: usize) -> usize {
+    let lens = runs(products).map(|run| {
+        let num_panels = num_panels(run);
+        // More rows than so many give enough blocks, and are not split.
+        let most_rows = 64 * ((FEW_BLOCKS - 1) / num_panels.div_ceil(SLICES));
+        SLICES * num_rows.min(most_rows) * num_panels * PANEL
     });
     lens.max().unwrap_or(0)
 }

@@ -26,6 +26,22 @@ impl<M: Memory> Floats<M> {
     }
 }
 
+/// A type whose numbers a GPU has in the same bytes, of which every pattern is one.
+pub(super) trait Number {}
+
+impl Number for f32 {}
+impl Number for u32 {}
+
+pub(super) fn bytes<T: Number>(numbers: &[T]) -> &[u8] {
+    // SAFETY: they have no gaps, and every pattern of bits is a byte.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+pub(super) fn bytes_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
+    // SAFETY: they have no gaps, and every pattern of bits is a number.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
+}
+
 /// What has memory, and runs kernels on what is in it.
 pub trait Memory: Launch {
     type Buffer: std::fmt::Debug + Send + Sync;
@@ -60,9 +76,9 @@ pub trait Memory: Launch {
 
     /// A buffer of these numbers.
     fn floats(&self, numbers: &[f32]) -> Result<Self::Buffer, Self::Error> {
-        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = bytes(numbers);
         let mut buffer = self.room(bytes.len().max(1))?;
-        self.write(&mut buffer, 0, &bytes)?;
+        self.write(&mut buffer, 0, bytes)?;
         Ok(buffer)
     }
 }

@@ -4,10 +4,11 @@
 pub mod attention;
 #[cfg(feature = "cuda")]
 pub mod cache;
+pub mod decoder;
 #[cfg(feature = "cuda")]
 pub mod driver;
 #[cfg(all(test, unix))]
-mod emulator;
+pub mod emulator;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 pub mod launch;

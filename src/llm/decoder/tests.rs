@@ -1,5 +1,7 @@
 //! The decoder against other implementations, against itself in other company, and against hostile files.
 
+#[cfg(unix)]
+mod device;
 mod folders;
 mod goldens;
 #[cfg(feature = "cuda")]
@@ -63,7 +65,7 @@ fn slice_of(tokens: &[u32], start: usize, logits: LogitsFor) -> SequenceInput {
 }
 
 /// Logits of every position of a prompt, read whole.
-fn all_logits(decoder: &mut Decoder, tokens: &[u32]) -> Vec<Vec<f32>> {
+fn all_logits(decoder: &mut impl LanguageModel, tokens: &[u32]) -> Vec<Vec<f32>> {
     let logits = decoder
         .forward(&batch([slice_of(tokens, 0, LogitsFor::All)]))
         .unwrap();

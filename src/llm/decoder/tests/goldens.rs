@@ -39,7 +39,7 @@ pub fn check_prompt(decoder: &mut Decoder, name: &str, prompt: &str, goldens: &G
 
 pub fn check_prompt_within(
     tolerance: f32,
-    decoder: &mut Decoder,
+    decoder: &mut impl LanguageModel,
     name: &str,
     prompt: &str,
     goldens: &Goldens,

@@ -42,7 +42,11 @@ fn argmax(row: &[f32]) -> u32 {
 }
 
 /// Logits after the prompt, and the ids that follow it greedily.
-fn generate(decoder: &mut Decoder, prompt: &[u32], num_ids: usize) -> (Vec<f32>, Vec<u32>) {
+fn generate(
+    decoder: &mut impl LanguageModel,
+    prompt: &[u32],
+    num_ids: usize,
+) -> (Vec<f32>, Vec<u32>) {
     let mut step = |tokens: &[u32], start| {
         let input = slice_of(tokens, start, LogitsFor::Last);
         decoder.forward(&batch([input])).unwrap().row(0).to_vec()
@@ -78,20 +82,57 @@ fn a_trained_model_continues_as_the_reference_does() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_gpu_continues_as_the_reference_does() {
+    const NUM_IDS: usize = 8;
+    let Some(cases) = cases() else { return };
+    let Some(path) = test_data::require("lm/stories260K.gguf") else {
+        return;
+    };
+    let gguf = GgufFile::open(&path).unwrap();
+    let mut model = super::device::on_emulator(&gguf, KvDtype::F16);
+    let case = &cases[0];
+    let (logits, ids) = generate(&mut model, &case.prompt_ids, NUM_IDS);
+    assert!(max_difference(&logits, &case.logits_after_prompt) < 5e-2);
+    assert_eq!(ids, case.greedy_ids[..NUM_IDS]);
+}
+
+/// Activations are rounded to half precision there.
+#[cfg(unix)]
+#[test]
+fn quantized_files_on_a_gpu_agree_with_transformers_on_their_expanded_weights() {
+    for (dtype, expected) in quantized_goldens() {
+        let Some(path) = test_data::require(&format!("lm/stories260K-{dtype}.gguf")) else {
+            return;
+        };
+        let gguf = GgufFile::open(&path).unwrap();
+        let mut model = super::device::on_emulator(&gguf, KvDtype::F32);
+        let (logits, _) = generate(&mut model, &QUANTIZED_PROMPT, 1);
+        let difference = max_difference(&logits, &expected);
+        assert!(difference < 5e-2, "{dtype}: {difference}");
+    }
+}
+
+const QUANTIZED_PROMPT: [u32; 5] = [1, 403, 407, 261, 378];
+
+/// Logits after the prompt, by type of weights.
+fn quantized_goldens() -> HashMap<String, Vec<f32>> {
+    let text = include_str!("../../../../tests/goldens/stories_goldens.json");
+    let goldens: HashMap<String, Vec<f32>> = serde_json::from_str(text).unwrap();
+    assert_eq!(goldens.len(), 3);
+    goldens
+}
+
 /// The reference expands the same quantized weights to f32; what remains is the rounding of activations to 8 bits.
 #[test]
 fn quantized_files_agree_with_transformers_on_their_expanded_weights() {
-    let goldens: HashMap<String, Vec<f32>> = serde_json::from_str(include_str!(
-        "../../../../tests/goldens/stories_goldens.json"
-    ))
-    .unwrap();
-    assert_eq!(goldens.len(), 3);
-    for (dtype, expected) in goldens {
+    for (dtype, expected) in quantized_goldens() {
         let file = format!("stories260K-{dtype}.gguf");
         let Some(mut decoder) = load_file(&file, KvDtype::F32) else {
             return;
         };
-        let (logits, _) = generate(&mut decoder, &[1, 403, 407, 261, 378], 1);
+        let (logits, _) = generate(&mut decoder, &QUANTIZED_PROMPT, 1);
         let difference = max_difference(&logits, &expected);
         println!("{file}: {difference}");
         assert!(difference < 0.3, "{file}: {difference}");

@@ -1,0 +1,294 @@
+//! The decoder that stays in a GPU's memory, on the emulator: against the one on the CPU, and against itself in other company,
+//! launched and replayed.
+
+use std::convert::Infallible;
+
+use super::goldens::{check_prompt_within, goldens};
+use super::models::models;
+use super::*;
+use crate::kernels::cuda::emulator::gpu::EmulatedGpu;
+use crate::llm::device_model::{DeviceModel, Parts, fits, load_weights};
+
+pub struct Emulated {
+    gpu: EmulatedGpu,
+    spec: ModelSpec,
+    ropes: Vec<Rope>,
+    model: DeviceModel<EmulatedGpu>,
+}
+
+impl From<Infallible> for LlmError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl LanguageModel for Emulated {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
+        let step = Step::new(batch, &self.spec, &self.ropes)?;
+        let Ok(values) = self.model.forward(&step, &batch.copies);
+        Ok(Logits::new(values, self.spec.vocab_size))
+    }
+}
+
+fn emulated(model: &TinyModel, kv_dtype: KvDtype) -> Emulated {
+    on_emulator(&gguf(model), kv_dtype)
+}
+
+pub fn on_emulator(gguf: &GgufFile, kv_dtype: KvDtype) -> Emulated {
+    let options = LoadOptions {
+        kv_dtype,
+        cache_size: CacheSize::Tokens(1024),
+        max_context: Some(1024),
+        ..LoadOptions::default()
+    };
+    let model = Hyperparameters::from_gguf(gguf.metadata()).unwrap();
+    let layout = cache_layout(&model, &options).unwrap();
+    assert!(fits(&model, &layout));
+    let context_length = context_length(&model, &options);
+    let gpu = EmulatedGpu::default();
+    let weights = load_weights(gguf, &model, context_length, &gpu).unwrap();
+    let facts = weights.facts.clone();
+    let parts = Parts {
+        model: &model,
+        weights,
+        layout: &layout,
+        context_length,
+    };
+    let Ok(device_model) = DeviceModel::new(gpu.clone(), parts);
+    Emulated {
+        gpu,
+        spec: ModelSpec {
+            architecture: model.architecture.name.to_owned(),
+            vocab_size: facts.vocab_size,
+            context_length,
+            block_size: options.block_size,
+            num_blocks: layout.num_blocks,
+            weights_bytes: facts.num_bytes,
+            cache_bytes: 0,
+        },
+        ropes: ropes(&model, &facts),
+        model: device_model,
+    }
+}
+
+fn prompt(len: u32, seed: u32) -> Vec<u32> {
+    (0..len)
+        .map(|i| (i * i * 7 + i * 13 + seed * 31) % 160)
+        .collect()
+}
+
+/// Tokens of a sequence at `start`, whose blocks are those from an even number on, two by two the other way round.
+fn tokens_at(tokens: &[u32], start: usize, first_block: u32, logits: LogitsFor) -> SequenceInput {
+    let num_blocks = (start + tokens.len()).div_ceil(16) as u32;
+    SequenceInput {
+        block_table: (0..num_blocks).map(|it| first_block + (it ^ 1)).collect(),
+        ..slice_of(tokens, start, logits)
+    }
+}
+
+/// Rows of the logits of one step.
+fn rows(
+    model: &mut impl LanguageModel,
+    sequences: impl IntoIterator<Item = SequenceInput>,
+) -> Vec<Vec<f32>> {
+    let logits = model.forward(&batch(sequences)).unwrap();
+    (0..logits.num_rows())
+        .map(|row| logits.row(row).to_vec())
+        .collect()
+}
+
+/// Small models of all kinds that are computed there.
+const KINDS: [&str; 8] = [
+    "llama-tied-llama3-rope",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma3",
+    "phi3-longrope",
+    "smollm3",
+    "granite",
+];
+/// Of those the ones that launch what others do not.
+const FEW_KINDS: [&str; 3] = ["qwen2", "gemma3", "granite"];
+
+fn of_kinds(names: &[&str]) -> impl Iterator<Item = (&'static str, TinyModel)> {
+    models()
+        .into_iter()
+        .filter(|(name, _)| names.contains(name))
+}
+
+#[test]
+fn every_architecture_agrees_with_transformers() {
+    let goldens = goldens();
+    for (name, model) in of_kinds(&KINDS) {
+        let mut model = emulated(&model, KvDtype::F32);
+        let prompt = match name {
+            "phi3-longrope" => "medium",
+            _ => "short",
+        };
+        assert!(check_prompt_within(
+            2e-2, &mut model, name, prompt, &goldens
+        ));
+    }
+}
+
+#[test]
+fn prompts_and_decodes_with_drafts_agree_with_the_cpu() {
+    for (name, model) in of_kinds(&KINDS) {
+        let mut found = emulated(&model, KvDtype::F32);
+        let mut expected = load(&model);
+        let steps = [
+            vec![
+                tokens_at(&prompt(20, 1), 0, 0, LogitsFor::Last),
+                tokens_at(&prompt(5, 2), 0, 8, LogitsFor::All),
+                tokens_at(&prompt(3, 3), 0, 16, LogitsFor::None),
+            ],
+            vec![
+                tokens_at(&[7, 8, 9], 20, 0, LogitsFor::All),
+                tokens_at(&[3], 5, 8, LogitsFor::Last),
+            ],
+            vec![
+                tokens_at(&[11], 6, 8, LogitsFor::Last),
+                tokens_at(&[80], 3, 16, LogitsFor::Last),
+                // The drafts before were wrong.
+                tokens_at(&[13, 14], 21, 0, LogitsFor::All),
+            ],
+            vec![tokens_at(&[12], 7, 8, LogitsFor::Last)],
+        ];
+        for (index, step) in steps.into_iter().enumerate() {
+            let expected = rows(&mut expected, step.clone());
+            let found = rows(&mut found, step);
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                let difference = max_difference(found, expected);
+                assert!(difference < 2e-2, "{name}, step {index}: {difference}");
+            }
+        }
+        // The third step is of the second one's size.
+        assert_eq!(found.gpu.num_replays(), 1, "{name}");
+    }
+}
+
+#[test]
+fn replayed_steps_give_the_bits_of_one_that_is_launched() {
+    for (name, model) in of_kinds(&FEW_KINDS) {
+        let tokens = prompt(12, 4);
+        let mut replayed = emulated(&model, KvDtype::F16);
+        let mut last = Vec::new();
+        for (position, &token) in tokens.iter().enumerate() {
+            let step = tokens_at(&[token], position, 4, LogitsFor::Last);
+            last = rows(&mut replayed, [step]);
+        }
+        assert_eq!(replayed.gpu.num_replays(), tokens.len() - 1);
+        let mut launched = emulated(&model, KvDtype::F16);
+        let step = tokens_at(&tokens, 0, 10, LogitsFor::Last);
+        assert_eq!(rows(&mut launched, [step]), last, "{name}");
+        assert_eq!(launched.gpu.num_replays(), 0);
+    }
+}
+
+#[test]
+fn logits_do_not_depend_on_company() {
+    for (name, model) in of_kinds(&FEW_KINDS) {
+        let prompts = [prompt(40, 1), prompt(5, 2), prompt(17, 3)];
+        let mut together = emulated(&model, KvDtype::F16);
+        let prefill = (prompts.iter().zip(0..))
+            .map(|(tokens, index)| tokens_at(tokens, 0, 4 * index, LogitsFor::Last));
+        let first = rows(&mut together, prefill);
+        let decode = (prompts.iter().zip(0..))
+            .map(|(tokens, index)| tokens_at(&[9], tokens.len(), 4 * index, LogitsFor::Last));
+        let second = rows(&mut together, decode);
+        for (index, tokens) in prompts.iter().enumerate() {
+            let mut alone = emulated(&model, KvDtype::F16);
+            let prefill = tokens_at(tokens, 0, 20, LogitsFor::Last);
+            assert_eq!(rows(&mut alone, [prefill])[0], first[index], "{name}");
+            let decode = tokens_at(&[9], tokens.len(), 20, LogitsFor::Last);
+            assert_eq!(rows(&mut alone, [decode])[0], second[index], "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_decode_takes_no_memory_and_is_replayed() {
+    let mut model = emulated(&TinyModel::llama(), KvDtype::F16);
+    let tokens = prompt(250, 5);
+    rows(&mut model, [tokens_at(&tokens, 0, 0, LogitsFor::None)]);
+    rows(&mut model, [tokens_at(&[1], 250, 0, LogitsFor::Last)]);
+    let num_rooms = model.gpu.num_rooms();
+    // The sixth has a second span, and is launched before it is recorded.
+    for position in 251..260 {
+        let step = tokens_at(&[position as u32 % 160], position, 0, LogitsFor::Last);
+        assert!(rows(&mut model, [step])[0].iter().all(|it| it.is_finite()));
+    }
+    assert_eq!(model.gpu.num_rooms(), num_rooms);
+    assert_eq!(model.gpu.num_replays(), 8);
+}
+
+#[test]
+fn a_larger_step_drops_what_was_recorded_before_it() {
+    let model = TinyModel::qwen3();
+    let mut grown = emulated(&model, KvDtype::F16);
+    let decode = |position| tokens_at(&[5], position, 0, LogitsFor::Last);
+    let mut small = emulated(&model, KvDtype::F16);
+    for position in 0..2 {
+        let found = rows(&mut grown, [decode(position)]);
+        assert_eq!(found, rows(&mut small, [decode(position)]));
+    }
+    assert_eq!(grown.gpu.num_replays(), 1);
+    let large = tokens_at(&prompt(100, 6), 0, 20, LogitsFor::None);
+    rows(&mut grown, [large]);
+    assert_eq!(rows(&mut grown, [decode(2)]), rows(&mut small, [decode(2)]));
+    assert_eq!(grown.gpu.num_replays(), 1);
+    assert_eq!(rows(&mut grown, [decode(3)]), rows(&mut small, [decode(3)]));
+    assert_eq!(grown.gpu.num_replays(), 2);
+}
+
+#[test]
+fn copied_blocks_are_attended_to_as_those_that_they_were_copied_from() {
+    for kv_dtype in [KvDtype::F32, KvDtype::F16, KvDtype::Bf16] {
+        let mut model = emulated(&TinyModel::gemma3(), kv_dtype);
+        let prefill = slice_of(&prompt(20, 7), 0, LogitsFor::None);
+        rows(&mut model, [prefill]);
+        let next = |block_table: Vec<u32>| SequenceInput {
+            block_table,
+            ..slice_of(&[42], 20, LogitsFor::Last)
+        };
+        let expected = rows(&mut model, [next(vec![0, 1])]);
+        let copied = Batch {
+            copies: vec![(1, 6), (0, 9), (6, 3)],
+            sequences: vec![next(vec![9, 3])],
+        };
+        let found = model.forward(&copied).unwrap();
+        assert_eq!(found.row(0), expected[0]);
+    }
+}
+
+#[test]
+fn nothing_to_compute_gives_no_logits() {
+    let mut model = emulated(&TinyModel::llama(), KvDtype::F16);
+    assert!(rows(&mut model, []).is_empty());
+}
+
+#[test]
+fn models_that_the_kernels_do_not_compute_do_not_fit() {
+    let fits = |model: &TinyModel, kv_dtype| {
+        let model = Hyperparameters::from_gguf(gguf(model).metadata()).unwrap();
+        let options = LoadOptions {
+            kv_dtype,
+            ..LoadOptions::default()
+        };
+        fits(&model, &cache_layout(&model, &options).unwrap())
+    };
+    let with_heads_of = |head_dim| TinyModel {
+        head_dim,
+        ..TinyModel::llama()
+    };
+    assert!(fits(&TinyModel::llama(), KvDtype::Bf16));
+    assert!(!fits(&TinyModel::qwen3moe(), KvDtype::F16));
+    assert!(!fits(&with_heads_of(12), KvDtype::F16));
+    assert!(!fits(&with_heads_of(32), KvDtype::Q8));
+}
