@@ -226,12 +226,12 @@ impl<M: Capture> DeviceDecoder<M> {
             num_logit_rows: logits.count(num_rows),
         };
         let scratch_len = |rows| product_scratch_len(&self.layers, &self.output, rows);
-        let has_moved =
-            (self.workspace).reserve(&self.memory, needed, inputs.len(), scratch_len)?;
-        if has_moved {
-            // They would read and write where the workspace was.
+        let has_moved = (self.workspace).reserve(&self.memory, needed, inputs.len(), scratch_len);
+        // They would read and write where the workspace was. It may have moved in part before an error.
+        if !matches!(has_moved, Ok(false)) {
             self.graphs.clear();
         }
+        has_moved?;
         let mut hidden = step.hidden;
         hidden.resize(num_rows * self.workspace.sizes().hidden_size, 0.0);
         self.workspace.write(&self.memory, &hidden, &inputs)?;

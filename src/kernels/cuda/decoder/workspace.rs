@@ -187,18 +187,24 @@ impl<M: Memory> Workspace<M> {
                 needed.num_rows,
                 product_scratch_len(needed.num_rows),
             );
+            // What was there goes first, so that there is never more than was planned.
+            self.capacity.num_rows = 0;
+            self.of_rows = rooms(memory, [0; 9])?;
             self.of_rows = rooms(memory, bytes)?;
             self.capacity.num_rows = needed.num_rows;
             has_moved = true;
         }
         if needed.num_logit_rows > self.capacity.num_logit_rows {
+            self.capacity.num_logit_rows = 0;
+            self.of_logits = rooms(memory, [0; 3])?;
             self.of_logits = rooms(memory, logit_bytes(&self.sizes, needed.num_logit_rows))?;
             self.capacity.num_logit_rows = needed.num_logit_rows;
             has_moved = true;
         }
         if num_inputs > self.num_inputs {
-            self.num_inputs = num_inputs.next_power_of_two();
-            self.inputs = memory.room(self.num_inputs * size_of::<u32>())?;
+            let num_inputs = num_inputs.next_power_of_two();
+            self.inputs = memory.room(num_inputs * size_of::<u32>())?;
+            self.num_inputs = num_inputs;
             has_moved = true;
         }
         Ok(has_moved)
