@@ -127,6 +127,11 @@ impl Gpu {
         &self.device
     }
 
+    /// Until all that was asked of the stream is done.
+    pub fn wait(&self) -> Result<()> {
+        self.stream.synchronize().w()
+    }
+
     fn function(&self, kernel: &str) -> Result<CudaFunction> {
         let functions = self
             .functions
