@@ -107,8 +107,10 @@ impl BertModel {
         normalize: bool,
         placement: &Placement,
     ) -> Result<BertModel, EmbeddingError> {
+        let encoder = BertEncoder::load(weights, architecture, 1, placement)?;
+        placement.wait_for_weights()?;
         Ok(BertModel {
-            encoder: BertEncoder::load(weights, architecture, 1, placement)?,
+            encoder,
             pooling,
             normalize,
         })

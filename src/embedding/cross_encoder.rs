@@ -54,13 +54,15 @@ impl CrossEncoder {
         };
         let score_weight = weights.head_values(&format!("{score}.weight"), &[1, hidden])?;
         let score_bias = weights.head_values(&format!("{score}.bias"), &[1])?;
-        Ok(CrossEncoder {
+        let model = CrossEncoder {
             encoder: BertEncoder::load(weights, architecture, num_types, placement)?,
             dense: Tensor::from_vec(dense.0, (hidden, hidden), device)?,
             dense_bias: Tensor::from_vec(dense.1, hidden, device)?,
             score: Tensor::from_vec(score_weight, (1, hidden), device)?,
             score_bias: Tensor::from_vec(score_bias, 1, device)?,
-        })
+        };
+        placement.wait_for_weights()?;
+        Ok(model)
     }
 
     /// One number a pair, higher for documents that answer the query; its sigmoid is a probability.

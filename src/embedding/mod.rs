@@ -137,6 +137,12 @@ impl Placement {
     fn is_half(&self) -> bool {
         self.device.is_cuda() && self.precision == Precision::Int8
     }
+
+    /// candle has a stream of a GPU for each thread, and nothing else would make that of the thread that computes wait until
+    /// everything is where this one has put it.
+    fn wait_for_weights(&self) -> Result<(), candle_core::Error> {
+        self.device.synchronize()
+    }
 }
 
 /// What an embedder is, fixed at load.
