@@ -20,7 +20,7 @@ fn compile_kernels() {
     let variable = |name| PathBuf::from(std::env::var_os(name).expect("cargo sets it"));
     let folder = variable("CARGO_MANIFEST_DIR").join("src/kernels/cuda");
     let generated = variable("OUT_DIR");
-    let mut sources = ["attention.cu", "elementwise.cu", "matrix.cu"]
+    let mut sources = ["attention.cu", "elementwise.cu", "matrix.cu", "sampling.cu"]
         .map(|name| folder.join(name))
         .to_vec();
     for name in TYPES {

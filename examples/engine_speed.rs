@@ -42,6 +42,7 @@ impl Model {
                     .map(|block| block as u32)
                     .collect(),
                 logits: LogitsFor::Last,
+                draw: None,
             }
         });
         let sequences = sequences.collect();

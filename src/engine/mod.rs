@@ -5,7 +5,7 @@ mod block_cache;
 mod constraint;
 mod pace;
 mod request;
-mod sampler;
+pub(crate) mod sampler;
 mod scheduler;
 mod sequence;
 mod speculation;

@@ -13,6 +13,8 @@
 //!    (Holtzman et al. 2020).
 //! 7. `min_p`: tokens less than `min_p` times as probable as the most probable one go.
 //! 8. One draw from what is left: one 64-bit number of the sequence's own ChaCha12 stream.
+//!
+//! Steps 4 to 8 are the model's own where nothing else is wanted of the logits (`draw_ahead`); the number is the same then.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -21,16 +23,15 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::request::SamplingParams;
-
-/// The logits hold a NaN or positive infinity, or no finite number, so they are no distribution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InvalidLogits;
+use crate::llm::{Draw, Drawn, InvalidLogits};
 
 /// Chooses the tokens of one sequence.
 #[derive(Debug)]
 pub struct Sampler {
     params: SamplingParams,
     rng: ChaCha12Rng,
+    /// The number for the next token, from when it is first asked for until there is a token.
+    uniform: Option<f64>,
     /// Distinct tokens of the sequence with the number of times each was generated; kept only for the penalties.
     num_generated: HashMap<u32, u32>,
 }
@@ -60,6 +61,7 @@ impl Sampler {
         Self {
             params,
             rng: ChaCha12Rng::seed_from_u64(seed),
+            uniform: None,
             num_generated,
         }
     }
@@ -77,15 +79,44 @@ impl Sampler {
         } else {
             logits
         };
-        let token = if self.params.temperature == 0.0 {
-            argmax(logits)
-        } else {
-            self.draw(logits, &mut scratch.candidates)
-        };
+        let token = drawn(logits, &self.draw(), &mut scratch.candidates);
+        self.uniform = None;
         if has_penalties {
             *self.num_generated.entry(token).or_default() += 1;
         }
         Ok(token)
+    }
+
+    /// What the next token may be drawn by without this sampler, which then has to `accept` it. `None` where it depends on more
+    /// than the logits.
+    pub fn draw_ahead(&mut self) -> Option<Draw> {
+        if self.has_penalties() || !self.params.logit_bias.is_empty() {
+            return None;
+        }
+        Some(self.draw())
+    }
+
+    /// Takes note of what was drawn by `draw_ahead`.
+    pub fn accept(&mut self, drawn: Drawn) -> Drawn {
+        self.uniform = None;
+        drawn
+    }
+
+    /// The same until there is a token.
+    fn draw(&mut self) -> Draw {
+        let params = &self.params;
+        let rng = &mut self.rng;
+        let next = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        Draw {
+            temperature: params.temperature,
+            top_k: params.top_k,
+            top_p: params.top_p,
+            min_p: params.min_p,
+            uniform: match params.temperature {
+                0.0 => 0.0,
+                _ => *self.uniform.get_or_insert_with(next),
+            },
+        }
     }
 
     fn has_penalties(&self) -> bool {
@@ -117,29 +148,31 @@ impl Sampler {
             *logit = logit.clamp(f32::MIN, f32::MAX);
         }
     }
+}
 
-    fn draw(&mut self, logits: &[f32], candidates: &mut Vec<Candidate>) -> u32 {
-        let params = &self.params;
-        match params.top_k {
-            Some(k) if k < logits.len() => largest(logits, k, candidates),
-            _ => all(logits, candidates),
-        }
-        let max = candidates.iter().fold(f32::NEG_INFINITY, |max, candidate| {
-            max.max(candidate.weight)
-        });
-        for candidate in candidates.iter_mut() {
-            candidate.weight = ((candidate.weight - max) / params.temperature).exp();
-        }
-        if params.top_p < 1.0 {
-            keep_nucleus(candidates, params.top_p);
-        }
-        if params.min_p > 0.0 {
-            // The most probable token has weight 1.
-            candidates.retain(|candidate| candidate.weight >= params.min_p);
-        }
-        let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        pick(candidates, uniform)
+/// The token that a draw from valid logits gives: steps 4 to 8.
+pub fn drawn(logits: &[f32], draw: &Draw, candidates: &mut Vec<Candidate>) -> u32 {
+    if draw.temperature == 0.0 {
+        return argmax(logits);
     }
+    match draw.top_k {
+        Some(k) if k < logits.len() => largest(logits, k, candidates),
+        _ => all(logits, candidates),
+    }
+    let max = candidates.iter().fold(f32::NEG_INFINITY, |max, candidate| {
+        max.max(candidate.weight)
+    });
+    for candidate in candidates.iter_mut() {
+        candidate.weight = ((candidate.weight - max) / draw.temperature).exp();
+    }
+    if draw.top_p < 1.0 {
+        keep_nucleus(candidates, draw.top_p);
+    }
+    if draw.min_p > 0.0 {
+        // The most probable token has weight 1.
+        candidates.retain(|candidate| candidate.weight >= draw.min_p);
+    }
+    pick(candidates, draw.uniform)
 }
 
 /// Natural logarithm of the softmax of `logits`, at `ids`.

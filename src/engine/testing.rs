@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::sampler;
 use crate::llm::{Batch, LanguageModel, LlmError, Logits, LogitsFor, ModelSpec, SequenceInput};
 
 /// The size of a fake model.
@@ -36,6 +37,8 @@ pub enum Fault {
     Panic,
     /// One row of logits is missing.
     MissingRow,
+    /// A token is drawn from every row.
+    UnaskedToken,
 }
 
 /// Chooses the most probable next token from all tokens before it.
@@ -49,6 +52,7 @@ pub struct FakeModel {
     slots: Vec<Slot>,
     next_token: Option<NextToken>,
     fault: Option<(usize, Fault)>,
+    is_drawing: bool,
     probe: Probe,
 }
 
@@ -78,6 +82,7 @@ impl FakeModel {
             slots: vec![unwritten; options.block_size * options.num_blocks],
             next_token: None,
             fault: None,
+            is_drawing: false,
             probe: Probe::default(),
         }
     }
@@ -91,6 +96,12 @@ impl FakeModel {
     /// Fails at the given step; the first is 0.
     pub fn failing_at(mut self, step: usize, fault: Fault) -> Self {
         self.fault = Some((step, fault));
+        self
+    }
+
+    /// Draws the tokens that it may draw, as a GPU does.
+    pub fn drawing(mut self) -> Self {
+        self.is_drawing = true;
         self
     }
 
@@ -156,11 +167,22 @@ impl LanguageModel for FakeModel {
             self.slots.copy_within(from..from + block_size, to);
         }
         assert_blocks_are_written_once(batch, self.spec.block_size);
-        let mut values: Vec<f32> = batch
-            .sequences
-            .iter()
-            .flat_map(|input| self.run(input))
-            .collect();
+        let mut values = Vec::new();
+        let mut drawn = Vec::new();
+        for input in &batch.sequences {
+            let rows = self.run(input);
+            match input.draw.filter(|_| self.is_drawing) {
+                Some(draw) => {
+                    let token = |()| sampler::drawn(&rows, &draw, &mut Vec::new());
+                    drawn.push(Some(sampler::check(&rows).map(token)));
+                }
+                None => {
+                    drawn.resize(drawn.len() + rows.len() / self.spec.vocab_size, None);
+                    values.extend(rows);
+                }
+            }
+        }
+        self.probe.count_drawn(drawn.iter().flatten().count());
         match self.fault {
             Some((at, Fault::Error)) if at == step => {
                 let cause = std::io::Error::other("the fake model was told to fail");
@@ -168,11 +190,17 @@ impl LanguageModel for FakeModel {
             }
             Some((at, Fault::Panic)) if at == step => panic!("the fake model was told to panic"),
             Some((at, Fault::MissingRow)) if at == step => {
-                values.truncate(values.len().saturating_sub(self.spec.vocab_size));
+                if let Some(None) = drawn.pop() {
+                    values.truncate(values.len() - self.spec.vocab_size);
+                }
+            }
+            Some((at, Fault::UnaskedToken)) if at == step => {
+                values.clear();
+                drawn.fill(Some(Ok(0)));
             }
             _ => {}
         }
-        Ok(Logits::new(values, self.spec.vocab_size))
+        Ok(Logits::with_drawn(values, self.spec.vocab_size, drawn))
     }
 }
 
@@ -215,6 +243,7 @@ pub struct Probe {
 #[derive(Debug, Default)]
 struct ProbeState {
     steps: Vec<Vec<StepSlice>>,
+    num_drawn: usize,
     is_held: bool,
     /// Steps that may be computed although the model is held.
     num_allowed: usize,
@@ -266,6 +295,15 @@ impl Probe {
             .flatten()
             .map(|slice| slice.num_tokens)
             .sum()
+    }
+
+    /// Tokens that the model has drawn itself.
+    pub fn num_drawn(&self) -> usize {
+        self.lock().num_drawn
+    }
+
+    fn count_drawn(&self, num_drawn: usize) {
+        self.change(|state| state.num_drawn += num_drawn);
     }
 
     /// Records a step and waits until it may be computed. Returns its number.

@@ -6,6 +6,7 @@ use super::testing::{FakeModel, FakeModelOptions, Probe, greedy_reference};
 use super::*;
 
 mod constraint;
+mod drawing;
 mod lifecycle;
 mod output;
 

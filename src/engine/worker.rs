@@ -22,7 +22,9 @@ use super::stream::{
     Alternative, Event, FinishReason, GeneratedToken, Output, TokenEvent, TokenLogprob, Usage,
 };
 use super::{EngineConfig, EngineError, GenerationRequest, Speculation, Status, stats};
-use crate::llm::{Batch, LanguageModel, Logits, LogitsFor, SequenceInput};
+use crate::llm::{
+    Batch, Draw, InvalidLogits, LanguageModel, Logits, LogitsFor, Row, SequenceInput,
+};
 
 pub enum Command {
     Submit(Box<Submission>),
@@ -271,7 +273,7 @@ impl Worker {
         let due = step.plan.slices.iter().filter(|slice| slice.reaches_end);
         self.constraints.start(due.map(|slice| slice.id));
         let outbox = match self.model.forward(&batch) {
-            Ok(logits) => match self.check_shape(step, &logits) {
+            Ok(logits) => match self.check_shape(&batch, &logits) {
                 Ok(()) => self.update(step, &logits),
                 Err(message) => self.fail(&step.plan, message),
             },
@@ -290,9 +292,19 @@ impl Worker {
         outbox
     }
 
-    fn batch(&self, step: &Step) -> Batch {
+    fn batch(&mut self, step: &Step) -> Batch {
         let slices = step.plan.slices.iter().zip(&step.drafts);
         let input = |(slice, draft): (&Slice, &Vec<u32>)| {
+            let logits = match (slice.reaches_end, draft.is_empty()) {
+                (true, true) => LogitsFor::Last,
+                // Of one token and its draft.
+                (true, false) => LogitsFor::All,
+                (false, _) => LogitsFor::None,
+            };
+            let draw = match logits {
+                LogitsFor::Last => self.draw_ahead(slice.id),
+                LogitsFor::All | LogitsFor::None => None,
+            };
             let sequence = self.scheduler.running(slice.id)?;
             let mut tokens = sequence.tokens[slice.start..][..slice.num_tokens].to_vec();
             tokens.extend(draft);
@@ -300,12 +312,8 @@ impl Worker {
                 tokens,
                 start: slice.start,
                 block_table: sequence.block_table.clone(),
-                logits: match (slice.reaches_end, draft.is_empty()) {
-                    (true, true) => LogitsFor::Last,
-                    // Of one token and its draft.
-                    (true, false) => LogitsFor::All,
-                    (false, _) => LogitsFor::None,
-                },
+                logits,
+                draw,
             })
         };
         Batch {
@@ -314,18 +322,44 @@ impl Worker {
         }
     }
 
-    fn check_shape(&self, step: &Step, logits: &Logits) -> Result<(), String> {
-        let slices = step.plan.slices.iter().zip(&step.drafts);
-        let due = slices.filter(|(slice, _)| slice.reaches_end);
-        let num_rows: usize = due.map(|(_, draft)| 1 + draft.len()).sum();
-        let vocab_size = self.model.spec().vocab_size;
-        if logits.num_rows() == num_rows && (num_rows == 0 || logits.row(0).len() == vocab_size) {
-            return Ok(());
+    /// What a sequence's next token may be drawn by, if that is all that its logits are for.
+    fn draw_ahead(&mut self, id: SequenceId) -> Option<Draw> {
+        let request = self.requests.get_mut(&id)?;
+        let is_all = request.num_alternatives.is_none()
+            && request.siblings.is_empty()
+            && !self.constraints.contains(id);
+        if !is_all {
+            return None;
         }
-        let num_given = logits.num_rows();
-        Err(format!(
-            "it returned {num_given} rows of logits instead of {num_rows} of {vocab_size} each"
-        ))
+        request.sampler.draw_ahead()
+    }
+
+    fn check_shape(&self, batch: &Batch, logits: &Logits) -> Result<(), String> {
+        let vocab_size = self.model.spec().vocab_size;
+        let draws = batch.draws();
+        let (num_rows, num_given) = (draws.len(), logits.num_rows());
+        if num_given != num_rows {
+            return Err(format!(
+                "it returned {num_given} rows of logits instead of {num_rows}"
+            ));
+        }
+        for (index, draw) in draws.into_iter().enumerate() {
+            match logits.given(index) {
+                Row::Logits(row) if row.len() == vocab_size => {}
+                Row::Logits(row) => {
+                    let len = row.len();
+                    return Err(format!("it returned {len} logits instead of {vocab_size}"));
+                }
+                Row::Drawn(_) if draw.is_none() => {
+                    return Err("it drew a token where logits were asked for".to_owned());
+                }
+                Row::Drawn(Ok(token)) if token as usize >= vocab_size => {
+                    return Err(format!("it drew token {token} of {vocab_size}"));
+                }
+                Row::Drawn(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn update(&mut self, step: &Step, logits: &Logits) -> Outbox {
@@ -334,7 +368,7 @@ impl Worker {
         for (slice, draft) in step.plan.slices.iter().zip(&step.drafts) {
             self.scheduler.commit(slice);
             if slice.reaches_end {
-                self.start_siblings(slice.id, logits.row(next_row), &mut outbox);
+                self.start_siblings(slice.id, logits.given(next_row), &mut outbox);
                 self.extend_with_draft(slice.id, draft, logits, next_row, &mut outbox);
                 next_row += 1 + draft.len();
             }
@@ -343,7 +377,7 @@ impl Worker {
     }
 
     /// Lets the other choices of a prompt go on from it, now that it has been computed.
-    fn start_siblings(&mut self, id: SequenceId, logits: &[f32], outbox: &mut Outbox) {
+    fn start_siblings(&mut self, id: SequenceId, row: Row<'_>, outbox: &mut Outbox) {
         let Some(request) = self.requests.get_mut(&id) else {
             return;
         };
@@ -366,28 +400,33 @@ impl Worker {
                 siblings: Vec::new(),
             };
             self.requests.insert(sibling, request);
-            self.extend(sibling, logits, outbox);
+            self.extend(sibling, row, outbox);
         }
     }
 
     /// Chooses a sequence's next token. False: the sequence has ended.
-    fn extend(&mut self, id: SequenceId, logits: &[f32], outbox: &mut Outbox) -> bool {
+    fn extend(&mut self, id: SequenceId, row: Row<'_>, outbox: &mut Outbox) -> bool {
         let Some(request) = self.requests.get_mut(&id) else {
             return false;
         };
-        // Before a constraint hides what is wrong with them; the sampler sees it in what is not constrained.
-        let is_valid = !self.constraints.contains(id) || sampler::check(logits).is_ok();
-        let allowed = match self.constraints.apply(id, logits) {
-            Err(message) if is_valid => {
-                self.scheduler.remove(id);
-                outbox.extend(self.end(id, Err(EngineError::ConstraintFailed(message))));
-                return false;
-            }
-            allowed => allowed.unwrap_or(logits),
-        };
         let sampler = &mut request.sampler;
-        let token = is_valid.then(|| sampler.sample(allowed, &mut self.scratch));
-        let Some(Ok(token)) = token else {
+        let token = match row {
+            Row::Drawn(drawn) => sampler.accept(drawn),
+            Row::Logits(logits) => {
+                // Before a constraint hides what is wrong with them; the sampler sees it in what is not constrained.
+                let is_valid = !self.constraints.contains(id) || sampler::check(logits).is_ok();
+                match self.constraints.apply(id, logits) {
+                    _ if !is_valid => Err(InvalidLogits),
+                    Ok(allowed) => sampler.sample(allowed, &mut self.scratch),
+                    Err(message) => {
+                        self.scheduler.remove(id);
+                        outbox.extend(self.end(id, Err(EngineError::ConstraintFailed(message))));
+                        return false;
+                    }
+                }
+            }
+        };
+        let Ok(token) = token else {
             tracing::error!("the model gave logits that are no distribution");
             self.scheduler.discard(id);
             outbox.extend(self.end(id, Err(EngineError::InvalidLogits)));
@@ -405,7 +444,11 @@ impl Worker {
             .num_cached_tokens
             .store(num_cached_tokens, Ordering::Release);
         let num_alternatives = request.num_alternatives;
-        let logprob = num_alternatives.map(|num| logprob(logits, token, num));
+        let logprob = match (num_alternatives, row) {
+            (Some(num), Row::Logits(logits)) => Some(logprob(logits, token, num)),
+            // No token is drawn for who wants to know more.
+            _ => None,
+        };
         let token_event = TokenEvent::Token(GeneratedToken { id: token, logprob });
         outbox.push((request.output.clone(), Ok(token_event)));
         let max_tokens = request.max_tokens;

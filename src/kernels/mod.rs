@@ -4,6 +4,7 @@ pub mod activation;
 pub mod codes;
 #[cfg(any(test, feature = "cuda"))]
 pub mod cuda;
+pub mod draw;
 /// Read-only memory maps of files.
 pub mod mapped_file;
 pub mod matrix;

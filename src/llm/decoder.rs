@@ -190,6 +190,8 @@ impl Decoder {
                 let facts = weights.facts.clone();
                 let cache_bytes = checked_cache_bytes(&layout, device)?;
                 let attention = attention(layout, candle)?;
+                // candle has a stream for each thread, and nothing else would make that of the thread that computes wait.
+                candle.synchronize()?;
                 let model = TensorModel::new(model.clone(), weights, attention, candle);
                 (facts, cache_bytes, Computation::InTensors(Box::new(model)))
             }
@@ -217,12 +219,11 @@ impl LanguageModel for Decoder {
 
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
         let step = Step::new(batch, &self.spec, &self.ropes)?;
-        let values = match &mut self.computation {
-            Computation::InTensors(model) => model.forward(&step, &batch.copies)?,
+        match &mut self.computation {
+            Computation::InTensors(model) => model.forward(&step, &batch.copies),
             #[cfg(feature = "cuda")]
-            Computation::OnDevice(model) => model.forward(&step, &batch.copies)?,
-        };
-        Ok(Logits::new(values, self.spec.vocab_size))
+            Computation::OnDevice(model) => Ok(model.forward(&step, &batch.copies)?),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::linear::{StoredMatrix, TokenEmbedding};
 use super::rope::{Pairing, RopeSettings};
 use super::step::Step;
 use super::weights::{LayerWeights, WeightStore, Weights};
-use super::{KvDtype, LlmError};
+use super::{KvDtype, LlmError, Logits};
 use crate::kernels::cuda::attention::{Stored, supports};
 use crate::kernels::cuda::decoder::{
     Capacity, DeviceDecoder, Layer, MAX_RECORDED_ROWS, RotationShape, Settings, Sizes, StepRows,
@@ -163,8 +163,8 @@ impl<M: Capture> DeviceModel<M> {
         })
     }
 
-    /// Copies blocks of the cache, then computes the step. The logits asked for, `[num_rows, vocab_size]`.
-    pub fn forward(&mut self, step: &Step, copies: &[(u32, u32)]) -> Result<Vec<f32>, M::Error> {
+    /// Copies blocks of the cache, then computes the step. The logits asked for, or what was drawn from them.
+    pub fn forward(&mut self, step: &Step, copies: &[(u32, u32)]) -> Result<Logits, M::Error> {
         for &(from, to) in copies {
             self.decoder.copy_block(from, to)?;
         }
@@ -172,15 +172,18 @@ impl<M: Capture> DeviceModel<M> {
         if self.embedding_scale != 1.0 {
             hidden.iter_mut().for_each(|it| *it *= self.embedding_scale);
         }
-        self.decoder.forward(StepRows {
+        let given = self.decoder.forward(StepRows {
             hidden,
             slots: &step.slots,
             sequences: &step.sequences,
             logit_rows: &step.logit_rows,
+            draws: &step.draws,
             angles: (step.angles.iter())
                 .map(|it| [it.cos.as_slice(), it.sin.as_slice()])
                 .collect(),
-        })
+        })?;
+        let vocab_size = self.decoder.vocab_size();
+        Ok(Logits::with_drawn(given.values, vocab_size, given.drawn))
     }
 }
 

@@ -29,8 +29,6 @@ impl GpuLinear {
         let gpu = Gpu::new(device.as_cuda_device()?);
         let shape = [weight.outputs, weight.inputs];
         let matrix = DeviceMatrix::new(&gpu, weight.dtype, weight.bytes, bias.as_deref(), shape)?;
-        // The thread that multiplies has another stream than this one, and nothing else would make it wait.
-        gpu.wait()?;
         Ok(Self { gpu, matrix })
     }
 

@@ -11,6 +11,8 @@ mod checkpoint;
 mod decoder;
 #[cfg(any(feature = "cuda", test))]
 mod device_model;
+#[cfg(feature = "cuda")]
+mod drawing_cuda;
 mod feed_forward;
 mod folder;
 mod hyperparameters;
@@ -29,6 +31,8 @@ use std::path::PathBuf;
 
 pub use decoder::{CacheSize, Decoder, KvDtype, LoadOptions};
 pub use rope::RopeScaling;
+
+pub use crate::kernels::draw::{Draw, InvalidLogits};
 
 /// What a loaded model is and how much it can hold.
 #[derive(Debug, Clone)]
@@ -57,6 +61,18 @@ pub struct Batch {
     pub sequences: Vec<SequenceInput>,
 }
 
+impl Batch {
+    /// For each row of logits that is asked for, what its token may be drawn by instead.
+    pub fn draws(&self) -> Vec<Option<Draw>> {
+        let of_sequence = |input: &SequenceInput| match input.logits {
+            LogitsFor::None => vec![],
+            LogitsFor::Last => vec![input.draw],
+            LogitsFor::All => vec![None; input.tokens.len()],
+        };
+        self.sequences.iter().flat_map(of_sequence).collect()
+    }
+}
+
 /// The next tokens of one sequence.
 #[derive(Debug, Clone)]
 pub struct SequenceInput {
@@ -68,6 +84,8 @@ pub struct SequenceInput {
     pub block_table: Vec<u32>,
     /// Which of the tokens need a row of logits.
     pub logits: LogitsFor,
+    /// With [`LogitsFor::Last`]: the model may draw the next token by this and keep the logits for itself.
+    pub draw: Option<Draw>,
 }
 
 /// Which positions of a sequence's slice get logits.
@@ -78,26 +96,80 @@ pub enum LogitsFor {
     All,
 }
 
-/// Rows of logits, in the order of the batch's sequences and positions.
+/// Rows of logits, in the order of the batch's sequences and positions, or the tokens that were drawn from them.
 #[derive(Debug, Clone)]
 pub struct Logits {
+    rows: Vec<Kept>,
     values: Vec<f32>,
     vocab_size: usize,
+}
+
+/// A token that the model has drawn.
+pub type Drawn = Result<u32, InvalidLogits>;
+
+/// What there is of a row of logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Row<'a> {
+    Logits(&'a [f32]),
+    Drawn(Drawn),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    /// Which of the rows in `values` it is.
+    Values(usize),
+    Drawn(Drawn),
 }
 
 impl Logits {
     /// `values` is row-major `[num_rows, vocab_size]`.
     pub fn new(values: Vec<f32>, vocab_size: usize) -> Self {
         assert!(vocab_size > 0 && values.len().is_multiple_of(vocab_size));
-        Self { values, vocab_size }
+        let rows = (0..values.len() / vocab_size).map(Kept::Values).collect();
+        Self {
+            rows,
+            values,
+            vocab_size,
+        }
+    }
+
+    /// `values` has the rows of which no token was drawn.
+    pub fn with_drawn(
+        values: Vec<f32>,
+        vocab_size: usize,
+        drawn: impl IntoIterator<Item = Option<Drawn>>,
+    ) -> Self {
+        let mut logits = Self::new(values, vocab_size);
+        let mut rest = std::mem::take(&mut logits.rows).into_iter();
+        let row = |drawn: Option<Drawn>| match drawn {
+            Some(drawn) => Kept::Drawn(drawn),
+            None => rest.next().expect("a row was drawn from or has values"),
+        };
+        logits.rows = drawn.into_iter().map(row).collect();
+        assert!(rest.next().is_none(), "a row was drawn from and has values");
+        logits
     }
 
     pub fn num_rows(&self) -> usize {
-        self.values.len() / self.vocab_size
+        self.rows.len()
     }
 
+    pub fn given(&self, index: usize) -> Row<'_> {
+        match self.rows[index] {
+            Kept::Values(place) => {
+                Row::Logits(&self.values[place * self.vocab_size..][..self.vocab_size])
+            }
+            Kept::Drawn(drawn) => Row::Drawn(drawn),
+        }
+    }
+
+    /// # Panics
+    /// When a token was drawn from the row, which happens only where it was asked for.
     pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.vocab_size..][..self.vocab_size]
+        match self.given(index) {
+            Row::Logits(logits) => logits,
+            Row::Drawn(_) => panic!("a token was drawn from row {index}"),
+        }
     }
 }
 
@@ -106,7 +178,8 @@ impl Logits {
 pub trait LanguageModel: Send {
     fn spec(&self) -> &ModelSpec;
 
-    /// Runs one step: copies blocks, writes keys and values of every token into the cache and returns the logits asked for.
+    /// Runs one step: copies blocks, writes keys and values of every token into the cache and returns the logits asked for,
+    /// or what it has drawn from them.
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError>;
 }
 

@@ -13,6 +13,9 @@ pub(crate) struct Step<'a> {
     pub sequences: Vec<SequenceRows<'a>>,
     /// Rows whose logits were asked for, ascending.
     pub logit_rows: Vec<u32>,
+    /// What the tokens after them may be drawn by instead, on a GPU.
+    #[cfg(any(feature = "cuda", test))]
+    pub draws: Vec<Option<super::Draw>>,
     /// What each of the model's rotations turns every token by.
     pub angles: Vec<Angles>,
 }
@@ -62,6 +65,8 @@ impl<'a> Step<'a> {
             slots,
             sequences,
             logit_rows,
+            #[cfg(any(feature = "cuda", test))]
+            draws: batch.draws(),
         })
     }
 }

@@ -3,13 +3,13 @@
 
 use candle_core::{Device, Tensor};
 
-use super::LlmError;
 use super::attention::Attention;
 use super::hyperparameters::Hyperparameters;
 use super::linear::Linear;
 use super::rows::{Onto, Rows, normed, scaled};
 use super::step::Step;
 use super::weights::Weights;
+use super::{LlmError, Logits};
 
 #[derive(Debug)]
 pub(crate) struct TensorModel {
@@ -47,11 +47,12 @@ impl TensorModel {
         2 * (num_rows * row * size_of::<f32>()) as u64
     }
 
-    /// Copies blocks of the cache, then computes the step. The logits asked for, `[num_rows, vocab_size]`.
-    pub fn forward(&mut self, step: &Step, copies: &[(u32, u32)]) -> Result<Vec<f32>, LlmError> {
+    /// Copies blocks of the cache, then computes the step. The logits asked for, or what was drawn from them.
+    pub fn forward(&mut self, step: &Step, copies: &[(u32, u32)]) -> Result<Logits, LlmError> {
         self.attention.copy_blocks(copies)?;
+        let vocab_size = self.weights.facts.vocab_size;
         if step.tokens.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Logits::new(Vec::new(), vocab_size));
         }
         let embedded = self.weights.embedding.expand(&step.tokens);
         let shape = (step.tokens.len(), self.model.hidden_size);
@@ -63,7 +64,7 @@ impl TensorModel {
             if index + 1 == num_layers {
                 // Nothing reads the other rows any more.
                 if step.logit_rows.is_empty() {
-                    return Ok(Vec::new());
+                    return Ok(Logits::new(Vec::new(), vocab_size));
                 }
                 let rows = Tensor::new(step.logit_rows.as_slice(), &self.device)?;
                 attended = attended.index_select(&rows, 0)?;
@@ -97,7 +98,12 @@ impl TensorModel {
         let rows = self.normed(&hidden, &self.weights.output_norm);
         let logits = self.weights.output.forward(rows)?;
         let logits = scaled(logits, 1.0 / self.model.logit_divisor)?;
-        Ok(logits.flatten_all()?.to_vec1()?)
+        #[cfg(feature = "cuda")]
+        if self.device.is_cuda() {
+            return super::drawing_cuda::read(&logits, &step.draws);
+        }
+        let values = logits.flatten_all()?.to_vec1()?;
+        Ok(Logits::new(values, vocab_size))
     }
 
     /// Rows that are normed on their way into a product.

@@ -278,3 +278,59 @@ fn log_probabilities_are_the_logarithms_of_the_softmax() {
     assert!((values[0] - 0.1f32.ln()).abs() < 1e-4, "{values:?}");
     assert!((values[1] - 0.4f32.ln()).abs() < 1e-4, "{values:?}");
 }
+
+#[test]
+fn who_draws_does_not_change_what_comes_next() {
+    let logits = scattered(300);
+    let mut scratch = Scratch::default();
+    let mut sampler = Sampler::new(seeded(), &[]);
+    let alone: Vec<_> = (0..40)
+        .map(|_| sampler.sample(&logits, &mut scratch))
+        .collect();
+    let mut sampler = Sampler::new(seeded(), &[]);
+    for (step, expected) in alone.into_iter().enumerate() {
+        // A step may be asked for, come to nothing and be asked for again.
+        let draws: Vec<Draw> = (0..step % 3)
+            .map(|_| sampler.draw_ahead().unwrap())
+            .collect();
+        assert!(draws.windows(2).all(|two| two[0] == two[1]));
+        let token = match draws.last().filter(|_| step % 2 == 0) {
+            Some(draw) => sampler.accept(Ok(drawn(&logits, draw, &mut Vec::new()))),
+            None => sampler.sample(&logits, &mut scratch),
+        };
+        assert_eq!(token, expected, "step {step}");
+    }
+}
+
+#[test]
+fn only_what_depends_on_the_logits_alone_is_drawn_ahead() {
+    let draw = |params: SamplingParams| Sampler::new(params, &[1]).draw_ahead();
+    let kept = SamplingParams {
+        temperature: 0.5,
+        top_k: Some(3),
+        top_p: 0.25,
+        min_p: 0.125,
+        ..seeded()
+    };
+    let drawn = draw(kept.clone()).unwrap();
+    let expected = Draw {
+        temperature: 0.5,
+        top_k: Some(3),
+        top_p: 0.25,
+        min_p: 0.125,
+        uniform: drawn.uniform,
+    };
+    assert_eq!(drawn, expected);
+    assert!((0.0..1.0).contains(&drawn.uniform));
+    let changes: [fn(&mut SamplingParams); 4] = [
+        |params| params.repetition_penalty = 1.1,
+        |params| params.presence_penalty = 0.5,
+        |params| params.frequency_penalty = -0.5,
+        |params| params.logit_bias = vec![(2, 1.0)],
+    ];
+    for change in changes {
+        let mut params = kept.clone();
+        change(&mut params);
+        assert_eq!(draw(params.clone()), None, "{params:?}");
+    }
+}

@@ -179,3 +179,14 @@ async fn choices_of_one_prompt_each_keep_to_the_grammar() {
     }
     assert_eq!(engine.stats().num_free_blocks, options().num_blocks);
 }
+
+#[tokio::test]
+async fn what_is_constrained_is_not_drawn_by_the_model() {
+    let (engine, _) = start(options(), config());
+    let expected = generate(&engine, sampled(3)).await;
+    let model = FakeModel::new(options()).drawing();
+    let probe = model.probe();
+    let engine = Engine::start(Box::new(model), config());
+    assert_eq!(generate(&engine, sampled(3)).await, expected);
+    assert_eq!(probe.num_drawn(), 0);
+}

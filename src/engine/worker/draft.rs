@@ -79,7 +79,7 @@ impl Worker {
         outbox: &mut Outbox,
     ) {
         let mut num_accepted = 0;
-        while self.extend(id, logits.row(first_row + num_accepted), outbox) {
+        while self.extend(id, logits.given(first_row + num_accepted), outbox) {
             let sequence = self.scheduler.running(id);
             let chosen = sequence.and_then(|it| it.tokens.last().copied());
             if num_accepted == draft.len() || chosen != Some(draft[num_accepted]) {

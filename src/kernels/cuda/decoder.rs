@@ -13,6 +13,8 @@ use super::attention::{Plan, Stored, supports};
 use super::matrix::{DeviceMatrix, Product, max_scratch_len};
 use super::memory::{Capture, Floats, Memory};
 use super::rows::{Gate, copy};
+use super::sampling::{draw_tokens, row_draws};
+use crate::kernels::draw::{Draw, InvalidLogits};
 use crate::kernels::paged_attention::{AttentionShape, SequenceRows};
 use launches::{LogitRows, Run};
 use workspace::Workspace;
@@ -77,8 +79,19 @@ pub struct StepRows<'a> {
     pub sequences: &'a [SequenceRows<'a>],
     /// Rows whose logits were asked for, ascending.
     pub logit_rows: &'a [u32],
+    /// For each of them, what a token may be drawn by instead.
+    pub draws: &'a [Option<Draw>],
     /// Cosines and sines of every rotation, `[num_tokens, num_pairs]` each.
     pub angles: Vec<[&'a [f32]; 2]>,
+}
+
+/// What a step gives for each row whose logits were asked for.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The token that was drawn, where one could be.
+    pub drawn: Vec<Option<Result<u32, InvalidLogits>>>,
+    /// `[rows without a draw, vocab_size]`.
+    pub values: Vec<f32>,
 }
 
 /// The weights, the cache and the workspace of a model in a GPU's memory.
@@ -188,17 +201,42 @@ impl<M: Capture> DeviceDecoder<M> {
         Ok(())
     }
 
-    /// Writes keys and values of every row into the cache. The logits asked for, `[num_logit_rows, vocab_size]`.
+    /// Numbers of a row of logits.
+    pub fn vocab_size(&self) -> usize {
+        self.output.num_outputs()
+    }
+
+    /// Writes keys and values of every row into the cache, and gives what comes of the logits asked for.
     ///
     /// # Panics
     /// When the rows are not as they are described.
-    pub fn forward(&mut self, step: StepRows) -> Result<Vec<f32>, M::Error> {
-        let num_logit_rows = step.logit_rows.len();
+    pub fn forward(&mut self, step: StepRows) -> Result<Given, M::Error> {
+        let draws = step.draws;
         self.compute(step)?;
-        self.workspace.read_logits(&self.memory, num_logit_rows)
+        let mut given = Given {
+            drawn: vec![None; draws.len()],
+            values: Vec::new(),
+        };
+        let row_draws = row_draws(draws);
+        let logits = self.workspace.places(&self.memory).logits;
+        // SAFETY: the workspace has a row of logits for each draw.
+        let tokens = unsafe { draw_tokens(&self.memory, logits, self.vocab_size(), &row_draws)? };
+        for (row_draw, token) in row_draws.iter().zip(tokens) {
+            given.drawn[row_draw.row] = Some(token);
+        }
+        // Rows that lie together are read together.
+        let rows: Vec<usize> = (0..draws.len())
+            .filter(|row| draws[*row].is_none())
+            .collect();
+        for run in rows.chunk_by(|row, next| row + 1 == *next) {
+            let rows = run[0]..run[0] + run.len();
+            let values = self.workspace.read_logits(&self.memory, rows)?;
+            given.values.extend(values);
+        }
+        Ok(given)
     }
 
-    /// The same, with the logits left in the workspace.
+    /// Leaves the logits in the workspace.
     fn compute(&mut self, step: StepRows) -> Result<(), M::Error> {
         let num_tokens = step.slots.len();
         check_step(&step, self.workspace.sizes(), &self.settings);
@@ -351,6 +389,7 @@ fn check_step(step: &StepRows, sizes: &Sizes, settings: &Settings) {
             .iter()
             .all(|row| (*row as usize) < num_tokens)
     );
+    assert_eq!(step.draws.len(), step.logit_rows.len());
     assert_eq!(step.angles.len(), settings.rotations.len());
     for (angles, rotation) in step.angles.iter().zip(&settings.rotations) {
         let len = num_tokens * rotation.num_pairs;

@@ -15,7 +15,7 @@ use super::memory::{Capture, Memory};
 
 /// The kernels, compiled when the program was built: what the names of a module's kernels begin with, its name, its text.
 /// Products are a module for each type of weights, so that a start compiles only what its model needs for the GPU at hand.
-const MODULES: [(&[&str], &str, &str); 15] = [
+const MODULES: [(&[&str], &str, &str); 16] = [
     (
         &["rotate_", "attend_", "merge_"],
         "attention",
@@ -30,6 +30,11 @@ const MODULES: [(&[&str], &str, &str); 15] = [
         &["add_slices"],
         "matrix",
         include_str!(concat!(env!("OUT_DIR"), "/matrix.ptx")),
+    ),
+    (
+        &["draw_"],
+        "sampling",
+        include_str!(concat!(env!("OUT_DIR"), "/sampling.ptx")),
     ),
     (
         &["multiply_few_Q4_0", "multiply_many_Q4_0"],
@@ -125,11 +130,6 @@ impl Gpu {
 
     pub fn device(&self) -> &CudaDevice {
         &self.device
-    }
-
-    /// Until all that was asked of the stream is done.
-    pub fn wait(&self) -> Result<()> {
-        self.stream.synchronize().w()
     }
 
     fn function(&self, kernel: &str) -> Result<CudaFunction> {

@@ -17,4 +17,5 @@ pub mod memory;
 #[cfg(feature = "cuda")]
 pub mod products;
 pub mod rows;
+pub mod sampling;
 pub mod texts;

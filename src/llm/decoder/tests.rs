@@ -61,6 +61,7 @@ fn slice_of(tokens: &[u32], start: usize, logits: LogitsFor) -> SequenceInput {
         start,
         block_table: (0..(start + tokens.len()).div_ceil(16) as u32).collect(),
         logits,
+        draw: None,
     }
 }
 

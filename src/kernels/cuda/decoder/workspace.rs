@@ -1,6 +1,8 @@
 //! The memory that a step is computed in. It is taken for the largest step so far and never given back, so that a step that fits
 //! takes none, and what it launches has the same addresses as before.
 
+use std::ops::Range;
+
 use crate::kernels::cuda::attention;
 use crate::kernels::cuda::matrix;
 use crate::kernels::cuda::memory::{Memory, bytes, bytes_mut};
@@ -216,11 +218,13 @@ impl<M: Memory> Workspace<M> {
         memory.write(&mut self.inputs, 0, bytes(inputs))
     }
 
-    /// The first `num_rows` rows of logits.
-    pub fn read_logits(&self, memory: &M, num_rows: usize) -> Result<Vec<f32>, M::Error> {
+    /// These rows of logits.
+    pub fn read_logits(&self, memory: &M, rows: Range<usize>) -> Result<Vec<f32>, M::Error> {
         let [_, _, logits] = &self.of_logits;
-        let mut numbers = vec![0f32; num_rows * self.sizes.vocab_size];
-        memory.read(logits, 0, bytes_mut(&mut numbers))?;
+        let vocab_size = self.sizes.vocab_size;
+        let mut numbers = vec![0f32; rows.len() * vocab_size];
+        let first = rows.start * vocab_size * FLOAT_BYTES;
+        memory.read(logits, first, bytes_mut(&mut numbers))?;
         Ok(numbers)
     }
 

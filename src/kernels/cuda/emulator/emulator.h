@@ -172,6 +172,20 @@ inline float __shfl_xor_sync(unsigned, float value, unsigned distance) {
     return emulator::bits<float>(static_cast<uint32_t>(shown[emulator::current ^ distance]));
 }
 
+inline unsigned long long __shfl_xor_sync(unsigned, unsigned long long value, unsigned distance) {
+    auto &shown = emulator::shown()[0];
+    shown[emulator::current] = value;
+    emulator::wait_for_warp();
+    return shown[emulator::current ^ distance];
+}
+
+// Threads take turns only where they wait.
+inline unsigned atomicAdd(unsigned *to, unsigned added) {
+    const unsigned before = *to;
+    *to += added;
+    return before;
+}
+
 using std::max;
 using std::min;
 

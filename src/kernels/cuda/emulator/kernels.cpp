@@ -4,6 +4,7 @@
 #include "../attention.cu"
 #include "../elementwise.cu"
 #include "../matrix.cu"
+#include "../sampling.cu"
 
 PRODUCTS(Q4_0)
 PRODUCTS(Q4_1)
@@ -75,5 +76,6 @@ extern "C" int launch(const char *name, const unsigned *grid, unsigned num_threa
     KERNEL(add_normed_rows)
     KERNEL(gather_rows)
     KERNEL(copy_pieces)
+    KERNEL(draw_tokens)
     return 0;
 }

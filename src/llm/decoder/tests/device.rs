@@ -6,8 +6,10 @@ use std::convert::Infallible;
 use super::goldens::{check_prompt_within, goldens};
 use super::models::models;
 use super::*;
+use crate::engine::sampler::drawn;
 use crate::kernels::cuda::emulator::gpu::EmulatedGpu;
 use crate::llm::device_model::{DeviceModel, Parts, fits, load_weights};
+use crate::llm::{Draw, Row};
 
 pub struct Emulated {
     gpu: EmulatedGpu,
@@ -29,8 +31,8 @@ impl LanguageModel for Emulated {
 
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
         let step = Step::new(batch, &self.spec, &self.ropes)?;
-        let Ok(values) = self.model.forward(&step, &batch.copies);
-        Ok(Logits::new(values, self.spec.vocab_size))
+        let Ok(logits) = self.model.forward(&step, &batch.copies);
+        Ok(logits)
     }
 }
 
@@ -291,4 +293,36 @@ fn models_that_the_kernels_do_not_compute_do_not_fit() {
     assert!(!fits(&TinyModel::qwen3moe(), KvDtype::F16));
     assert!(!fits(&with_heads_of(12), KvDtype::F16));
     assert!(!fits(&with_heads_of(32), KvDtype::Q8));
+}
+
+#[test]
+fn tokens_are_drawn_from_the_logits_that_would_be_read() {
+    check_drawing(&mut emulated(&TinyModel::llama(), KvDtype::F16));
+}
+
+/// Draws from the first and the last of four rows.
+pub fn check_drawing(model: &mut impl LanguageModel) {
+    let input = |sequence: u32, temperature: Option<f32>| SequenceInput {
+        block_table: vec![sequence],
+        draw: temperature.map(|temperature| Draw {
+            temperature,
+            top_k: None,
+            top_p: 0.9,
+            min_p: 0.0,
+            uniform: 0.4,
+        }),
+        ..slice_of(&[5 + sequence, 7, 9], 0, LogitsFor::Last)
+    };
+    let wished = [Some(0.0), None, None, Some(1.0)];
+    let step = |wished: [Option<f32>; 4]| batch((0..).zip(wished).map(|(i, it)| input(i, it)));
+    let read = model.forward(&step([None; 4])).unwrap();
+    let drawing = step(wished);
+    let given = model.forward(&drawing).unwrap();
+    for (row, input) in drawing.sequences.iter().enumerate() {
+        let expected = match &input.draw {
+            Some(draw) => Row::Drawn(Ok(drawn(read.row(row), draw, &mut Vec::new()))),
+            None => Row::Logits(read.row(row)),
+        };
+        assert_eq!(given.given(row), expected, "row {row}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The decoder on an NVIDIA GPU. Skipped where there is none, unless `INGLENOOK_REQUIRE_GPU=1` says that there must be one.
 
+use super::device::check_drawing;
 use super::goldens::{check_prompt_within, goldens};
 use super::models::models;
 use super::*;
@@ -60,6 +61,7 @@ fn logits_do_not_depend_on_company() {
                     start: 0,
                     block_table: (first..next_block).collect(),
                     logits: LogitsFor::Last,
+                    draw: None,
                 }
             })
             .collect();
@@ -73,6 +75,12 @@ fn logits_do_not_depend_on_company() {
             assert_eq!(together.row(row), alone.row(0), "{}", model.architecture);
         }
     }
+}
+
+#[test]
+fn tokens_are_drawn_from_the_logits_that_would_be_read() {
+    let Some(device) = gpu() else { return };
+    check_drawing(&mut load_on(&device, &TinyModel::llama(), KvDtype::F16));
 }
 
 /// 10,000 steps of one sequence after another in the same blocks: what a step takes is given back.

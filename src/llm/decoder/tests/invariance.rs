@@ -43,6 +43,7 @@ fn logits_are_the_same_alone_and_among_seven_others() {
                 start: 0,
                 block_table: (first..next_block).rev().collect(),
                 logits: LogitsFor::All,
+                draw: None,
             }
         });
         let logits = load(&model).forward(&batch(together)).unwrap();

@@ -1,0 +1,116 @@
+//! Drawing tokens where the logits are; `sampling.cu` has the kernel. A row's token depends on that row and its draw alone.
+
+use super::launch::Argument;
+use super::memory::Memory;
+use crate::kernels::draw::{Draw, InvalidLogits};
+
+/// Tokens that a thread looks at in each pass over a row, at least: so many threads are started.
+const TOKENS_PER_THREAD: usize = 16;
+const MAX_THREADS: usize = 1024;
+/// What the kernel gives for a row that is no distribution.
+const NO_TOKEN: u32 = u32::MAX;
+
+/// A row of logits, and what its token is drawn by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowDraw {
+    pub row: usize,
+    pub draw: Draw,
+}
+
+impl RowDraw {
+    /// As in the kernel.
+    fn to_bytes(self) -> [u8; 32] {
+        let Draw {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            uniform,
+        } = self.draw;
+        let top_k = top_k.map_or(u32::MAX, |k| u32::try_from(k).unwrap_or(u32::MAX));
+        let mut bytes = [0; 32];
+        let words = [
+            (self.row as u32).to_le_bytes(),
+            temperature.to_le_bytes(),
+            top_k.to_le_bytes(),
+            top_p.to_le_bytes(),
+            min_p.to_le_bytes(),
+        ];
+        bytes[..20].copy_from_slice(words.as_flattened());
+        bytes[24..].copy_from_slice(&uniform.to_le_bytes());
+        bytes
+    }
+}
+
+/// Draws a token for each of `draws`, and waits for them.
+///
+/// # Safety
+/// `logits` must be the address of f32 rows of `vocab_size` numbers, as many as `draws` name.
+pub unsafe fn draw_tokens<M: Memory>(
+    memory: &M,
+    logits: u64,
+    vocab_size: usize,
+    draws: &[RowDraw],
+) -> Result<Vec<Result<u32, InvalidLogits>>, M::Error> {
+    if draws.is_empty() {
+        return Ok(Vec::new());
+    }
+    let bytes: Vec<u8> = draws.iter().flat_map(|draw| draw.to_bytes()).collect();
+    let mut on_device = memory.room(bytes.len())?;
+    memory.write(&mut on_device, 0, &bytes)?;
+    let mut tokens = vec![[0; 4]; draws.len()];
+    let drawn = memory.room(tokens.as_flattened().len())?;
+    let num_threads = vocab_size.div_ceil(TOKENS_PER_THREAD).next_multiple_of(32);
+    let arguments = [
+        Argument::Address(logits),
+        Argument::Int(vocab_size as i32),
+        Argument::Address(memory.address(&on_device)),
+        Argument::Address(memory.address(&drawn)),
+    ];
+    // SAFETY: the caller's promise, and there is room for all draws and tokens.
+    unsafe {
+        memory.launch(
+            "draw_tokens",
+            [draws.len() as u32, 1, 1],
+            num_threads.min(MAX_THREADS) as u32,
+            &arguments,
+        )?;
+    }
+    memory.read(&drawn, 0, tokens.as_flattened_mut())?;
+    let token = |bytes| match u32::from_le_bytes(bytes) {
+        NO_TOKEN => Err(InvalidLogits),
+        token => Ok(token),
+    };
+    Ok(tokens.into_iter().map(token).collect())
+}
+
+/// The rows that have a draw.
+pub fn row_draws(draws: &[Option<Draw>]) -> Vec<RowDraw> {
+    let rows = draws.iter().enumerate();
+    rows.filter_map(|(row, draw)| draw.map(|draw| RowDraw { row, draw }))
+        .collect()
+}
+
+/// As [`draw_tokens`], from logits `[rows, vocab_size]`.
+#[cfg(feature = "cuda")]
+pub fn draw_tokens_on(
+    gpu: &super::gpu::Gpu,
+    logits: &cudarc::driver::CudaView<'_, f32>,
+    vocab_size: usize,
+    draws: &[RowDraw],
+) -> candle_core::Result<Vec<Result<u32, InvalidLogits>>> {
+    use cudarc::driver::DevicePtr;
+
+    let num_rows = draws.iter().map(|draw| draw.row + 1).max().unwrap_or(0);
+    if logits.len() < num_rows * vocab_size {
+        candle_core::bail!("{num_rows} rows of {vocab_size} logits were expected");
+    }
+    // All of it is used on the one stream, in order; the guard is for programs with several.
+    let stream = gpu.device().cuda_stream();
+    let (address, _guard) = logits.device_ptr(&stream);
+    // SAFETY: the rows were counted.
+    unsafe { draw_tokens(gpu, address, vocab_size, draws) }
+}
+
+#[cfg(all(test, unix))]
+mod tests;
