@@ -6,12 +6,11 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What jemalloc reads when the program starts. Its own thread returns free memory to the system, whichever thread held it:
-/// most of ours wait for a long time after they have done a lot. Few arenas, since each keeps pages that are in part free.
+/// What jemalloc reads when the program starts: what is free for a second goes back to the system. Few arenas, since each keeps
+/// pages that are in part free.
 #[cfg(target_os = "linux")]
 #[unsafe(export_name = "malloc_conf")]
-pub static SETTINGS: &[u8; 70] =
-    b"narenas:8,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true\0";
+pub static SETTINGS: &[u8; 47] = b"narenas:8,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {
     inglenook::cli::main()

@@ -393,3 +393,11 @@ fn the_command_line_ingests_and_asks() {
     let (succeeded, out, _) = run(&["models"]);
     assert!(succeeded && out.contains("qwen3-0.6b"), "{out}");
 }
+
+#[test]
+fn a_number_of_threads_can_be_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program(folder.path());
+    let models = command.args(["--threads", "1", "models"]).output().unwrap();
+    assert!(models.status.success(), "{models:?}");
+}

@@ -169,6 +169,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         settings.log = "warn".into();
     }
     crate::kernels::threads::limit(settings.threads);
+    crate::kernels::memory::return_unused();
     crate::telemetry::start(&settings.log)?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => block_on(serve::run(settings)),

@@ -69,6 +69,15 @@ impl<T: Plain> DerefMut for Zeroed<T> {
     }
 }
 
+/// Has free memory returned to the system by a thread of the allocator, whichever thread held it: most of ours wait for a long
+/// time after they have done a lot.
+pub fn return_unused() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::debug!(%error, "free memory goes back only when more is asked for");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
