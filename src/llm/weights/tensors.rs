@@ -47,8 +47,7 @@ impl<'a, S: WeightStore> Tensors<'a, S> {
             false => None,
         };
         let weight = self.stored_matrix(&format!("{stem}.weight"), outputs, inputs)?;
-        let store = self.store;
-        self.take(weight, |weight| store.matrix(weight, bias))
+        self.take_matrix(weight, bias)
     }
 
     /// Some rows of a tensor of several matrices, as a matrix of their own.
@@ -67,8 +66,7 @@ impl<'a, S: WeightStore> Tensors<'a, S> {
             outputs: rows.len(),
             inputs: last(whole),
         };
-        let store = self.store;
-        self.take(weight, |weight| store.matrix(weight, None))
+        self.take_matrix(weight, None)
     }
 
     /// The vectors of all tokens.
@@ -90,8 +88,7 @@ impl<'a, S: WeightStore> Tensors<'a, S> {
         inputs: usize,
     ) -> Result<S::Matrix, LlmError> {
         let weight = self.stored_matrix(name, outputs, inputs)?;
-        let store = self.store;
-        self.take(weight, |weight| store.matrix(weight, None))
+        self.take_matrix(weight, None)
     }
 
     fn stored_matrix(
@@ -107,6 +104,15 @@ impl<'a, S: WeightStore> Tensors<'a, S> {
             outputs,
             inputs,
         })
+    }
+
+    fn take_matrix(
+        &mut self,
+        weight: StoredMatrix,
+        bias: Option<Vec<f32>>,
+    ) -> Result<S::Matrix, LlmError> {
+        let store = self.store;
+        self.take(weight, |weight| store.matrix(weight, bias))
     }
 
     /// What `make` makes of a matrix. Its pages are given back afterwards, so that memory never holds both the whole file
