@@ -6,16 +6,12 @@ use candle_core::{Storage, Tensor};
 use super::{Draw, Drawn, LlmError, Logits};
 use crate::kernels::cuda::cache::numbers;
 use crate::kernels::cuda::gpu::Gpu;
-use crate::kernels::cuda::sampling::{RowDraw, draw_tokens_on, row_draws};
+use crate::kernels::cuda::sampling::draw_rows_on;
 
 /// From logits `[draws.len(), vocab_size]`.
 pub(crate) fn read(logits: &Tensor, draws: &[Option<Draw>]) -> Result<Logits, LlmError> {
     let vocab_size = logits.dim(1)?;
-    let mut drawn: Vec<Option<Drawn>> = vec![None; draws.len()];
-    let row_draws = row_draws(draws);
-    for (row_draw, token) in row_draws.iter().zip(draw(logits, &row_draws)?) {
-        drawn[row_draw.row] = Some(token);
-    }
+    let drawn = draw(logits, draws)?;
     let rest = (0..).zip(&drawn).filter(|(_, drawn)| drawn.is_none());
     let rest: Vec<u32> = rest.map(|(row, _)| row).collect();
     let values = match rest.len() {
@@ -30,9 +26,9 @@ pub(crate) fn read(logits: &Tensor, draws: &[Option<Draw>]) -> Result<Logits, Ll
     Ok(Logits::with_drawn(values, vocab_size, drawn))
 }
 
-fn draw(logits: &Tensor, draws: &[RowDraw]) -> Result<Vec<Drawn>, LlmError> {
-    if draws.is_empty() {
-        return Ok(Vec::new());
+fn draw(logits: &Tensor, draws: &[Option<Draw>]) -> Result<Vec<Option<Drawn>>, LlmError> {
+    if draws.iter().all(Option::is_none) {
+        return Ok(vec![None; draws.len()]);
     }
     let gpu = Gpu::new(logits.device().as_cuda_device()?);
     let logits = logits.contiguous()?;
@@ -42,5 +38,5 @@ fn draw(logits: &Tensor, draws: &[RowDraw]) -> Result<Vec<Drawn>, LlmError> {
     };
     let vocab_size = logits.dim(1)?;
     let numbers = numbers(storage, layout)?;
-    Ok(draw_tokens_on(&gpu, &numbers, vocab_size, draws)?)
+    Ok(draw_rows_on(&gpu, &numbers, vocab_size, draws)?)
 }

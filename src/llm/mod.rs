@@ -1,5 +1,5 @@
 //! Tokens in, logits out: GGUF loading, one decoder, and the seam that the engine drives it through.
-//! Knows nothing of text, requests or sampling.
+//! Knows nothing of text or requests, and of sampling only what a [`Draw`] says.
 
 pub mod gguf;
 

@@ -1,5 +1,5 @@
-//! The decoder-only transformer on a GPU, from tokens' vectors to logits: nothing of a step leaves its memory but the logits, and
-//! no memory is taken in a step that fits into that of one before. What a row gives has the same bits in any company.
+//! The decoder-only transformer on a GPU, from tokens' vectors to logits: nothing of a step leaves its memory but logits, or the
+//! tokens drawn from them, and a step that fits into the memory of one before takes none but for its draws. What a row gives has the same bits in any company.
 //!
 //! A step of few rows launches hundreds of small kernels, which takes longer than to run them. So it is padded to one of few
 //! sizes, and what a step of that size launches is recorded once and replayed: see [`Bucket`].
@@ -13,7 +13,7 @@ use super::attention::{Plan, Stored, supports};
 use super::matrix::{DeviceMatrix, Product, max_scratch_len};
 use super::memory::{Capture, Floats, Memory};
 use super::rows::{Gate, copy};
-use super::sampling::{draw_tokens, row_draws};
+use super::sampling::draw_rows;
 use crate::kernels::draw::{Draw, InvalidLogits};
 use crate::kernels::paged_attention::{AttentionShape, SequenceRows};
 use launches::{LogitRows, Run};
@@ -86,7 +86,7 @@ pub struct StepRows<'a> {
 }
 
 /// What a step gives for each row whose logits were asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Given {
     /// The token that was drawn, where one could be.
     pub drawn: Vec<Option<Result<u32, InvalidLogits>>>,
@@ -213,27 +213,20 @@ impl<M: Capture> DeviceDecoder<M> {
     pub fn forward(&mut self, step: StepRows) -> Result<Given, M::Error> {
         let draws = step.draws;
         self.compute(step)?;
-        let mut given = Given {
-            drawn: vec![None; draws.len()],
-            values: Vec::new(),
-        };
-        let row_draws = row_draws(draws);
         let logits = self.workspace.places(&self.memory).logits;
+        let vocab_size = self.vocab_size();
         // SAFETY: the workspace has a row of logits for each draw.
-        let tokens = unsafe { draw_tokens(&self.memory, logits, self.vocab_size(), &row_draws)? };
-        for (row_draw, token) in row_draws.iter().zip(tokens) {
-            given.drawn[row_draw.row] = Some(token);
-        }
+        let drawn = unsafe { draw_rows(&self.memory, logits, vocab_size, draws)? };
+        let mut values = Vec::new();
         // Rows that lie together are read together.
         let rows: Vec<usize> = (0..draws.len())
             .filter(|row| draws[*row].is_none())
             .collect();
         for run in rows.chunk_by(|row, next| row + 1 == *next) {
             let rows = run[0]..run[0] + run.len();
-            let values = self.workspace.read_logits(&self.memory, rows)?;
-            given.values.extend(values);
+            values.extend(self.workspace.read_logits(&self.memory, rows)?);
         }
-        Ok(given)
+        Ok(Given { drawn, values })
     }
 
     /// Leaves the logits in the workspace.

@@ -12,9 +12,9 @@ const NO_TOKEN: u32 = u32::MAX;
 
 /// A row of logits, and what its token is drawn by.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RowDraw {
-    pub row: usize,
-    pub draw: Draw,
+struct RowDraw {
+    row: usize,
+    draw: Draw,
 }
 
 impl RowDraw {
@@ -46,7 +46,7 @@ impl RowDraw {
 ///
 /// # Safety
 /// `logits` must be the address of f32 rows of `vocab_size` numbers, as many as `draws` name.
-pub unsafe fn draw_tokens<M: Memory>(
+unsafe fn draw_tokens<M: Memory>(
     memory: &M,
     logits: u64,
     vocab_size: usize,
@@ -84,32 +84,46 @@ pub unsafe fn draw_tokens<M: Memory>(
     Ok(tokens.into_iter().map(token).collect())
 }
 
-/// The rows that have a draw.
-pub fn row_draws(draws: &[Option<Draw>]) -> Vec<RowDraw> {
+/// Draws a token from each row that has a draw, and waits for them.
+///
+/// # Safety
+/// `logits` must be the address of f32 rows of `vocab_size` numbers, as many as there are `draws`.
+pub unsafe fn draw_rows<M: Memory>(
+    memory: &M,
+    logits: u64,
+    vocab_size: usize,
+    draws: &[Option<Draw>],
+) -> Result<Vec<Option<Result<u32, InvalidLogits>>>, M::Error> {
     let rows = draws.iter().enumerate();
-    rows.filter_map(|(row, draw)| draw.map(|draw| RowDraw { row, draw }))
-        .collect()
+    let row_draws: Vec<RowDraw> = rows
+        .filter_map(|(row, draw)| draw.map(|draw| RowDraw { row, draw }))
+        .collect();
+    // SAFETY: the caller's promise.
+    let tokens = unsafe { draw_tokens(memory, logits, vocab_size, &row_draws)? };
+    let mut tokens = tokens.into_iter();
+    let token = |draw: &Option<Draw>| draw.and_then(|_| tokens.next());
+    Ok(draws.iter().map(token).collect())
 }
 
-/// As [`draw_tokens`], from logits `[rows, vocab_size]`.
+/// As [`draw_rows`], from logits `[draws.len(), vocab_size]`.
 #[cfg(feature = "cuda")]
-pub fn draw_tokens_on(
+pub fn draw_rows_on(
     gpu: &super::gpu::Gpu,
     logits: &cudarc::driver::CudaView<'_, f32>,
     vocab_size: usize,
-    draws: &[RowDraw],
-) -> candle_core::Result<Vec<Result<u32, InvalidLogits>>> {
+    draws: &[Option<Draw>],
+) -> candle_core::Result<Vec<Option<Result<u32, InvalidLogits>>>> {
     use cudarc::driver::DevicePtr;
 
-    let num_rows = draws.iter().map(|draw| draw.row + 1).max().unwrap_or(0);
-    if logits.len() < num_rows * vocab_size {
+    let num_rows = draws.len();
+    if logits.len() != num_rows * vocab_size {
         candle_core::bail!("{num_rows} rows of {vocab_size} logits were expected");
     }
     // All of it is used on the one stream, in order; the guard is for programs with several.
     let stream = gpu.device().cuda_stream();
     let (address, _guard) = logits.device_ptr(&stream);
     // SAFETY: the rows were counted.
-    unsafe { draw_tokens(gpu, address, vocab_size, draws) }
+    unsafe { draw_rows(gpu, address, vocab_size, draws) }
 }
 
 #[cfg(all(test, unix))]

@@ -1,5 +1,5 @@
 //! The memory that a step is computed in. It is taken for the largest step so far and never given back, so that a step that fits
-//! takes none, and what it launches has the same addresses as before.
+//! takes none here, and what it launches has the same addresses as before.
 
 use std::ops::Range;
 
@@ -58,7 +58,7 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Steps grow by little; room is taken for twice as many at least.
+    /// Steps grow by little, and room is not to be taken anew for each.
     fn rounded(self) -> Self {
         Self {
             num_rows: self.num_rows.next_power_of_two(),
