@@ -45,6 +45,19 @@ fn num_running(server: &TestServer) -> u64 {
     chat.map(|it| it["num_running"].as_u64().unwrap()).sum()
 }
 
+/// Waits until the number of running generations satisfies `done`.
+fn wait_for_running(server: &TestServer, done: impl Fn(u64) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let num_running = num_running(server);
+        if done(num_running) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{num_running} are running");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn it_is_written_while_nobody_waits() {
     let server = Setup::default().start();
@@ -84,11 +97,7 @@ fn cancelling_ends_the_generation() {
     let running = wait_past(&server, &id, &["queued"]);
     assert_eq!(running["status"], "in_progress");
     // Its prompt is on its way to the engine.
-    let deadline = Instant::now() + PATIENCE;
-    while num_running(&server) == 0 {
-        assert!(Instant::now() < deadline, "nothing is generated");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_running(&server, |num_running| num_running > 0);
     // What has not ended cannot be continued.
     let body = json!({ "input": "And?", "previous_response_id": id });
     assert_eq!(
@@ -100,11 +109,7 @@ fn cancelling_ends_the_generation() {
         .ok();
     assert_eq!(cancelled["status"], "cancelled");
     assert_eq!(get(&server, &id), cancelled);
-    let deadline = Instant::now() + PATIENCE;
-    while num_running(&server) > 0 {
-        assert!(Instant::now() < deadline, "the generation goes on");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_running(&server, |num_running| num_running == 0);
     let items = server
         .get(&format!(
             "/v1/conversations/{}/items",
@@ -116,10 +121,7 @@ fn cancelling_ends_the_generation() {
     let id = begin(&server, json!({}));
     wait_past(&server, &id, &["queued"]);
     server.delete(&format!("/v1/responses/{id}")).ok();
-    while num_running(&server) > 0 {
-        assert!(Instant::now() < deadline, "the generation goes on");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_running(&server, |num_running| num_running == 0);
     server.get(&format!("/v1/responses/{id}")).error(404);
 }
 
