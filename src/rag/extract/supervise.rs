@@ -13,7 +13,7 @@ use super::ocr::PageRecognition;
 use super::protocol::{self, Message, PageContent, Refusal, Request, listed};
 use super::{
     ExtractError, ExtractLimits, ExtractedText, Format, Original, PageOutcome, PageSpan, PagesRead,
-    pdf,
+    pdf, worker,
 };
 
 /// How often a child is started again after a page ended it. Every start opens the document anew.
@@ -391,7 +391,7 @@ async fn run_child(
         mark: mark.clone(),
         first_page: reading.pages.len() as u32 + 1,
         memory_bytes: limits.memory_bytes,
-        cpu_seconds: limits.wall_time.as_secs().max(1),
+        cpu_seconds: worker::cpu_seconds(limits.wall_time),
         format: reading.format,
         filename: original.filename.to_owned(),
         password: original.password.map(str::to_owned),

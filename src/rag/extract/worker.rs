@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::protocol::{self, Message, Page, Refusal, Request};
 use super::reader::{self, Budget, Source};
@@ -68,6 +69,12 @@ fn read_all(input: &mut impl BufRead, bytes: &mut Vec<u8>) -> std::io::Result<()
 fn limit_self(request: &Request) -> std::io::Result<()> {
     let memory = mapped_bytes().saturating_add(request.memory_bytes);
     limit(memory, request.cpu_seconds)
+}
+
+/// How long a child may compute that is given `time` by the clock. The clock ends it first, and says why; this limit is
+/// for threads that compute at the same time, and for a child whose Inglenook was killed.
+pub(super) fn cpu_seconds(time: Duration) -> u64 {
+    2 * time.as_secs() + 1
 }
 
 /// Limits this process: the bytes that it may map, and the time that it may compute.

@@ -29,7 +29,7 @@ impl Program<'_> {
         let mut child = Command::new(self.runner)
             .arg("run-limited")
             .arg(self.memory_bytes.to_string())
-            .arg(self.time.as_secs().max(1).to_string())
+            .arg(worker::cpu_seconds(self.time).to_string())
             .arg(self.path)
             .args(arguments)
             // Threads that wait for each other by spinning cost more than they gain beside other work.
