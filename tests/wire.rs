@@ -618,7 +618,8 @@ fn a_stream_is_never_compressed_nor_kept_back() {
 fn silent(start: &str, path: &str, seconds: &str) -> (TestServer, BufReader<TcpStream>) {
     let server = Setup::endless().args(&["--config", "alive.toml"]);
     let dir = tempfile::tempdir().unwrap();
-    let settings = format!("sse_keep_alive = {seconds}\n");
+    // As many tokens as the model has room for: they must last for longer than the silence is listened to.
+    let settings = format!("sse_keep_alive = {seconds}\nmax_context = 65536\n");
     std::fs::write(dir.path().join("alive.toml"), settings).unwrap();
     let server = server.in_dir(dir.path()).start();
     let stop = format!("{start}{}", "tick tock ".repeat(20_000));
@@ -669,7 +670,7 @@ fn a_stream_is_silent_once_its_answer_has_begun_or_when_it_is_told_to() {
     let (_server, mut reader) = silent("tock ", COMPLETIONS, "1");
     let first = next_line(&mut reader).unwrap();
     assert!(first.contains("\"text\":\"tick \""), "{first}");
-    let wait = Some(Duration::from_millis(2500));
+    let wait = Some(Duration::from_millis(1500));
     reader.get_ref().set_read_timeout(wait).unwrap();
     assert_eq!(next_line(&mut reader), None);
 
