@@ -7,6 +7,7 @@ mod kv_cache;
 mod library;
 mod load;
 mod model_details;
+mod placement;
 mod pull;
 mod serve;
 

@@ -13,7 +13,7 @@ pub enum DeviceChoice {
     #[default]
     Auto,
     Cpu,
-    /// All NVIDIA GPUs: each model is loaded onto the one with the most free memory.
+    /// All NVIDIA GPUs: each model is loaded onto the one with the most free memory, or shared by all where it fits onto none.
     AnyCuda,
     /// The NVIDIA GPU with this index.
     Cuda(usize),
@@ -68,11 +68,11 @@ pub enum DeviceError {
     },
 }
 
-/// The processors that models run on: the CPU, or one or several GPUs, of which each model has one.
+/// The processors that models run on: the CPU, or one or several GPUs, of which each model has one, or some share a model.
 #[derive(Debug, Clone)]
 pub struct ComputeDevice {
-    /// The one that a model is loaded onto.
-    device: Device,
+    /// Those that a model is loaded onto, one at least.
+    devices: Vec<Device>,
     /// All of them, where there are GPUs.
     gpus: Vec<Gpu>,
     name: String,
@@ -115,7 +115,7 @@ impl ComputeDevice {
     fn cpu(reason: &str) -> Self {
         let num_threads = candle_core::utils::get_num_threads();
         Self {
-            device: Device::Cpu,
+            devices: vec![Device::Cpu],
             gpus: Vec::new(),
             name: format!("CPU, {num_threads} threads"),
             description: format!("running on the CPU with {num_threads} threads {reason}"),
@@ -127,7 +127,7 @@ impl ComputeDevice {
         let shown = |gpu: &Gpu| format!("cuda:{} ({})", gpu.index, gpu.name);
         let name = gpus.iter().map(shown).collect::<Vec<_>>().join(", ");
         Self {
-            device: gpus.first().map_or(Device::Cpu, |gpu| gpu.device.clone()),
+            devices: vec![gpus.first().map_or(Device::Cpu, |gpu| gpu.device.clone())],
             description: format!("running on {name} {reason}"),
             name,
             gpus,
@@ -142,25 +142,58 @@ impl ComputeDevice {
             .iter()
             .max_by_key(|gpu| (free(gpu), std::cmp::Reverse(gpu.index)));
         Self {
-            device: roomiest.map_or(Device::Cpu, |gpu| gpu.device.clone()),
+            devices: vec![roomiest.map_or(Device::Cpu, |gpu| gpu.device.clone())],
             ..self.clone()
         }
     }
 
-    /// Memory of the processor that a model is loaded onto; `None` where the system does not tell.
-    pub fn memory(&self) -> Option<MachineMemory> {
-        match self.is_cpu() {
-            true => machine_memory(),
-            false => cuda::memory(&self.device),
+    /// The same with all of its GPUs for a model that shares its layers out among them.
+    pub fn with_all_gpus(&self) -> Self {
+        if self.gpus.is_empty() {
+            return self.clone();
+        }
+        Self {
+            devices: self.gpus.iter().map(|gpu| gpu.device.clone()).collect(),
+            ..self.clone()
         }
     }
 
+    /// Memory of the processors that a model is loaded onto, all together; `None` where the system does not tell.
+    pub fn memory(&self) -> Option<MachineMemory> {
+        if self.is_cpu() {
+            return machine_memory();
+        }
+        let memories = self.devices.iter().map(cuda::memory);
+        memories.reduce(|all, one| {
+            let (all, one) = (all?, one?);
+            Some(MachineMemory {
+                total_bytes: all.total_bytes + one.total_bytes,
+                available_bytes: all.available_bytes + one.available_bytes,
+            })
+        })?
+    }
+
+    /// The processors that a model is loaded onto, the first of which is [`candle`](Self::candle).
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// Free bytes of each of [`devices`](Self::devices); of a GPU that does not tell, none.
+    pub fn free_bytes_of_each(&self) -> Vec<u64> {
+        let free = |device: &Device| cuda::memory(device).map_or(0, |it| it.available_bytes);
+        self.devices.iter().map(free).collect()
+    }
+
+    pub fn num_gpus(&self) -> usize {
+        self.gpus.len()
+    }
+
     pub fn candle(&self) -> &Device {
-        &self.device
+        &self.devices[0]
     }
 
     pub fn is_cpu(&self) -> bool {
-        self.device.is_cpu()
+        self.candle().is_cpu()
     }
 
     /// A few words for people, such as `CPU, 2 threads`.

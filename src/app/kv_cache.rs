@@ -5,8 +5,8 @@ use std::path::Path;
 use super::library::size_on_disk;
 use crate::config::Settings;
 use crate::device::ComputeDevice;
-use crate::engine::EngineConfig;
-use crate::llm::{CacheSize, Decoder, LlmError, LoadOptions};
+use crate::engine::{EngineConfig, MAX_DRAFT};
+use crate::llm::{CacheSize, Decoder, GPU_PACKING_SHARE, LlmError, LoadOptions, StepSize};
 
 /// Longest context by default: longer ones cost memory that few questions need.
 const DEFAULT_MAX_CONTEXT: usize = 32_768;
@@ -21,27 +21,51 @@ const LEAST_TOKENS: usize = 4096;
 /// what attention merges.
 const GPU_OVERHEAD_BYTES: u64 = 512 << 20;
 
-/// Weights take up to this share more on a GPU than in their file: scales of six bits have whole bytes there (Q3_K 3.6%, Q4_K
-/// 2.8%), and outputs come in sixteens.
-const PACKING_SHARE: u64 = 25;
-
 /// Memory that an encoder needs beside its weights: on a GPU for 8192 tokens through the widest of its layers.
 pub fn encoder_workspace_bytes(device: &ComputeDevice) -> u64 {
     if device.is_cpu() { 0 } else { 1 << 30 }
 }
 
-/// Memory that the chat model at `path` needs beside the size of its file and its cache. On the CPU it is too little to be planned.
-pub fn workspace_bytes(device: &ComputeDevice, path: &Path) -> Result<u64, LlmError> {
+/// Memory that a chat model needs beside the size of its file and its cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside {
+    /// On each GPU that has some of it.
+    pub each: u64,
+    /// In all.
+    pub sum: u64,
+}
+
+/// What the chat model at `path` needs on these processors. On the CPU it is too little to be planned.
+pub fn beside(
+    device: &ComputeDevice,
+    path: &Path,
+    options: &LoadOptions,
+) -> Result<Beside, LlmError> {
     if device.is_cpu() {
-        return Ok(0);
+        return Ok(Beside::default());
     }
-    let num_rows = EngineConfig::default().max_batch_tokens;
     let weights_bytes = size_on_disk(path).map_err(|source| LlmError::Read {
         path: path.to_owned(),
         source,
     })?;
-    let packing_bytes = weights_bytes / PACKING_SHARE;
-    Ok(GPU_OVERHEAD_BYTES + packing_bytes + Decoder::workspace_bytes(path, num_rows)?)
+    let each = GPU_OVERHEAD_BYTES + Decoder::workspace_bytes(path, largest_step())?;
+    let num_gpus = device.devices().len() as u64;
+    let rounding = match num_gpus {
+        1 => 0,
+        // A GPU may have room for a part of a layer that nothing fits into.
+        _ => num_gpus * weights_bytes / Decoder::max_gpus(path, options)? as u64,
+    };
+    let sum = num_gpus * each + rounding + weights_bytes / GPU_PACKING_SHARE;
+    Ok(Beside { each, sum })
+}
+
+/// Of an engine with its default settings.
+fn largest_step() -> StepSize {
+    let engine = EngineConfig::default();
+    StepSize {
+        num_rows: engine.max_batch_tokens,
+        num_logit_rows: engine.max_running * (1 + MAX_DRAFT),
+    }
 }
 
 /// Longest sequence that is served, in tokens, whatever the model.
@@ -56,7 +80,7 @@ pub fn least_options(settings: &Settings) -> Result<LoadOptions, LlmError> {
 }
 
 /// With the cache that a model is to get whose weights and workspace take `other_bytes`, and whose least cache
-/// `least_bytes`, where `free_bytes` may be taken in all; `None` where the system does not tell.
+/// takes `least_bytes`, where `free_bytes` may be taken in all; `None` where the system does not tell.
 pub fn load_options(
     settings: &Settings,
     other_bytes: u64,

@@ -6,10 +6,10 @@ use std::path::Path;
 use super::kv_cache;
 use super::load::{load_chat, load_embedder, load_reranker};
 use super::model_details::DetailsCache;
+use super::placement::{self, Placement};
 use crate::config::Settings;
 use crate::device::ComputeDevice;
 use crate::hub::{self, ChosenModel, ModelCache, ResolvedModel};
-use crate::llm::Decoder;
 use crate::rag::models::{
     LoadError, LoadedModel, ModelDetails, ModelEntry, ModelKind, ModelLibrary,
 };
@@ -67,6 +67,17 @@ impl Library {
         let found = model.ready(&self.settings.data_dir).map_err(failed)?;
         Ok((kind, found))
     }
+
+    fn place(&self, kind: ModelKind, found: &ResolvedModel) -> Result<Placement, LoadError> {
+        let path = &found.path;
+        match kind {
+            ModelKind::Chat => placement::of_chat(path, &self.device, &self.settings)
+                .map_err(|error| cannot_read(path, &error)),
+            ModelKind::Embedding | ModelKind::Rerank => {
+                placement::of_encoder(path, &self.device).map_err(failed)
+            }
+        }
+    }
 }
 
 impl ModelLibrary for Library {
@@ -100,26 +111,21 @@ impl ModelLibrary for Library {
 
     fn memory_needed(&self, id: &str) -> Result<u64, LoadError> {
         let (kind, found) = self.ready(id)?;
-        let weights_bytes = size_on_disk(&found.path).map_err(failed)?;
-        if kind != ModelKind::Chat {
-            return Ok(weights_bytes + kv_cache::encoder_workspace_bytes(&self.device));
-        }
-        let beside = kv_cache::least_options(&self.settings).and_then(|options| {
-            let cache_bytes = Decoder::cache_bytes(&found.path, &options)?;
-            let workspace_bytes = kv_cache::workspace_bytes(&self.device, &found.path)?;
-            Ok(cache_bytes.saturating_add(workspace_bytes))
-        });
-        let beside = beside.map_err(|error| cannot_read(&found.path, &error))?;
-        Ok(weights_bytes.saturating_add(beside))
+        Ok(self.place(kind, &found)?.needed_bytes)
     }
 
-    fn free_memory(&self) -> Option<u64> {
-        Some(self.device.for_next_model().memory()?.available_bytes)
+    fn free_memory(&self, id: &str) -> Result<Option<u64>, LoadError> {
+        let (kind, found) = self.ready(id)?;
+        Ok(self.place(kind, &found)?.free_bytes())
+    }
+
+    fn free_memory_of_all(&self) -> Option<u64> {
+        Some(self.device.with_all_gpus().memory()?.available_bytes)
     }
 
     fn load(&self, id: &str, free_bytes: Option<u64>) -> Result<LoadedModel, LoadError> {
         let (kind, found) = self.ready(id)?;
-        let device = &self.device.for_next_model();
+        let device = &self.place(kind, &found)?.device;
         let loaded = match kind {
             ModelKind::Chat => {
                 let loaded = load_chat(&found, device, &self.settings, free_bytes);

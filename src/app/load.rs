@@ -6,23 +6,25 @@ use anyhow::Context as _;
 
 use super::kv_cache;
 use super::library::size_on_disk;
+use super::placement;
 use crate::config::Settings;
 use crate::device::ComputeDevice;
 use crate::embedding::{Embedder, EmbedderOptions, Precision, Reranker, RerankerOptions};
 use crate::engine::{Engine, EngineConfig, Speculation};
 use crate::hub::{ModelCache, ModelKind, ResolvedModel};
 use crate::llm::gguf::GgufFile;
-use crate::llm::{Decoder, LanguageModel};
+use crate::llm::{Decoder, LanguageModel, LoadOptions};
 use crate::rag::generate::ChatModel;
 use crate::tokenizer::Tokenizer;
 
 /// One chat model by itself, and where it runs.
 pub fn load_chat_model(settings: &Settings, name: &str) -> anyhow::Result<(ChatModel, String)> {
-    let device = ComputeDevice::select(settings.device.parse()?)?;
+    let all = ComputeDevice::select(settings.device.parse()?)?;
     let cache = ModelCache::new(settings.model_cache.clone());
     let chosen = cache.choose(Some(name), ModelKind::Chat)?;
     let chosen = chosen.context("none is no model; name one of: inglenook models")?;
     let found = chosen.ready(&settings.data_dir)?;
+    let device = placement::of_chat(&found.path, &all, settings)?.device;
     Ok((
         load_chat(&found, &device, settings, None)?,
         device.name().to_owned(),
@@ -94,9 +96,12 @@ pub(super) fn load_chat(
     let least = kv_cache::least_options(settings)?;
     let least_bytes = Decoder::cache_bytes(path, &least).with_context(what)?;
     let free_bytes = free_bytes.or_else(|| Some(device.memory()?.available_bytes));
-    let workspace_bytes = kv_cache::workspace_bytes(device, path).with_context(what)?;
-    let other_bytes = weights_bytes.saturating_add(workspace_bytes);
-    let options = kv_cache::load_options(settings, other_bytes, least_bytes, free_bytes)?;
+    let beside = kv_cache::beside(device, path, &least).with_context(what)?;
+    let other_bytes = weights_bytes.saturating_add(beside.sum);
+    let options = LoadOptions {
+        gpu_workspace_bytes: beside.each,
+        ..kv_cache::load_options(settings, other_bytes, least_bytes, free_bytes)?
+    };
     let (tokenizer, decoder) = if path.is_dir() {
         let tokenizer = Tokenizer::from_dir(path).with_context(what)?;
         let decoder = Decoder::open(path, device, &options).with_context(what)?;

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
 pub use constraint::Constraint;
+pub use pace::MAX_DRAFT;
 pub use request::{GenerationRequest, MAX_ALTERNATIVES, SamplingParams};
 pub use stats::EngineStats;
 pub use stream::{

@@ -20,3 +20,6 @@ pub struct Draw {
 /// The logits hold a NaN or positive infinity, or no finite number, so they are no distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidLogits;
+
+/// The token that was drawn.
+pub type Drawn = Result<u32, InvalidLogits>;

@@ -15,6 +15,8 @@ use super::folder::ModelFolder;
 use super::gguf::GgufFile;
 use super::hyperparameters::{Hyperparameters, LayerSettings};
 use super::rope::Rope;
+#[cfg(feature = "cuda")]
+use super::split::{PartBytes, split};
 use super::step::Step;
 use super::tensor_model::TensorModel;
 #[cfg(any(feature = "cuda", test))]
@@ -35,6 +37,20 @@ pub struct LoadOptions {
     pub kv_dtype: KvDtype,
     /// Shortens the context that the model was made for.
     pub max_context: Option<usize>,
+    /// Bytes to leave for everything else on each of the GPUs that share a model.
+    pub gpu_workspace_bytes: u64,
+}
+
+/// Weights take up to this share more on a GPU than in their file: scales of six bits have whole bytes there (Q3_K 3.6%, Q4_K
+/// 2.8%), and outputs come in sixteens.
+pub const GPU_PACKING_SHARE: u64 = 25;
+
+/// Rows of the largest step.
+#[derive(Debug, Clone, Copy)]
+pub struct StepSize {
+    pub num_rows: usize,
+    /// Those that have logits.
+    pub num_logit_rows: usize,
 }
 
 impl Default for LoadOptions {
@@ -44,6 +60,7 @@ impl Default for LoadOptions {
             cache_size: CacheSize::Tokens(8192),
             kv_dtype: KvDtype::F16,
             max_context: None,
+            gpu_workspace_bytes: 0,
         }
     }
 }
@@ -148,15 +165,21 @@ impl Decoder {
         Ok(layout.num_bytes().unwrap_or(u64::MAX))
     }
 
-    /// Memory that a step of `num_rows` rows takes on a GPU beside weights and cache, in bytes.
-    pub fn workspace_bytes(path: &Path, num_rows: usize) -> Result<u64, LlmError> {
+    /// Memory that a step takes on a GPU beside weights and cache, in bytes.
+    pub fn workspace_bytes(path: &Path, step: StepSize) -> Result<u64, LlmError> {
         if path.is_dir() {
             let folder = ModelFolder::open(path)?;
-            return workspace_bytes(&folder.hyperparameters, &folder, num_rows);
+            return workspace_bytes(&folder.hyperparameters, &folder, step);
         }
         let gguf = GgufFile::open(path)?;
         let model = Hyperparameters::from_gguf(gguf.metadata())?;
-        workspace_bytes(&model, &gguf, num_rows)
+        workspace_bytes(&model, &gguf, step)
+    }
+
+    /// The most GPUs that can share the model at `path`: each has a layer at least. 1 where it must be on one.
+    pub fn max_gpus(path: &Path, options: &LoadOptions) -> Result<usize, LlmError> {
+        let model = hyperparameters(path)?;
+        Ok(max_gpus(&model, &cache_layout(&model, options)?))
     }
 
     fn build(
@@ -171,22 +194,25 @@ impl Decoder {
         let num_blocks = layout.num_blocks;
         let (facts, cache_bytes, computation) = match device.candle() {
             #[cfg(feature = "cuda")]
-            Device::Cuda(gpu) if device_model::fits(&model, &layout) => {
-                let gpu = Gpu::with_own_stream(gpu)?;
-                let weights = device_model::load_weights(checkpoint, &model, context_length, &gpu)?;
+            Device::Cuda(_) if device_model::fits(&model, &layout) => {
+                let each = options.gpu_workspace_bytes;
+                let bytes = device_model::part_bytes(checkpoint, &model, &layout, each);
+                let parts = parts(device, &bytes)?;
+                let weights =
+                    device_model::load_weights(checkpoint, &model, context_length, &parts)?;
                 let facts = weights.facts.clone();
                 let cache_bytes = checked_cache_bytes(&layout, device)?;
-                let parts = device_model::Parts {
+                let loaded = device_model::Loaded {
                     model: &model,
                     weights,
                     layout: &layout,
                     context_length,
                 };
-                let model = Box::new(device_model::DeviceModel::new(gpu, parts)?);
+                let model = Box::new(device_model::DeviceModel::new(parts, loaded)?);
                 (facts, cache_bytes, Computation::OnDevice(model))
             }
             candle => {
-                let weights = Weights::load(checkpoint, &model, context_length, candle)?;
+                let weights = Weights::load(checkpoint, &model, context_length, |_| candle)?;
                 let facts = weights.facts.clone();
                 let cache_bytes = checked_cache_bytes(&layout, device)?;
                 let attention = attention(layout, candle)?;
@@ -227,21 +253,63 @@ impl LanguageModel for Decoder {
     }
 }
 
+/// The GPUs that get a model, each with a stream of its own, and how many layers each of them has.
+#[cfg(feature = "cuda")]
+fn parts(
+    device: &ComputeDevice,
+    bytes: &PartBytes,
+) -> Result<Vec<device_model::Part<Gpu>>, LlmError> {
+    let free_bytes = device.free_bytes_of_each();
+    let counts = match free_bytes.len() {
+        0 | 1 => vec![bytes.layers.len()],
+        _ => split(bytes, &free_bytes).ok_or_else(|| LlmError::SplitTooLarge {
+            layer_bytes: bytes.layers.iter().copied().max().unwrap_or(0),
+            each_bytes: bytes.each,
+            free_bytes,
+        })?,
+    };
+    if counts.len() > 1 {
+        tracing::info!(layers = ?counts, "the GPUs share the model's layers");
+    }
+    let shares = device.devices().iter().zip(counts);
+    let mut parts = Vec::new();
+    for (device, num_layers) in shares.filter(|(_, num_layers)| *num_layers > 0) {
+        parts.push(device_model::Part {
+            memory: Gpu::with_own_stream(device.as_cuda_device()?)?,
+            num_layers,
+        });
+    }
+    Ok(parts)
+}
+
+#[cfg(any(feature = "cuda", test))]
+fn max_gpus(model: &Hyperparameters, layout: &CacheLayout) -> usize {
+    match device_model::fits(model, layout) {
+        true => model.layers.len(),
+        false => 1,
+    }
+}
+
+#[cfg(not(any(feature = "cuda", test)))]
+fn max_gpus(_: &Hyperparameters, _: &CacheLayout) -> usize {
+    1
+}
+
 /// As [`Decoder::workspace_bytes`], with the longest context that the model allows.
 #[cfg(any(feature = "cuda", test))]
 fn workspace_bytes(
     model: &Hyperparameters,
     checkpoint: &dyn Checkpoint,
-    num_rows: usize,
+    step: StepSize,
 ) -> Result<u64, LlmError> {
     let layout = cache_layout(model, &LoadOptions::default())?;
     if !device_model::fits(model, &layout) {
-        return Ok(TensorModel::workspace_bytes(model, num_rows));
+        return Ok(TensorModel::workspace_bytes(model, step.num_rows));
     }
     let table = checkpoint.tensor(EMBEDDING);
     let vocab_size = table.map_or(0, |table| vocab_size(&table));
     Ok(device_model::workspace_num_bytes(
-        model, &layout, vocab_size, num_rows,
+        model, &layout, vocab_size, step,
     ))
 }
 
@@ -250,9 +318,9 @@ fn workspace_bytes(
 fn workspace_bytes(
     model: &Hyperparameters,
     _: &dyn Checkpoint,
-    num_rows: usize,
+    step: StepSize,
 ) -> Result<u64, LlmError> {
-    Ok(TensorModel::workspace_bytes(model, num_rows))
+    Ok(TensorModel::workspace_bytes(model, step.num_rows))
 }
 
 /// The model's rotations, with what its file divides the first one's frequencies by.

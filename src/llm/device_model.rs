@@ -1,30 +1,35 @@
-//! A model whose every step is computed in a GPU's memory by our kernels alone: how its weights get there, and what a step of it
-//! is. Models that the kernels do not fit are computed in tensors, see [`super::tensor_model`].
+//! A model whose every step is computed in the memory of GPUs by our kernels alone: how its weights get there, and what a step of
+//! it is. Models that the kernels do not fit are computed in tensors, see [`super::tensor_model`].
 
 use super::attention::CacheLayout;
 use super::checkpoint::Checkpoint;
+use super::decoder::{GPU_PACKING_SHARE, StepSize};
 use super::feed_forward::FeedForward;
 use super::hyperparameters::{Activation, Hyperparameters};
 use super::linear::{StoredMatrix, TokenEmbedding};
 use super::rope::{Pairing, RopeSettings};
+use super::split::PartBytes;
 use super::step::Step;
-use super::weights::{LayerWeights, WeightStore, Weights};
+use super::weights::{LayerWeights, WeightStore, Weights, stored_bytes};
 use super::{KvDtype, LlmError, Logits};
 use crate::kernels::cuda::attention::{Stored, supports};
 use crate::kernels::cuda::decoder::{
-    Capacity, DeviceDecoder, Layer, MAX_RECORDED_ROWS, RotationShape, Settings, Sizes, StepRows,
-    workspace_bytes,
+    Capacity, DeviceDecoder, Head, Layer, MAX_RECORDED_ROWS, RotationShape, Settings, Sizes,
+    StepRows, workspace_bytes,
 };
 use crate::kernels::cuda::matrix::DeviceMatrix;
 use crate::kernels::cuda::memory::{Capture, Floats, Memory};
 use crate::kernels::cuda::rows::Gate;
 use crate::kernels::paged_attention::AttentionShape;
 
-/// Loads weights into a GPU's memory.
+/// A GPU's memory, and how many of a model's layers it has, one after the other.
 #[derive(Debug)]
-struct DeviceStore<'a, M>(&'a M);
+pub(crate) struct Part<M> {
+    pub memory: M,
+    pub num_layers: usize,
+}
 
-impl<M: Memory> WeightStore for DeviceStore<'_, M>
+impl<M: Memory> WeightStore for Part<M>
 where
     LlmError: From<M::Error>,
 {
@@ -38,12 +43,12 @@ where
     ) -> Result<DeviceMatrix<M>, LlmError> {
         let shape = [weight.outputs, weight.inputs];
         let bias = bias.as_deref();
-        let matrix = DeviceMatrix::new(self.0, weight.dtype, weight.bytes, bias, shape)?;
+        let matrix = DeviceMatrix::new(&self.memory, weight.dtype, weight.bytes, bias, shape)?;
         Ok(matrix)
     }
 
     fn vector(&self, numbers: Vec<f32>) -> Result<Floats<M>, LlmError> {
-        Ok(Floats::new(self.0, &numbers)?)
+        Ok(Floats::new(&self.memory, &numbers)?)
     }
 
     fn tied(&self, _: &TokenEmbedding) -> Option<DeviceMatrix<M>> {
@@ -51,11 +56,15 @@ where
     }
 }
 
-/// A model in a GPU's memory, but for the vectors of tokens: of them a step needs few, and they need not be there twice.
+/// A model in the memory of GPUs, but for the vectors of tokens: of them a step needs few, and they need not be there twice.
 #[derive(Debug)]
 pub(crate) struct DeviceModel<M: Capture> {
     embedding: TokenEmbedding,
     embedding_scale: f32,
+    vocab_size: usize,
+    num_blocks: usize,
+    block_size: usize,
+    context_length: usize,
     decoder: DeviceDecoder<M>,
 }
 
@@ -73,12 +82,12 @@ fn stored(dtype: KvDtype) -> Option<Stored> {
     }
 }
 
-/// Bytes of the workspace for steps of `num_rows` rows, of which as many have logits as are ever recorded.
+/// Bytes of the workspace on each GPU for steps of up to this size.
 pub(crate) fn workspace_num_bytes(
     model: &Hyperparameters,
     layout: &CacheLayout,
     vocab_size: usize,
-    num_rows: usize,
+    step: StepSize,
 ) -> u64 {
     let sizes = Sizes {
         hidden_size: model.hidden_size,
@@ -89,14 +98,33 @@ pub(crate) fn workspace_num_bytes(
         context_length: model.context_length,
     };
     let capacity = Capacity {
-        num_rows: num_rows.max(MAX_RECORDED_ROWS),
-        num_logit_rows: MAX_RECORDED_ROWS,
+        num_rows: step.num_rows.max(MAX_RECORDED_ROWS),
+        num_logit_rows: step.num_logit_rows.max(MAX_RECORDED_ROWS),
     };
     workspace_bytes(&sizes, capacity) as u64
 }
 
+/// Bytes of weights and cache, layer by layer. On a GPU weights take up to a [`GPU_PACKING_SHARE`]th more than in their file.
+pub(crate) fn part_bytes(
+    checkpoint: &dyn Checkpoint,
+    model: &Hyperparameters,
+    layout: &CacheLayout,
+    each: u64,
+) -> PartBytes {
+    let num_layers = model.layers.len();
+    let packed = |stored: u64| stored + stored / GPU_PACKING_SHARE;
+    let cache = layout.num_bytes().unwrap_or(u64::MAX) / num_layers as u64;
+    let (layers, head) = stored_bytes(checkpoint, num_layers);
+    let layer = |stored: u64| packed(stored).saturating_add(cache);
+    PartBytes {
+        layers: layers.into_iter().map(layer).collect(),
+        head: packed(head),
+        each,
+    }
+}
+
 /// What a model is made of, and how large it may get.
-pub(crate) struct Parts<'a, M: Memory> {
+pub(crate) struct Loaded<'a, M: Memory> {
     pub model: &'a Hyperparameters,
     pub weights: Weights<DeviceMatrix<M>, Floats<M>>,
     pub layout: &'a CacheLayout,
@@ -104,31 +132,34 @@ pub(crate) struct Parts<'a, M: Memory> {
     pub context_length: usize,
 }
 
-/// The weights of a model that [`fits`].
+/// The weights of a model that [`fits`], in `parts` that have all of its layers.
 pub(crate) fn load_weights<M: Memory>(
     checkpoint: &dyn Checkpoint,
     model: &Hyperparameters,
     context_length: usize,
-    memory: &M,
+    parts: &[Part<M>],
 ) -> Result<Weights<DeviceMatrix<M>, Floats<M>>, LlmError>
 where
     LlmError: From<M::Error>,
 {
-    Weights::load(checkpoint, model, context_length, &DeviceStore(memory))
+    let of_layers: Vec<&Part<M>> = (parts.iter())
+        .flat_map(|part| std::iter::repeat_n(part, part.num_layers))
+        .collect();
+    Weights::load(checkpoint, model, context_length, |layer| of_layers[layer])
 }
 
 impl<M: Capture> DeviceModel<M> {
-    /// Takes the memory of cache and workspace.
+    /// Takes the memory of cache and workspace. The weights are in `parts`.
     ///
     /// # Panics
-    /// When the model does not fit; see [`fits`].
-    pub fn new(memory: M, parts: Parts<M>) -> Result<Self, M::Error> {
-        let Parts {
+    /// When the model does not fit, see [`fits`], or a part has none of its layers.
+    pub fn new(parts: Vec<Part<M>>, loaded: Loaded<M>) -> Result<Self, M::Error> {
+        let Loaded {
             model,
             weights,
             layout,
             context_length,
-        } = parts;
+        } = loaded;
         let rotation = |it: &RopeSettings| RotationShape {
             num_pairs: it.dimensions / 2,
             is_interleaved: it.pairing == Pairing::Interleaved,
@@ -147,24 +178,37 @@ impl<M: Capture> DeviceModel<M> {
             rotations: model.ropes.iter().map(rotation).collect(),
         };
         let shapes = layout.layers.iter().zip(&model.layers);
-        let layers = (weights.layers.into_iter().zip(shapes))
-            .map(|(weights, (shape, settings))| layer(weights, *shape, settings.rope))
+        let mut layers = (weights.layers.into_iter().zip(shapes))
+            .map(|(weights, (shape, settings))| layer(weights, *shape, settings.rope));
+        let parts = (parts.into_iter())
+            .map(|part| (part.memory, layers.by_ref().take(part.num_layers).collect()))
             .collect();
+        let head = Head {
+            norm: weights.output_norm,
+            output: weights.output,
+        };
         Ok(Self {
             embedding: weights.embedding,
             embedding_scale: model.embedding_scale,
-            decoder: DeviceDecoder::new(
-                memory,
-                settings,
-                layers,
-                weights.output_norm,
-                weights.output,
-            )?,
+            vocab_size: weights.facts.vocab_size,
+            num_blocks: layout.num_blocks,
+            block_size: layout.layers[0].block_size,
+            context_length,
+            decoder: DeviceDecoder::new(&settings, parts, head)?,
         })
     }
 
     /// Copies blocks of the cache, then computes the step. The logits asked for, or what was drawn from them.
+    ///
+    /// # Panics
+    /// When the step was made for another cache, or a longer context.
     pub fn forward(&mut self, step: &Step, copies: &[(u32, u32)]) -> Result<Logits, M::Error> {
+        let made_for = step.spec;
+        assert_eq!(
+            [made_for.num_blocks, made_for.block_size],
+            [self.num_blocks, self.block_size]
+        );
+        assert!(made_for.context_length <= self.context_length);
         for &(from, to) in copies {
             self.decoder.copy_block(from, to)?;
         }
@@ -172,8 +216,7 @@ impl<M: Capture> DeviceModel<M> {
         if self.embedding_scale != 1.0 {
             hidden.iter_mut().for_each(|it| *it *= self.embedding_scale);
         }
-        let given = self.decoder.forward(StepRows {
-            hidden,
+        let rows = StepRows {
             slots: &step.slots,
             sequences: &step.sequences,
             logit_rows: &step.logit_rows,
@@ -181,9 +224,14 @@ impl<M: Capture> DeviceModel<M> {
             angles: (step.angles.iter())
                 .map(|it| [it.cos.as_slice(), it.sin.as_slice()])
                 .collect(),
-        })?;
-        let vocab_size = self.decoder.vocab_size();
-        Ok(Logits::with_drawn(given.values, vocab_size, given.drawn))
+        };
+        // SAFETY: a step was checked when it was made, against a cache of this size and no longer a context.
+        let given = unsafe { self.decoder.forward(&rows, hidden)? };
+        Ok(Logits::with_drawn(
+            given.values,
+            self.vocab_size,
+            given.drawn,
+        ))
     }
 }
 

@@ -21,6 +21,8 @@ mod linear;
 mod linear_cuda;
 mod rope;
 mod rows;
+#[cfg(any(feature = "cuda", test))]
+mod split;
 mod step;
 mod tensor_model;
 #[doc(hidden)]
@@ -29,10 +31,10 @@ mod weights;
 
 use std::path::PathBuf;
 
-pub use decoder::{CacheSize, Decoder, KvDtype, LoadOptions};
+pub use decoder::{CacheSize, Decoder, GPU_PACKING_SHARE, KvDtype, LoadOptions, StepSize};
 pub use rope::RopeScaling;
 
-pub use crate::kernels::draw::{Draw, InvalidLogits};
+pub use crate::kernels::draw::{Draw, Drawn, InvalidLogits};
 
 /// What a loaded model is and how much it can hold.
 #[derive(Debug, Clone)]
@@ -103,9 +105,6 @@ pub struct Logits {
     values: Vec<f32>,
     vocab_size: usize,
 }
-
-/// A token that the model has drawn.
-pub type Drawn = Result<u32, InvalidLogits>;
 
 /// What there is of a row of logits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -226,6 +225,15 @@ pub enum LlmError {
         "the system gives no memory for the model's weights and cache ({0}); make the cache smaller or take a smaller model"
     )]
     NoMemory(#[source] std::io::Error),
+    #[error(
+        "its layers of about {layer_bytes} bytes do not fit into what the GPUs have free, {free_bytes:?} bytes, with \
+         {each_bytes} bytes beside on each; make the KV cache smaller or take a smaller model"
+    )]
+    SplitTooLarge {
+        layer_bytes: u64,
+        each_bytes: u64,
+        free_bytes: Vec<u64>,
+    },
     #[error("sequence {sequence} of the batch cannot be run: {problem}")]
     InvalidBatch { sequence: usize, problem: String },
     #[error("block {block} cannot be copied: it is outside the cache of {num_blocks}")]

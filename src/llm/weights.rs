@@ -13,6 +13,8 @@ use tensors::Tensors;
 
 /// The vectors of all tokens.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
+/// What logits are computed with, where it is not the table of the tokens' vectors.
+const OUTPUT: &str = "output.weight";
 /// The divisors of LongRoPE for contexts up to the original one, and for longer ones.
 pub(crate) const ROPE_FACTORS: [&str; 2] =
     ["rope_factors_short.weight", "rope_factors_long.weight"];
@@ -78,17 +80,40 @@ pub(crate) struct LayerWeights<M, V> {
     pub feed_forward_post_norm: Option<V>,
 }
 
+/// Bytes of the tensors of each layer, and of those that follow the last one, as they are stored.
+#[cfg(any(feature = "cuda", test))]
+pub(crate) fn stored_bytes(checkpoint: &dyn Checkpoint, num_layers: usize) -> (Vec<u64>, u64) {
+    let mut layers = vec![0; num_layers];
+    let bytes = |name: &str| {
+        let stored = checkpoint.tensor(name);
+        stored.map_or(0, |stored| stored.bytes.len() as u64)
+    };
+    for name in checkpoint.names() {
+        let layer = name
+            .strip_prefix("blk.")
+            .and_then(|rest| rest.split_once('.'));
+        let layer = layer.and_then(|(index, _)| layers.get_mut(index.parse::<usize>().ok()?));
+        if let Some(layer) = layer {
+            *layer += bytes(name);
+        }
+    }
+    let mut output = [OUTPUT, EMBEDDING].map(bytes).into_iter();
+    (layers, output.find(|bytes| *bytes > 0).unwrap_or(0))
+}
+
 impl<M, V> Weights<M, V> {
-    /// `context_length` is that of the longest sequence that will be computed.
-    pub fn load(
-        checkpoint: &dyn Checkpoint,
-        model: &Hyperparameters,
+    /// `context_length` is that of the longest sequence that will be computed. What follows the last layer goes into the same store.
+    pub fn load<'a, S: WeightStore<Matrix = M, Vector = V> + 'a>(
+        checkpoint: &'a dyn Checkpoint,
+        model: &'a Hyperparameters,
         context_length: usize,
-        store: &impl WeightStore<Matrix = M, Vector = V>,
+        store_of_layer: impl Fn(usize) -> &'a S,
     ) -> Result<Self, LlmError> {
+        let last = store_of_layer(model.layers.len() - 1);
         let mut loader = Loader {
-            tensors: Tensors::new(checkpoint, store),
+            tensors: Tensors::new(checkpoint, last),
             model,
+            store_of_layer,
         };
         let weights = loader.weights(context_length)?;
         loader.tensors.refuse_unused()?;
@@ -96,12 +121,13 @@ impl<M, V> Weights<M, V> {
     }
 }
 
-struct Loader<'a, S> {
+struct Loader<'a, S, F> {
     tensors: Tensors<'a, S>,
     model: &'a Hyperparameters,
+    store_of_layer: F,
 }
 
-impl<S: WeightStore> Loader<'_, S> {
+impl<'a, S: WeightStore, F: Fn(usize) -> &'a S> Loader<'a, S, F> {
     fn weights(
         &mut self,
         context_length: usize,
@@ -110,7 +136,7 @@ impl<S: WeightStore> Loader<'_, S> {
         let hidden = model.hidden_size;
         let vocab_size = vocab_size(&tensors.stored(EMBEDDING)?);
         let embedding = tensors.embedding(EMBEDDING, vocab_size, hidden)?;
-        let output = if tensors.has("output.weight") {
+        let output = if tensors.has(OUTPUT) {
             tensors.linear("output", vocab_size, hidden)?
         } else if let Some(tied) = tensors.store.tied(&embedding) {
             tied
@@ -136,6 +162,7 @@ impl<S: WeightStore> Loader<'_, S> {
     }
 
     fn layer(&mut self, index: usize) -> Result<LayerWeights<S::Matrix, S::Vector>, LlmError> {
+        self.tensors.store = (self.store_of_layer)(index);
         let model = self.model;
         let name = |part: &str| format!("blk.{index}.{part}");
         let hidden = model.hidden_size;

@@ -243,16 +243,17 @@ impl std::fmt::Debug for Graph {
 impl Capture for Gpu {
     type Graph = Graph;
 
-    fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
+    fn capture(&self, work: impl FnOnce() -> Result<()>) -> std::result::Result<Graph, String> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        self.stream.begin_capture(mode).w()?;
+        let begun = self.stream.begin_capture(mode);
+        begun.map_err(|error| error.to_string())?;
         let worked = work();
         // Also after an error, or the stream would go on recording.
-        let recorded = self.stream.end_capture(CUgraphInstantiate_flags(0)).w();
-        worked?;
-        match recorded? {
+        let recorded = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        worked.map_err(|error| error.to_string())?;
+        match recorded.map_err(|error| error.to_string())? {
             Some(graph) => Ok(Graph(graph)),
-            None => candle_core::bail!("the GPU recorded nothing"),
+            None => Err("nothing was recorded".to_owned()),
         }
     }
 

@@ -89,10 +89,11 @@ pub trait Capture: Memory {
 
     /// Records what `work` launches, with its arguments; none of it is run. Every kernel must have been launched before, and
     /// `work` must do nothing but launch: room cannot be taken, nor anything written or read, between launches that are recorded.
+    /// Or why it could not be recorded, after which launches go on as if nothing had been tried.
     fn capture(
         &self,
         work: impl FnOnce() -> Result<(), Self::Error>,
-    ) -> Result<Self::Graph, Self::Error>;
+    ) -> Result<Self::Graph, String>;
 
     /// Runs what was recorded.
     ///

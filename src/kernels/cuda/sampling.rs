@@ -2,7 +2,7 @@
 
 use super::launch::Argument;
 use super::memory::Memory;
-use crate::kernels::draw::{Draw, InvalidLogits};
+use crate::kernels::draw::{Draw, Drawn, InvalidLogits};
 
 /// Tokens that a thread looks at in each pass over a row, at least: so many threads are started.
 const TOKENS_PER_THREAD: usize = 16;
@@ -42,32 +42,60 @@ impl RowDraw {
     }
 }
 
+/// Room for what is drawn by, and for the tokens that are drawn.
+#[derive(Debug)]
+pub struct DrawRooms<M: Memory> {
+    draws: M::Buffer,
+    tokens: M::Buffer,
+}
+
+impl<M: Memory> DrawRooms<M> {
+    /// For up to so many draws.
+    pub fn new(memory: &M, num_draws: usize) -> Result<Self, M::Error> {
+        let [draws, tokens] = draw_rooms_bytes(num_draws);
+        Ok(Self {
+            draws: memory.room(draws)?,
+            tokens: memory.room(tokens)?,
+        })
+    }
+}
+
+/// Bytes of the two rooms.
+pub fn draw_rooms_bytes(num_draws: usize) -> [usize; 2] {
+    [
+        num_draws * size_of::<[u8; 32]>(),
+        num_draws * size_of::<u32>(),
+    ]
+}
+
 /// Draws a token for each of `draws`, and waits for them.
 ///
 /// # Safety
 /// `logits` must be the address of f32 rows of `vocab_size` numbers, as many as `draws` name.
+///
+/// # Panics
+/// When the rooms are for fewer.
 unsafe fn draw_tokens<M: Memory>(
     memory: &M,
+    rooms: &mut DrawRooms<M>,
     logits: u64,
     vocab_size: usize,
     draws: &[RowDraw],
-) -> Result<Vec<Result<u32, InvalidLogits>>, M::Error> {
+) -> Result<Vec<Drawn>, M::Error> {
     if draws.is_empty() {
         return Ok(Vec::new());
     }
-    let bytes: Vec<u8> = draws.iter().flat_map(|draw| draw.to_bytes()).collect();
-    let mut on_device = memory.room(bytes.len())?;
-    memory.write(&mut on_device, 0, &bytes)?;
+    let bytes: Vec<[u8; 32]> = draws.iter().map(|draw| draw.to_bytes()).collect();
+    memory.write(&mut rooms.draws, 0, bytes.as_flattened())?;
     let mut tokens = vec![[0; 4]; draws.len()];
-    let drawn = memory.room(tokens.as_flattened().len())?;
     let num_threads = vocab_size.div_ceil(TOKENS_PER_THREAD).next_multiple_of(32);
     let arguments = [
         Argument::Address(logits),
         Argument::Int(vocab_size as i32),
-        Argument::Address(memory.address(&on_device)),
-        Argument::Address(memory.address(&drawn)),
+        Argument::Address(memory.address(&rooms.draws)),
+        Argument::Address(memory.address(&rooms.tokens)),
     ];
-    // SAFETY: the caller's promise, and there is room for all draws and tokens.
+    // SAFETY: the caller's promise, and there is room for all draws and as many tokens.
     unsafe {
         memory.launch(
             "draw_tokens",
@@ -76,7 +104,7 @@ unsafe fn draw_tokens<M: Memory>(
             &arguments,
         )?;
     }
-    memory.read(&drawn, 0, tokens.as_flattened_mut())?;
+    memory.read(&rooms.tokens, 0, tokens.as_flattened_mut())?;
     let token = |bytes| match u32::from_le_bytes(bytes) {
         NO_TOKEN => Err(InvalidLogits),
         token => Ok(token),
@@ -88,18 +116,22 @@ unsafe fn draw_tokens<M: Memory>(
 ///
 /// # Safety
 /// `logits` must be the address of f32 rows of `vocab_size` numbers, as many as there are `draws`.
+///
+/// # Panics
+/// When the rooms are for fewer.
 pub unsafe fn draw_rows<M: Memory>(
     memory: &M,
+    rooms: &mut DrawRooms<M>,
     logits: u64,
     vocab_size: usize,
     draws: &[Option<Draw>],
-) -> Result<Vec<Option<Result<u32, InvalidLogits>>>, M::Error> {
+) -> Result<Vec<Option<Drawn>>, M::Error> {
     let rows = draws.iter().enumerate();
     let row_draws: Vec<RowDraw> = rows
         .filter_map(|(row, draw)| draw.map(|draw| RowDraw { row, draw }))
         .collect();
     // SAFETY: the caller's promise.
-    let tokens = unsafe { draw_tokens(memory, logits, vocab_size, &row_draws)? };
+    let tokens = unsafe { draw_tokens(memory, rooms, logits, vocab_size, &row_draws)? };
     let mut tokens = tokens.into_iter();
     let token = |draw: &Option<Draw>| draw.and_then(|_| tokens.next());
     Ok(draws.iter().map(token).collect())
@@ -112,7 +144,7 @@ pub fn draw_rows_on(
     logits: &cudarc::driver::CudaView<'_, f32>,
     vocab_size: usize,
     draws: &[Option<Draw>],
-) -> candle_core::Result<Vec<Option<Result<u32, InvalidLogits>>>> {
+) -> candle_core::Result<Vec<Option<Drawn>>> {
     use cudarc::driver::DevicePtr;
 
     let num_rows = draws.len();
@@ -122,8 +154,9 @@ pub fn draw_rows_on(
     // All of it is used on the one stream, in order; the guard is for programs with several.
     let stream = gpu.device().cuda_stream();
     let (address, _guard) = logits.device_ptr(&stream);
+    let mut rooms = DrawRooms::new(gpu, num_rows)?;
     // SAFETY: the rows were counted.
-    unsafe { draw_rows(gpu, address, vocab_size, draws) }
+    unsafe { draw_rows(gpu, &mut rooms, address, vocab_size, draws) }
 }
 
 #[cfg(all(test, unix))]

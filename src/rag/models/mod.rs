@@ -72,8 +72,11 @@ pub trait ModelLibrary: Send + Sync + 'static {
     /// Memory that the model will take at least, in bytes: weights and cache.
     fn memory_needed(&self, id: &str) -> Result<u64, LoadError>;
 
-    /// Memory that can be taken now, in bytes, where it is known.
-    fn free_memory(&self) -> Option<u64>;
+    /// Memory that the model can take now, in bytes, where it is known.
+    fn free_memory(&self, id: &str) -> Result<Option<u64>, LoadError>;
+
+    /// Memory that all models together can take now, in bytes, where it is known.
+    fn free_memory_of_all(&self) -> Option<u64>;
 
     /// Takes at most `free_bytes` of memory, all in all, where that can be chosen; `None` where it is not known.
     fn load(&self, id: &str, free_bytes: Option<u64>) -> Result<LoadedModel, LoadError>;

@@ -88,7 +88,7 @@ impl Models {
     pub fn start(library: Arc<dyn ModelLibrary>, options: ModelsOptions) -> Self {
         let limits = Limits {
             max_loaded: options.max_loaded,
-            memory_bytes: library.free_memory(),
+            memory_bytes: library.free_memory_of_all(),
             keep_alive: options.keep_alive,
         };
         let pool = Arc::new(Pool {
@@ -439,7 +439,10 @@ impl Pool {
     /// Unloads idle models until there is room for another, and returns how much there is, where that is known.
     async fn make_room(&self, id: &str, needed_bytes: u64) -> Result<Option<u64>, LoadError> {
         loop {
-            let free_bytes = self.blocking(|library| Ok(library.free_memory())).await?;
+            let wanted = id.to_owned();
+            let free_bytes = self
+                .blocking(move |library| library.free_memory(&wanted))
+                .await?;
             let leaving: Vec<_> = {
                 let mut state = self.state();
                 let leaving = state.residency.room_for(needed_bytes, free_bytes);

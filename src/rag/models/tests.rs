@@ -35,6 +35,8 @@ impl Drop for Counted {
 struct Shelf {
     sizes: HashMap<&'static str, u64>,
     memory_bytes: u64,
+    /// Where there are several processors, what one of them has free.
+    free_for_one: Option<u64>,
     num_alive: watch::Sender<usize>,
     num_loads: AtomicUsize,
     /// What the last load was given.
@@ -47,15 +49,28 @@ struct Shelf {
 
 impl Shelf {
     fn new(memory_bytes: u64, size: u64) -> Arc<Self> {
+        Arc::new(Self::of_one(memory_bytes, size))
+    }
+
+    /// On several processors, of which the next one has `free_for_one`.
+    fn with_several(memory_bytes: u64, free_for_one: u64, size: u64) -> Arc<Self> {
         Arc::new(Self {
+            free_for_one: Some(free_for_one),
+            ..Self::of_one(memory_bytes, size)
+        })
+    }
+
+    fn of_one(memory_bytes: u64, size: u64) -> Self {
+        Self {
             sizes: ["a", "b", "c", "d", "e"].map(|id| (id, size)).into(),
             memory_bytes,
+            free_for_one: None,
             num_alive: watch::channel(0).0,
             num_loads: AtomicUsize::new(0),
             free_bytes: Mutex::new(None),
             failing: Mutex::new(Vec::new()),
             held: Mutex::new(None),
-        })
+        }
     }
 
     fn models(self: &Arc<Self>, options: ModelsOptions) -> Models {
@@ -112,7 +127,11 @@ impl ModelLibrary for Shelf {
         Ok(self.sizes[id])
     }
 
-    fn free_memory(&self) -> Option<u64> {
+    fn free_memory(&self, _: &str) -> Result<Option<u64>, LoadError> {
+        Ok(Some(self.free_for_one.unwrap_or(self.memory_bytes)))
+    }
+
+    fn free_memory_of_all(&self) -> Option<u64> {
         Some(self.memory_bytes)
     }
 
@@ -225,6 +244,23 @@ async fn a_model_is_told_what_the_others_have_left_of_the_memory() {
     held.clear();
     works(&models.embedder("d").await.unwrap()).await;
     assert_eq!(*shelf.free_bytes.lock().unwrap(), Some(40));
+}
+
+#[tokio::test]
+async fn models_on_several_processors_have_the_memory_of_all() {
+    let shelf = Shelf::with_several(100, 50, 40);
+    let models = shelf.models(ModelsOptions::default());
+    drop(models.embedder("a").await.unwrap());
+    drop(models.embedder("b").await.unwrap());
+    assert_eq!(*shelf.free_bytes.lock().unwrap(), Some(50));
+    assert_eq!(names(&models), ["a", "b"]);
+    drop(models.embedder("c").await.unwrap());
+    assert_eq!(names(&models), ["b", "c"]);
+    // None of them alone has room for a larger one.
+    let shelf = Shelf::with_several(100, 50, 60);
+    let models = shelf.models(ModelsOptions::default());
+    let refused = models.embedder("a").await.err().unwrap();
+    assert!(matches!(refused, LoadError::NoRoom { .. }), "{refused}");
 }
 
 #[tokio::test]

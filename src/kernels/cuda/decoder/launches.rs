@@ -1,8 +1,9 @@
 //! What a step launches, kernel by kernel. Every argument follows from the step's size, never from the numbers that it uploads: else
 //! a step could not be replayed with those of another.
 
+use super::Layer;
+use super::stage::Stage;
 use super::workspace::Places;
-use super::{DeviceDecoder, Layer};
 use crate::kernels::cuda::attention::{self, Addresses, Plan, Rotation};
 use crate::kernels::cuda::matrix::{self, Onto, Product};
 use crate::kernels::cuda::memory::{Capture, Floats};
@@ -21,6 +22,8 @@ pub(super) struct Run {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LogitRows {
+    /// The head is elsewhere.
+    None,
     All,
     /// So many, which the uploaded numbers name.
     Chosen(usize),
@@ -29,6 +32,7 @@ pub(super) enum LogitRows {
 impl LogitRows {
     pub fn count(self, num_rows: usize) -> usize {
         match self {
+            Self::None => 0,
             Self::All => num_rows,
             Self::Chosen(count) => count,
         }
@@ -48,12 +52,12 @@ struct LayerRows {
     attended: u64,
 }
 
-impl<M: Capture> DeviceDecoder<M> {
+impl<M: Capture> Stage<M> {
     pub(super) fn launch(&self, run: &Run) -> Result<(), M::Error> {
         let mut rows = LayerRows {
             num_rows: run.num_rows,
-            hidden: run.places.hidden,
-            attended: run.places.attended,
+            hidden: run.places.of_rows.hidden,
+            attended: run.places.of_rows.attended,
         };
         for (index, layer) in self.layers.iter().enumerate() {
             self.attend(index, layer, run)?;
@@ -68,15 +72,18 @@ impl<M: Capture> DeviceDecoder<M> {
             }
             self.finish_layer(layer, rows, &run.places)?;
         }
-        let source = self.normed(rows.hidden, &self.output_norm);
+        let Some(head) = &self.head else {
+            return Ok(());
+        };
+        let source = self.normed(rows.hidden, &head.norm);
         let scaled = Onto {
             rows: 0,
             scale: self.settings.logit_scale,
         };
         let logits = Product {
-            output: run.places.logits,
+            output: run.places.of_logits.logits,
             onto: Some(scaled),
-            ..Product::alone(&self.output)
+            ..Product::alone(&head.output)
         };
         self.multiply(source, rows.num_rows, &[logits], &run.places)
     }
@@ -84,10 +91,10 @@ impl<M: Capture> DeviceDecoder<M> {
     /// Attention of one layer, before its output matrix.
     fn attend(&self, index: usize, layer: &Layer<M>, run: &Run) -> Result<(), M::Error> {
         let (sizes, places) = (self.workspace.sizes(), &run.places);
-        let query = places.qkv;
+        let query = places.of_rows.qkv;
         let key = query + float_bytes(run.num_rows * sizes.queries());
         let value = key + float_bytes(run.num_rows * sizes.keys());
-        let source = self.normed(places.hidden, &layer.attention_norm);
+        let source = self.normed(places.of_rows.hidden, &layer.attention_norm);
         let matrices = [&layer.query, &layer.key, &layer.value];
         let products = [query, key, value]
             .iter()
@@ -117,12 +124,12 @@ impl<M: Capture> DeviceDecoder<M> {
             query,
             key,
             value,
-            rotated: places.rotated,
+            rotated: places.of_rows.rotated,
             keys: self.memory.address(keys),
             values: self.memory.address(values),
             plan: places.inputs + number_bytes(self.angles_len(run) + run.logits.num_chosen()),
-            scratch: places.attention_scratch,
-            output: places.attended,
+            scratch: places.of_rows.attention_scratch,
+            output: places.of_rows.attended,
         };
         let rotation = layer.rotation.map(|rotation| self.rotation(rotation, run));
         let stored = self.settings.stored;
@@ -153,16 +160,24 @@ impl<M: Capture> DeviceDecoder<M> {
         let (sizes, places) = (self.workspace.sizes(), &run.places);
         let chosen = places.inputs + number_bytes(self.angles_len(run));
         for (from, to, len) in [
-            (places.hidden, places.chosen_hidden, sizes.hidden_size),
-            (places.attended, places.chosen_attended, sizes.attended()),
+            (
+                places.of_rows.hidden,
+                places.of_logits.hidden,
+                sizes.hidden_size,
+            ),
+            (
+                places.of_rows.attended,
+                places.of_logits.attended,
+                sizes.attended(),
+            ),
         ] {
             // SAFETY: the rows that are chosen are among the step's.
             unsafe { gather(&self.memory, [from, chosen, to], [count, len])? };
         }
         Ok(LayerRows {
             num_rows: count,
-            hidden: places.chosen_hidden,
-            attended: places.chosen_attended,
+            hidden: places.of_logits.hidden,
+            attended: places.of_logits.attended,
         })
     }
 
@@ -185,7 +200,7 @@ impl<M: Capture> DeviceDecoder<M> {
             places,
         )?;
 
-        let gate = places.gate_up;
+        let gate = places.of_rows.gate_up;
         let up = gate + float_bytes(rows.num_rows * layer.gate.num_outputs());
         let products = [(&layer.gate, gate), (&layer.up, up)].map(|(matrix, output)| Product {
             output,
@@ -228,12 +243,12 @@ impl<M: Capture> DeviceDecoder<M> {
             return self.multiply(source, rows.num_rows, &[product], places);
         };
         let product = Product {
-            output: places.update,
+            output: places.of_rows.update,
             ..product
         };
         self.multiply(source, rows.num_rows, &[product], places)?;
         let update = NormedUpdate {
-            update: places.update,
+            update: places.of_rows.update,
             weight: norm.address(&self.memory),
             epsilon: self.settings.norm_epsilon,
             scale,
@@ -259,11 +274,16 @@ impl<M: Capture> DeviceDecoder<M> {
         places: &Places,
     ) -> Result<(), M::Error> {
         let len = products[0].matrix.num_inputs();
-        let rows = HalfRows::new(places.halves, num_rows, len);
+        let rows = HalfRows::new(places.of_rows.halves, num_rows, len);
         // SAFETY: the workspace has room for so many rows of any of the model's matrices.
         unsafe {
             halve(&self.memory, source, &rows)?;
-            matrix::multiply(&self.memory, &rows, products, places.product_scratch)
+            matrix::multiply(
+                &self.memory,
+                &rows,
+                products,
+                places.of_rows.product_scratch,
+            )
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The memory that a step is computed in. It is taken for the largest step so far and never given back, so that a step that fits
 //! takes none here, and what it launches has the same addresses as before.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use crate::kernels::cuda::attention;
 use crate::kernels::cuda::matrix;
 use crate::kernels::cuda::memory::{Memory, bytes, bytes_mut};
 use crate::kernels::cuda::rows::HalfRows;
+use crate::kernels::cuda::sampling::{DrawRooms, draw_rooms_bytes, draw_rows};
+use crate::kernels::draw::{Draw, Drawn};
 use crate::kernels::paged_attention::AttentionShape;
 
 const FLOAT_BYTES: usize = size_of::<f32>();
@@ -70,45 +73,109 @@ impl Capacity {
 /// Bytes that the workspace of a model takes on a GPU, at most, for steps of this capacity.
 pub fn num_bytes(sizes: &Sizes, capacity: Capacity) -> usize {
     let capacity = capacity.rounded();
-    let of_rows = row_bytes(sizes, capacity.num_rows, matrix::MAX_SCRATCH_LEN);
-    let of_logits = logit_bytes(sizes, capacity.num_logit_rows);
     let inputs = sizes.inputs_len(capacity.num_rows) * size_of::<u32>();
-    let rooms = [of_rows.as_slice(), &of_logits, &[inputs]].concat();
-    rooms.iter().sum()
+    let mut sum = inputs
+        + draw_rooms_bytes(capacity.num_logit_rows)
+            .iter()
+            .sum::<usize>();
+    row_bytes(sizes, capacity.num_rows, matrix::MAX_SCRATCH_LEN).map(|bytes| sum += bytes);
+    logit_bytes(sizes, capacity.num_logit_rows).map(|bytes| sum += bytes);
+    sum
 }
 
-fn row_bytes(sizes: &Sizes, num_rows: usize, product_scratch_len: usize) -> [usize; 9] {
+/// Something of each room whose size follows from the rows of a step: f32 but for `halves`.
+#[derive(Debug, Clone, Copy)]
+pub struct OfRows<T> {
+    /// `[num_rows, hidden_size]`.
+    pub hidden: T,
+    /// `[num_rows, hidden_size]`: what is normed before it is added.
+    pub update: T,
+    /// `[num_rows, ..]` of queries, then of keys, then of values.
+    pub qkv: T,
+    pub rotated: T,
+    /// `[num_rows, num_heads * value_dim]`.
+    pub attended: T,
+    /// `[num_rows, feed_forward_size]` of gates, then the same of ups.
+    pub gate_up: T,
+    /// Rows that were rounded for a product.
+    pub halves: T,
+    pub product_scratch: T,
+    pub attention_scratch: T,
+}
+
+impl<T> OfRows<T> {
+    fn try_map<U, E>(&self, mut map: impl FnMut(&T) -> Result<U, E>) -> Result<OfRows<U>, E> {
+        Ok(OfRows {
+            hidden: map(&self.hidden)?,
+            update: map(&self.update)?,
+            qkv: map(&self.qkv)?,
+            rotated: map(&self.rotated)?,
+            attended: map(&self.attended)?,
+            gate_up: map(&self.gate_up)?,
+            halves: map(&self.halves)?,
+            product_scratch: map(&self.product_scratch)?,
+            attention_scratch: map(&self.attention_scratch)?,
+        })
+    }
+
+    fn map<U>(&self, mut map: impl FnMut(&T) -> U) -> OfRows<U> {
+        let Ok(mapped) = self.try_map(|it| Ok::<_, Infallible>(map(it)));
+        mapped
+    }
+}
+
+/// Something of each room whose size follows from the rows that have logits.
+#[derive(Debug, Clone, Copy)]
+pub struct OfLogits<T> {
+    /// As `hidden` and `attended` of all rows.
+    pub hidden: T,
+    pub attended: T,
+    /// `[num_logit_rows, vocab_size]`.
+    pub logits: T,
+}
+
+impl<T> OfLogits<T> {
+    fn try_map<U, E>(&self, mut map: impl FnMut(&T) -> Result<U, E>) -> Result<OfLogits<U>, E> {
+        Ok(OfLogits {
+            hidden: map(&self.hidden)?,
+            attended: map(&self.attended)?,
+            logits: map(&self.logits)?,
+        })
+    }
+
+    fn map<U>(&self, mut map: impl FnMut(&T) -> U) -> OfLogits<U> {
+        let Ok(mapped) = self.try_map(|it| Ok::<_, Infallible>(map(it)));
+        mapped
+    }
+}
+
+fn row_bytes(sizes: &Sizes, num_rows: usize, product_scratch_len: usize) -> OfRows<usize> {
     let widest = (sizes.hidden_size)
         .max(sizes.attended())
         .max(sizes.feed_forward_size);
-    let floats = [
-        sizes.hidden_size,
-        sizes.hidden_size,
-        sizes.queries() + sizes.keys() + sizes.values(),
-        sizes.queries(),
-        sizes.attended(),
-        2 * sizes.feed_forward_size,
-    ]
-    .map(|width| num_rows * width * FLOAT_BYTES);
-    let [hidden, update, qkv, rotated, attended, gate_up] = floats;
-    let attention_scratch =
+    let floats = |width: usize| num_rows * width * FLOAT_BYTES;
+    let attention_scratch_len =
         attention::max_scratch_len(&sizes.attention, num_rows, sizes.context_length);
-    [
-        hidden,
-        update,
-        qkv,
-        rotated,
-        attended,
-        gate_up,
-        HalfRows::num_bytes(num_rows, widest),
-        product_scratch_len * FLOAT_BYTES,
-        attention_scratch * FLOAT_BYTES,
-    ]
+    OfRows {
+        hidden: floats(sizes.hidden_size),
+        update: floats(sizes.hidden_size),
+        qkv: floats(sizes.queries() + sizes.keys() + sizes.values()),
+        rotated: floats(sizes.queries()),
+        attended: floats(sizes.attended()),
+        gate_up: floats(2 * sizes.feed_forward_size),
+        halves: HalfRows::num_bytes(num_rows, widest),
+        product_scratch: product_scratch_len * FLOAT_BYTES,
+        attention_scratch: attention_scratch_len * FLOAT_BYTES,
+    }
 }
 
-fn logit_bytes(sizes: &Sizes, num_rows: usize) -> [usize; 3] {
-    [sizes.hidden_size, sizes.attended(), sizes.vocab_size]
-        .map(|width| num_rows * width * FLOAT_BYTES)
+fn logit_bytes(sizes: &Sizes, num_rows: usize) -> OfLogits<usize> {
+    let floats = |width: usize| num_rows * width * FLOAT_BYTES;
+    OfLogits {
+        hidden: floats(sizes.hidden_size),
+        attended: floats(sizes.attended()),
+        logits: floats(sizes.vocab_size),
+    }
 }
 
 /// Everything but `inputs` is written by a step before it is read.
@@ -116,35 +183,19 @@ fn logit_bytes(sizes: &Sizes, num_rows: usize) -> [usize; 3] {
 pub struct Workspace<M: Memory> {
     sizes: Sizes,
     capacity: Capacity,
-    of_rows: [M::Buffer; 9],
-    of_logits: [M::Buffer; 3],
+    of_rows: OfRows<M::Buffer>,
+    of_logits: OfLogits<M::Buffer>,
+    draw_rooms: DrawRooms<M>,
     inputs: M::Buffer,
     num_inputs: usize,
 }
 
-/// Where everything is. f32 but for `halves`, and `inputs`, which are numbers of 32 bits.
+/// Where everything is.
 #[derive(Debug, Clone, Copy)]
 pub struct Places {
-    /// `[num_rows, hidden_size]`.
-    pub hidden: u64,
-    /// `[num_rows, hidden_size]`: what is normed before it is added.
-    pub update: u64,
-    /// `[num_rows, ..]` of queries, then of keys, then of values.
-    pub qkv: u64,
-    pub rotated: u64,
-    /// `[num_rows, num_heads * value_dim]`.
-    pub attended: u64,
-    /// `[num_rows, feed_forward_size]` of gates, then the same of ups.
-    pub gate_up: u64,
-    /// Rows that were rounded for a product.
-    pub halves: u64,
-    pub product_scratch: u64,
-    pub attention_scratch: u64,
-    /// As `hidden` and `attended`, of the rows that have logits.
-    pub chosen_hidden: u64,
-    pub chosen_attended: u64,
-    /// `[num_logit_rows, vocab_size]`.
-    pub logits: u64,
+    pub of_rows: OfRows<u64>,
+    pub of_logits: OfLogits<u64>,
+    /// Numbers of 32 bits.
     pub inputs: u64,
 }
 
@@ -159,11 +210,13 @@ impl<M: Memory> Workspace<M> {
         let capacity = capacity.rounded();
         let num_inputs = sizes.inputs_len(capacity.num_rows);
         let scratch_len = product_scratch_len(capacity.num_rows);
+        let room = |num_bytes: &usize| memory.room(*num_bytes);
         Ok(Self {
             sizes,
             capacity,
-            of_rows: rooms(memory, row_bytes(&sizes, capacity.num_rows, scratch_len))?,
-            of_logits: rooms(memory, logit_bytes(&sizes, capacity.num_logit_rows))?,
+            of_rows: row_bytes(&sizes, capacity.num_rows, scratch_len).try_map(room)?,
+            of_logits: logit_bytes(&sizes, capacity.num_logit_rows).try_map(room)?,
+            draw_rooms: DrawRooms::new(memory, capacity.num_logit_rows)?,
             inputs: memory.room(num_inputs * size_of::<u32>())?,
             num_inputs,
         })
@@ -182,29 +235,34 @@ impl<M: Memory> Workspace<M> {
         product_scratch_len: impl Fn(usize) -> usize,
     ) -> Result<bool, M::Error> {
         let needed = needed.rounded();
+        // What was there goes first, so that there is never more than was planned.
+        let nothing = || memory.room(0);
+        let room = |num_bytes: &usize| memory.room(*num_bytes);
         let mut has_moved = false;
+        let mut planned_inputs = self.num_inputs;
         if needed.num_rows > self.capacity.num_rows {
-            let bytes = row_bytes(
-                &self.sizes,
-                needed.num_rows,
-                product_scratch_len(needed.num_rows),
-            );
-            // What was there goes first, so that there is never more than was planned.
+            let scratch_len = product_scratch_len(needed.num_rows);
+            let bytes = row_bytes(&self.sizes, needed.num_rows, scratch_len);
             self.capacity.num_rows = 0;
-            self.of_rows = rooms(memory, [0; 9])?;
-            self.of_rows = rooms(memory, bytes)?;
+            self.of_rows = bytes.try_map(|_| nothing())?;
+            self.of_rows = bytes.try_map(room)?;
             self.capacity.num_rows = needed.num_rows;
+            planned_inputs = planned_inputs.max(self.sizes.inputs_len(needed.num_rows));
             has_moved = true;
         }
         if needed.num_logit_rows > self.capacity.num_logit_rows {
+            let bytes = logit_bytes(&self.sizes, needed.num_logit_rows);
             self.capacity.num_logit_rows = 0;
-            self.of_logits = rooms(memory, [0; 3])?;
-            self.of_logits = rooms(memory, logit_bytes(&self.sizes, needed.num_logit_rows))?;
+            self.of_logits = bytes.try_map(|_| nothing())?;
+            self.draw_rooms = DrawRooms::new(memory, needed.num_logit_rows)?;
+            self.of_logits = bytes.try_map(room)?;
             self.capacity.num_logit_rows = needed.num_logit_rows;
             has_moved = true;
         }
+        let num_inputs = num_inputs.max(planned_inputs);
         if num_inputs > self.num_inputs {
-            let num_inputs = num_inputs.next_power_of_two();
+            self.num_inputs = 0;
+            self.inputs = nothing()?;
             self.inputs = memory.room(num_inputs * size_of::<u32>())?;
             self.num_inputs = num_inputs;
             has_moved = true;
@@ -214,61 +272,50 @@ impl<M: Memory> Workspace<M> {
 
     /// Writes the step's rows and its other numbers. They must fit.
     pub fn write(&mut self, memory: &M, hidden: &[f32], inputs: &[u32]) -> Result<(), M::Error> {
-        memory.write(&mut self.of_rows[0], 0, bytes(hidden))?;
+        memory.write(&mut self.of_rows.hidden, 0, bytes(hidden))?;
         memory.write(&mut self.inputs, 0, bytes(inputs))
+    }
+
+    /// The first `num_rows` rows as they are by now, `[num_rows, hidden_size]`.
+    pub fn read_hidden(&self, memory: &M, num_rows: usize) -> Result<Vec<f32>, M::Error> {
+        let mut numbers = vec![0f32; num_rows * self.sizes.hidden_size];
+        memory.read(&self.of_rows.hidden, 0, bytes_mut(&mut numbers))?;
+        Ok(numbers)
     }
 
     /// These rows of logits.
     pub fn read_logits(&self, memory: &M, rows: Range<usize>) -> Result<Vec<f32>, M::Error> {
-        let [_, _, logits] = &self.of_logits;
         let vocab_size = self.sizes.vocab_size;
         let mut numbers = vec![0f32; rows.len() * vocab_size];
         let first = rows.start * vocab_size * FLOAT_BYTES;
-        memory.read(logits, first, bytes_mut(&mut numbers))?;
+        memory.read(&self.of_logits.logits, first, bytes_mut(&mut numbers))?;
         Ok(numbers)
     }
 
+    /// Draws a token from each row of logits that has a draw.
+    ///
+    /// # Panics
+    /// When there are more draws than rows of logits.
+    pub fn draw(
+        &mut self,
+        memory: &M,
+        draws: &[Option<Draw>],
+    ) -> Result<Vec<Option<Drawn>>, M::Error> {
+        assert!(draws.len() <= self.capacity.num_logit_rows);
+        let logits = memory.address(&self.of_logits.logits);
+        let vocab_size = self.sizes.vocab_size;
+        // SAFETY: there is a row of logits for each draw.
+        unsafe { draw_rows(memory, &mut self.draw_rooms, logits, vocab_size, draws) }
+    }
+
     pub fn places(&self, memory: &M) -> Places {
-        let [
-            hidden,
-            update,
-            qkv,
-            rotated,
-            attended,
-            gate_up,
-            halves,
-            product_scratch,
-            attention_scratch,
-        ] = self.of_rows.each_ref().map(|room| memory.address(room));
-        let [chosen_hidden, chosen_attended, logits] =
-            self.of_logits.each_ref().map(|room| memory.address(room));
+        let place = |room: &M::Buffer| memory.address(room);
         Places {
-            hidden,
-            update,
-            qkv,
-            rotated,
-            attended,
-            gate_up,
-            halves,
-            product_scratch,
-            attention_scratch,
-            chosen_hidden,
-            chosen_attended,
-            logits,
+            of_rows: self.of_rows.map(place),
+            of_logits: self.of_logits.map(place),
             inputs: memory.address(&self.inputs),
         }
     }
-}
-
-fn rooms<M: Memory, const N: usize>(
-    memory: &M,
-    num_bytes: [usize; N],
-) -> Result<[M::Buffer; N], M::Error> {
-    let rooms: Vec<M::Buffer> = num_bytes
-        .iter()
-        .map(|num_bytes| memory.room(*num_bytes))
-        .collect::<Result<_, _>>()?;
-    Ok(rooms.try_into().expect("there is a room for each size"))
 }
 
 #[cfg(all(test, unix))]
@@ -310,6 +357,22 @@ mod tests {
     }
 
     #[test]
+    fn what_has_grown_is_what_is_planned_for_its_size() {
+        let gpu = EmulatedGpu::default();
+        let [small, large] = [[1, 1], [300, 70]].map(|[num_rows, num_logit_rows]| Capacity {
+            num_rows,
+            num_logit_rows,
+        });
+        let scratch_len = |_| matrix::MAX_SCRATCH_LEN;
+        let Ok(mut workspace) = Workspace::new(&gpu, sizes(), small, scratch_len);
+        let taken_before = gpu.num_room_bytes();
+        let Ok(has_moved) = workspace.reserve(&gpu, large, 0, scratch_len);
+        assert!(has_moved);
+        let taken = gpu.num_room_bytes() - taken_before;
+        assert_eq!(taken, num_bytes(&sizes(), large));
+    }
+
+    #[test]
     fn a_step_that_fits_moves_nothing() {
         let gpu = EmulatedGpu::default();
         let capacity = |num_rows, num_logit_rows| Capacity {
@@ -328,5 +391,7 @@ mod tests {
         assert!(has_moved(1, 9, 100));
         assert!(has_moved(1, 1, 10_000));
         assert!(!has_moved(16, 16, 10_000));
+        // Many tables of blocks, which no plan counts with.
+        assert!(has_moved(1, 1, 10_001));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::Emulator;
@@ -19,6 +19,7 @@ struct State {
     num_rooms: AtomicUsize,
     num_room_bytes: AtomicUsize,
     num_replays: AtomicUsize,
+    records_nothing: AtomicBool,
     /// Names of the kernels that were run.
     launched: Mutex<HashSet<String>>,
     /// What is being recorded.
@@ -47,6 +48,11 @@ impl EmulatedGpu {
 
     pub fn num_replays(&self) -> usize {
         self.0.num_replays.load(Ordering::Relaxed)
+    }
+
+    /// As a driver that cannot record.
+    pub fn record_nothing(&self) {
+        self.0.records_nothing.store(true, Ordering::Relaxed);
     }
 
     fn assert_not_recording(&self) {
@@ -127,8 +133,11 @@ impl Capture for EmulatedGpu {
     fn capture(
         &self,
         work: impl FnOnce() -> Result<(), Infallible>,
-    ) -> Result<Self::Graph, Infallible> {
+    ) -> Result<Self::Graph, String> {
         self.assert_not_recording();
+        if self.0.records_nothing.load(Ordering::Relaxed) {
+            return Err("it was told to record nothing".to_owned());
+        }
         *self.0.recording.lock().unwrap() = Some(Vec::new());
         let Ok(()) = work();
         let recorded = self.0.recording.lock().unwrap().take();

@@ -26,8 +26,10 @@ fn draw_from(
             .all(|draw| (draw.row + 1) * vocab_size <= rows.len())
     );
     let emulator = Emulator::shared();
+    let Ok(mut rooms) = DrawRooms::new(emulator, draws.len());
+    let logits = rows.as_ptr() as u64;
     // SAFETY: the rows were counted.
-    let Ok(tokens) = unsafe { draw_tokens(emulator, rows.as_ptr() as u64, vocab_size, draws) };
+    let Ok(tokens) = unsafe { draw_tokens(emulator, &mut rooms, logits, vocab_size, draws) };
     tokens
 }
 

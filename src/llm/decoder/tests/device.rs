@@ -8,15 +8,20 @@ use super::models::models;
 use super::*;
 use crate::engine::sampler::drawn;
 use crate::kernels::cuda::emulator::gpu::EmulatedGpu;
-use crate::llm::device_model::{DeviceModel, Parts, fits, load_weights};
+use crate::kernels::cuda::memory::Capture;
+use crate::llm::device_model::{DeviceModel, Loaded, Part, fits, load_weights, part_bytes};
+use crate::llm::split::split;
 use crate::llm::{Draw, Row};
 
-pub struct Emulated {
-    gpu: EmulatedGpu,
+pub struct OnDevice<M: Capture> {
+    /// Those of the GPUs that share it.
+    memories: Vec<M>,
     spec: ModelSpec,
     ropes: Vec<Rope>,
-    model: DeviceModel<EmulatedGpu>,
+    model: DeviceModel<M>,
 }
+
+pub type Emulated = OnDevice<EmulatedGpu>;
 
 impl From<Infallible> for LlmError {
     fn from(never: Infallible) -> Self {
@@ -24,15 +29,27 @@ impl From<Infallible> for LlmError {
     }
 }
 
-impl LanguageModel for Emulated {
+impl Emulated {
+    fn num_rooms(&self) -> usize {
+        self.memories.iter().map(EmulatedGpu::num_rooms).sum()
+    }
+
+    fn num_replays(&self) -> usize {
+        self.memories.iter().map(EmulatedGpu::num_replays).sum()
+    }
+}
+
+impl<M: Capture + Send> LanguageModel for OnDevice<M>
+where
+    LlmError: From<M::Error>,
+{
     fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<Logits, LlmError> {
         let step = Step::new(batch, &self.spec, &self.ropes)?;
-        let Ok(logits) = self.model.forward(&step, &batch.copies);
-        Ok(logits)
+        Ok(self.model.forward(&step, &batch.copies)?)
     }
 }
 
@@ -41,6 +58,25 @@ fn emulated(model: &TinyModel, kv_dtype: KvDtype) -> Emulated {
 }
 
 pub fn on_emulator(gguf: &GgufFile, kv_dtype: KvDtype) -> Emulated {
+    let num_layers = num_layers(gguf);
+    on_device(gguf, kv_dtype, &[num_layers], EmulatedGpu::default)
+}
+
+fn num_layers(gguf: &GgufFile) -> usize {
+    let model = Hyperparameters::from_gguf(gguf.metadata()).unwrap();
+    model.layers.len()
+}
+
+/// On a GPU for each count of layers.
+fn on_device<M: Capture + Clone>(
+    gguf: &GgufFile,
+    kv_dtype: KvDtype,
+    counts: &[usize],
+    gpu: impl Fn() -> M,
+) -> OnDevice<M>
+where
+    LlmError: From<M::Error>,
+{
     let options = LoadOptions {
         kv_dtype,
         cache_size: CacheSize::Tokens(1024),
@@ -51,18 +87,23 @@ pub fn on_emulator(gguf: &GgufFile, kv_dtype: KvDtype) -> Emulated {
     let layout = cache_layout(&model, &options).unwrap();
     assert!(fits(&model, &layout));
     let context_length = context_length(&model, &options);
-    let gpu = EmulatedGpu::default();
-    let weights = load_weights(gguf, &model, context_length, &gpu).unwrap();
+    let part = |&num_layers| Part {
+        memory: gpu(),
+        num_layers,
+    };
+    let parts: Vec<Part<M>> = counts.iter().map(part).collect();
+    let weights = load_weights(gguf, &model, context_length, &parts).unwrap();
     let facts = weights.facts.clone();
-    let parts = Parts {
+    let loaded = Loaded {
         model: &model,
         weights,
         layout: &layout,
         context_length,
     };
-    let Ok(device_model) = DeviceModel::new(gpu.clone(), parts);
-    Emulated {
-        gpu,
+    let memories = parts.iter().map(|part| part.memory.clone()).collect();
+    let model_on_device = DeviceModel::new(parts, loaded).map_err(LlmError::from);
+    OnDevice {
+        memories,
         spec: ModelSpec {
             architecture: model.architecture.name.to_owned(),
             vocab_size: facts.vocab_size,
@@ -73,7 +114,7 @@ pub fn on_emulator(gguf: &GgufFile, kv_dtype: KvDtype) -> Emulated {
             cache_bytes: 0,
         },
         ropes: ropes(&model, &facts),
-        model: device_model,
+        model: model_on_device.unwrap(),
     }
 }
 
@@ -102,6 +143,14 @@ fn rows(
         .map(|row| logits.row(row).to_vec())
         .collect()
 }
+
+const GREEDY: Draw = Draw {
+    temperature: 0.0,
+    top_k: None,
+    top_p: 1.0,
+    min_p: 0.0,
+    uniform: 0.0,
+};
 
 /// Small models of all kinds that are computed there.
 const KINDS: [&str; 8] = [
@@ -171,7 +220,7 @@ fn prompts_and_decodes_with_drafts_agree_with_the_cpu() {
             }
         }
         // The third step is of the second one's size.
-        assert_eq!(found.gpu.num_replays(), 1, "{name}");
+        assert_eq!(found.num_replays(), 1, "{name}");
     }
 }
 
@@ -185,11 +234,11 @@ fn replayed_steps_give_the_bits_of_one_that_is_launched() {
             let step = tokens_at(&[token], position, 4, LogitsFor::Last);
             last = rows(&mut replayed, [step]);
         }
-        assert_eq!(replayed.gpu.num_replays(), tokens.len() - 1);
+        assert_eq!(replayed.num_replays(), tokens.len() - 1);
         let mut launched = emulated(&model, KvDtype::F16);
         let step = tokens_at(&tokens, 0, 10, LogitsFor::Last);
         assert_eq!(rows(&mut launched, [step]), last, "{name}");
-        assert_eq!(launched.gpu.num_replays(), 0);
+        assert_eq!(launched.num_replays(), 0);
     }
 }
 
@@ -220,14 +269,19 @@ fn a_decode_takes_no_memory_and_is_replayed() {
     let tokens = prompt(250, 5);
     rows(&mut model, [tokens_at(&tokens, 0, 0, LogitsFor::None)]);
     rows(&mut model, [tokens_at(&[1], 250, 0, LogitsFor::Last)]);
-    let num_rooms = model.gpu.num_rooms();
+    let num_rooms = model.num_rooms();
     // The sixth has a second span, and is launched before it is recorded.
     for position in 251..260 {
-        let step = tokens_at(&[position as u32 % 160], position, 0, LogitsFor::Last);
-        assert!(rows(&mut model, [step])[0].iter().all(|it| it.is_finite()));
+        let mut step = tokens_at(&[position as u32 % 160], position, 0, LogitsFor::Last);
+        step.draw = (position % 2 == 0).then_some(GREEDY);
+        let logits = model.forward(&batch([step])).unwrap();
+        match logits.given(0) {
+            Row::Logits(row) => assert!(row.iter().all(|it| it.is_finite())),
+            Row::Drawn(token) => assert!(token.is_ok()),
+        }
     }
-    assert_eq!(model.gpu.num_rooms(), num_rooms);
-    assert_eq!(model.gpu.num_replays(), 8);
+    assert_eq!(model.num_rooms(), num_rooms);
+    assert_eq!(model.num_replays(), 8);
 }
 
 #[test]
@@ -240,13 +294,123 @@ fn a_larger_step_drops_what_was_recorded_before_it() {
         let found = rows(&mut grown, [decode(position)]);
         assert_eq!(found, rows(&mut small, [decode(position)]));
     }
-    assert_eq!(grown.gpu.num_replays(), 1);
+    assert_eq!(grown.num_replays(), 1);
     let large = tokens_at(&prompt(100, 6), 0, 20, LogitsFor::None);
     rows(&mut grown, [large]);
     assert_eq!(rows(&mut grown, [decode(2)]), rows(&mut small, [decode(2)]));
-    assert_eq!(grown.gpu.num_replays(), 1);
+    assert_eq!(grown.num_replays(), 1);
     assert_eq!(rows(&mut grown, [decode(3)]), rows(&mut small, [decode(3)]));
-    assert_eq!(grown.gpu.num_replays(), 2);
+    assert_eq!(grown.num_replays(), 2);
+}
+
+#[test]
+fn what_cannot_be_recorded_is_launched() {
+    let model = TinyModel::llama();
+    let (mut launched, mut replayed) = (
+        emulated(&model, KvDtype::F16),
+        emulated(&model, KvDtype::F16),
+    );
+    launched.memories[0].record_nothing();
+    for position in 0..4 {
+        let step = || [tokens_at(&[7], position, 0, LogitsFor::Last)];
+        assert_eq!(rows(&mut launched, step()), rows(&mut replayed, step()));
+    }
+    assert_eq!([&launched, &replayed].map(Emulated::num_replays), [0, 3]);
+}
+
+#[test]
+fn gpus_that_share_a_model_give_the_bits_of_one() {
+    for (_, model) in of_kinds(&FEW_KINDS) {
+        for shared in check_sharing(&model, EmulatedGpu::default) {
+            assert!(shared.memories.iter().all(|gpu| gpu.num_replays() == 1));
+        }
+    }
+}
+
+/// Computes the same with all layers together and apart, and gives the models that were apart.
+pub fn check_sharing<M: Capture + Clone + Send>(
+    model: &TinyModel,
+    gpu: impl Fn() -> M,
+) -> Vec<OnDevice<M>>
+where
+    LlmError: From<M::Error>,
+{
+    let gguf = gguf(model);
+    let steps = [
+        vec![
+            tokens_at(&prompt(40, 1), 0, 0, LogitsFor::Last),
+            tokens_at(&prompt(5, 2), 0, 8, LogitsFor::All),
+            tokens_at(&prompt(3, 3), 0, 16, LogitsFor::None),
+        ],
+        // Their last layers write into the cache what the next step attends to.
+        vec![tokens_at(&prompt(20, 4), 3, 16, LogitsFor::None)],
+        vec![
+            tokens_at(&[7, 8, 9], 40, 0, LogitsFor::All),
+            tokens_at(&[3], 23, 16, LogitsFor::Last),
+        ],
+        vec![
+            tokens_at(&[11, 12, 13], 43, 0, LogitsFor::All),
+            tokens_at(&[4], 24, 16, LogitsFor::Last),
+        ],
+    ];
+    // The third sequence goes on in copies of its blocks.
+    let batches = steps.map(|step| Batch {
+        copies: match step[0].start {
+            43 => vec![(16, 24), (17, 25)],
+            _ => Vec::new(),
+        },
+        sequences: step,
+    });
+    let mut batches = batches;
+    batches[3].sequences[1].block_table = vec![25, 24];
+    let all = num_layers(&gguf);
+    let mut whole = on_device(&gguf, KvDtype::F16, &[all], &gpu);
+    let expected = batches.each_ref().map(|it| whole.forward(it).unwrap());
+    let splits = [vec![1, all - 1], vec![all - 1, 1], vec![1; all]];
+    let compare = |counts: Vec<usize>| {
+        let mut apart = on_device(&gguf, KvDtype::F16, &counts, &gpu);
+        for (batch, expected) in batches.iter().zip(&expected) {
+            let found = apart.forward(batch).unwrap();
+            assert_eq!(found.num_rows(), expected.num_rows());
+            for row in 0..found.num_rows() {
+                let name = &model.architecture;
+                assert_eq!(found.row(row), expected.row(row), "{name}, {counts:?}");
+            }
+        }
+        apart
+    };
+    splits.into_iter().map(compare).collect()
+}
+
+#[test]
+fn the_parts_of_a_model_are_planned_with_what_they_take() {
+    for (name, model) in of_kinds(&FEW_KINDS) {
+        let gguf = gguf(&model);
+        let model = Hyperparameters::from_gguf(gguf.metadata()).unwrap();
+        // Little, so that the weights count.
+        let options = LoadOptions {
+            cache_size: CacheSize::Tokens(16),
+            ..LoadOptions::default()
+        };
+        let layout = cache_layout(&model, &options).unwrap();
+        let planned = part_bytes(&gguf, &model, &layout, 0);
+        let (last, first) = planned.layers.split_last().unwrap();
+        let planned_bytes = [first.iter().sum(), last + planned.head];
+        let counts = [first.len(), 1];
+        assert_eq!(split(&planned, &planned_bytes), Some(counts.to_vec()));
+
+        let parts = counts.map(|num_layers| Part {
+            memory: EmulatedGpu::default(),
+            num_layers,
+        });
+        load_weights(&gguf, &model, 1024, &parts).unwrap();
+        let cache_bytes = layout.num_bytes().unwrap() / planned.layers.len() as u64;
+        for (part, planned) in parts.iter().zip(planned_bytes) {
+            let taken = part.memory.num_room_bytes() as u64 + part.num_layers as u64 * cache_bytes;
+            let difference = taken.abs_diff(planned) as f64 / planned as f64;
+            assert!(difference < 0.05, "{name}: {taken} of {planned}");
+        }
+    }
 }
 
 #[test]

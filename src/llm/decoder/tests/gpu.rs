@@ -1,6 +1,6 @@
 //! The decoder on an NVIDIA GPU. Skipped where there is none, unless `INGLENOOK_REQUIRE_GPU=1` says that there must be one.
 
-use super::device::check_drawing;
+use super::device::{check_drawing, check_sharing};
 use super::goldens::{check_prompt_within, goldens};
 use super::models::models;
 use super::*;
@@ -81,6 +81,16 @@ fn logits_do_not_depend_on_company() {
 fn tokens_are_drawn_from_the_logits_that_would_be_read() {
     let Some(device) = gpu() else { return };
     check_drawing(&mut load_on(&device, &TinyModel::llama(), KvDtype::F16));
+}
+
+/// Parts of a model on one GPU, each with a stream of its own, as they would be on several.
+#[test]
+fn parts_of_a_model_give_the_bits_of_the_whole() {
+    let Some(device) = gpu() else { return };
+    let gpu = || Gpu::with_own_stream(device.candle().as_cuda_device().unwrap()).unwrap();
+    for model in [TinyModel::llama(), TinyModel::qwen3(), TinyModel::gemma3()] {
+        check_sharing(&model, gpu);
+    }
 }
 
 /// 10,000 steps of one sequence after another in the same blocks: what a step takes is given back.
