@@ -134,28 +134,29 @@ impl ComputeDevice {
         }
     }
 
-    /// The same with that of its GPUs for the next model which has the most free memory.
-    pub fn for_next_model(&self) -> Self {
-        let free = |gpu: &Gpu| cuda::memory(&gpu.device).map_or(0, |it| it.available_bytes);
-        let roomiest = self
-            .gpus
-            .iter()
-            .max_by_key(|gpu| (free(gpu), std::cmp::Reverse(gpu.index)));
-        Self {
-            devices: vec![roomiest.map_or(Device::Cpu, |gpu| gpu.device.clone())],
-            ..self.clone()
+    /// The same for a model on one of its GPUs, counted from 0 among those that are used, or on all of them together. The CPU is
+    /// always the CPU.
+    pub fn on(&self, processor: Option<usize>) -> Self {
+        let gpus = match processor {
+            Some(index) => self.gpus.get(index..=index).unwrap_or_default(),
+            None => &self.gpus,
+        };
+        let devices: Vec<Device> = gpus.iter().map(|gpu| gpu.device.clone()).collect();
+        match devices.is_empty() {
+            true => self.clone(),
+            false => Self {
+                devices,
+                ..self.clone()
+            },
         }
     }
 
-    /// The same with all of its GPUs for a model that shares its layers out among them.
-    pub fn with_all_gpus(&self) -> Self {
-        if self.gpus.is_empty() {
-            return self.clone();
-        }
-        Self {
-            devices: self.gpus.iter().map(|gpu| gpu.device.clone()).collect(),
-            ..self.clone()
-        }
+    /// The same for a model on that of its GPUs which has the most free memory.
+    pub fn for_next_model(&self) -> Self {
+        let free_bytes = self.on(None).free_bytes_of_each();
+        let roomiest = (0..free_bytes.len())
+            .max_by_key(|index| (free_bytes[*index], std::cmp::Reverse(*index)));
+        self.on(roomiest)
     }
 
     /// Memory of the processors that a model is loaded onto, all together; `None` where the system does not tell.
@@ -163,14 +164,11 @@ impl ComputeDevice {
         if self.is_cpu() {
             return machine_memory();
         }
-        let memories = self.devices.iter().map(cuda::memory);
-        memories.reduce(|all, one| {
-            let (all, one) = (all?, one?);
-            Some(MachineMemory {
-                total_bytes: all.total_bytes + one.total_bytes,
-                available_bytes: all.available_bytes + one.available_bytes,
-            })
-        })?
+        let told = self.devices.iter().filter_map(cuda::memory);
+        told.reduce(|all, one| MachineMemory {
+            total_bytes: all.total_bytes + one.total_bytes,
+            available_bytes: all.available_bytes + one.available_bytes,
+        })
     }
 
     /// The processors that a model is loaded onto, the first of which is [`candle`](Self::candle).
@@ -178,14 +176,11 @@ impl ComputeDevice {
         &self.devices
     }
 
-    /// Free bytes of each of [`devices`](Self::devices); of a GPU that does not tell, none.
+    /// Free bytes of each of [`devices`](Self::devices) that is a GPU; of one that does not tell, none.
     pub fn free_bytes_of_each(&self) -> Vec<u64> {
         let free = |device: &Device| cuda::memory(device).map_or(0, |it| it.available_bytes);
-        self.devices.iter().map(free).collect()
-    }
-
-    pub fn num_gpus(&self) -> usize {
-        self.gpus.len()
+        let gpus = self.devices.iter().filter(|device| device.is_cuda());
+        gpus.map(free).collect()
     }
 
     pub fn candle(&self) -> &Device {

@@ -1,6 +1,9 @@
-//! Finds the real test material that lies outside the project; the product never uses it.
+//! Finds what tests need that lies outside the project: real material, and a GPU. The product never uses it.
 
 use std::path::PathBuf;
+
+#[cfg(feature = "cuda")]
+use crate::device::{ComputeDevice, DeviceChoice};
 
 /// The folder with test material: `INGLENOOK_TEST_DATA`, else `../shared/data` beside the checkout.
 pub fn dir() -> Option<PathBuf> {
@@ -26,4 +29,21 @@ pub fn require(path: &str) -> Option<PathBuf> {
         eprintln!("SKIPPED: test data {path:?} is absent");
     }
     found
+}
+
+/// The NVIDIA GPU with the most free memory. When there is none, says that the calling test is skipped and returns `None`.
+///
+/// # Panics
+/// When there is none and `INGLENOOK_REQUIRE_GPU=1` says that there must be one.
+#[cfg(feature = "cuda")]
+pub fn require_gpu() -> Option<ComputeDevice> {
+    match ComputeDevice::select(DeviceChoice::AnyCuda) {
+        Ok(device) => Some(device.for_next_model()),
+        Err(error) => {
+            let must = std::env::var("INGLENOOK_REQUIRE_GPU").is_ok_and(|value| value == "1");
+            assert!(!must, "{error}, although INGLENOOK_REQUIRE_GPU=1");
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+    }
 }

@@ -5,8 +5,11 @@ use std::path::Path;
 use super::library::size_on_disk;
 use crate::config::Settings;
 use crate::device::ComputeDevice;
-use crate::engine::{EngineConfig, MAX_DRAFT};
-use crate::llm::{CacheSize, Decoder, GPU_PACKING_SHARE, LlmError, LoadOptions, StepSize};
+use crate::engine::{EngineConfig, MAX_DRAFT, Speculation};
+use crate::llm::{
+    Beside, CacheSize, Decoder, GPU_PACKING_SHARE, LlmError, LoadOptions, StepSize,
+    with_cache_that_fits,
+};
 
 /// Longest context by default: longer ones cost memory that few questions need.
 const DEFAULT_MAX_CONTEXT: usize = 32_768;
@@ -26,45 +29,39 @@ pub fn encoder_workspace_bytes(device: &ComputeDevice) -> u64 {
     if device.is_cpu() { 0 } else { 1 << 30 }
 }
 
-/// Memory that a chat model needs beside the size of its file and its cache.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Beside {
-    /// On each GPU that has some of it.
-    pub each: u64,
-    /// In all.
-    pub sum: u64,
-}
-
-/// What the chat model at `path` needs on these processors. On the CPU it is too little to be planned.
-pub fn beside(
+/// Memory that the chat model at `path` needs on one processor beside the size of its file and its cache. On the CPU it is too little
+/// to be planned.
+pub fn beside_bytes(
     device: &ComputeDevice,
     path: &Path,
-    options: &LoadOptions,
-) -> Result<Beside, LlmError> {
+    settings: &Settings,
+) -> Result<u64, LlmError> {
     if device.is_cpu() {
-        return Ok(Beside::default());
+        return Ok(0);
     }
-    let weights_bytes = size_on_disk(path).map_err(|source| LlmError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let each = GPU_OVERHEAD_BYTES + Decoder::workspace_bytes(path, largest_step())?;
-    let num_gpus = device.devices().len() as u64;
-    let rounding = match num_gpus {
-        1 => 0,
-        // A GPU may have room for a part of a layer that nothing fits into.
-        _ => num_gpus * weights_bytes / Decoder::max_gpus(path, options)? as u64,
-    };
-    let sum = num_gpus * each + rounding + weights_bytes / GPU_PACKING_SHARE;
-    Ok(Beside { each, sum })
+    let packing_bytes = weights_bytes(path)? / GPU_PACKING_SHARE;
+    let workspace_bytes = Decoder::workspace_bytes(path, largest_step(settings))?;
+    Ok(GPU_OVERHEAD_BYTES + packing_bytes + workspace_bytes)
 }
 
-/// Of an engine with its default settings.
-fn largest_step() -> StepSize {
+/// Bytes of a model's files.
+pub fn weights_bytes(path: &Path) -> Result<u64, LlmError> {
+    size_on_disk(path).map_err(|source| LlmError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Of an engine with its default settings. Only who asks for drafts gets them on a GPU.
+fn largest_step(settings: &Settings) -> StepSize {
     let engine = EngineConfig::default();
+    let num_drafted = match settings.speculation.parse() {
+        Ok(Speculation::Always) => MAX_DRAFT,
+        _ => 0,
+    };
     StepSize {
         num_rows: engine.max_batch_tokens,
-        num_logit_rows: engine.max_running * (1 + MAX_DRAFT),
+        num_logit_rows: engine.max_running * (1 + num_drafted),
     }
 }
 
@@ -98,6 +95,30 @@ pub fn load_options(
     options(settings, size)
 }
 
+/// The same with a cache that GPUs which share the model have room for, with so many bytes free on each.
+pub fn shared_options(
+    path: &Path,
+    options: LoadOptions,
+    least_bytes: u64,
+    free_bytes: &[u64],
+) -> Result<LoadOptions, LlmError> {
+    let CacheSize::Within { sequences, .. } = options.cache_size else {
+        return Ok(options);
+    };
+    let parts = Decoder::part_bytes(path, &options)?;
+    let fitting = parts.and_then(|parts| with_cache_that_fits(parts, least_bytes, free_bytes));
+    let Some(fitting) = fitting else {
+        return Ok(options);
+    };
+    Ok(LoadOptions {
+        cache_size: CacheSize::Within {
+            sequences,
+            bytes: fitting.cache,
+        },
+        ..options
+    })
+}
+
 fn fixed_size(settings: &Settings) -> Option<CacheSize> {
     let tokens = settings.kv_cache_tokens.map(CacheSize::Tokens);
     let bytes = settings.kv_cache_memory;
@@ -109,6 +130,10 @@ fn options(settings: &Settings, cache_size: CacheSize) -> Result<LoadOptions, Ll
         cache_size,
         kv_dtype: settings.kv_cache_type.parse()?,
         max_context: Some(max_context(settings)),
+        beside: Beside {
+            overhead_bytes: GPU_OVERHEAD_BYTES,
+            step: largest_step(settings),
+        },
         ..LoadOptions::default()
     })
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 use super::kv_cache;
 use super::load::{load_chat, load_embedder, load_reranker};
 use super::model_details::DetailsCache;
-use super::placement::{self, Placement};
+use super::placement;
 use crate::config::Settings;
 use crate::device::ComputeDevice;
 use crate::hub::{self, ChosenModel, ModelCache, ResolvedModel};
 use crate::rag::models::{
-    LoadError, LoadedModel, ModelDetails, ModelEntry, ModelKind, ModelLibrary,
+    LoadError, LoadedModel, ModelDetails, ModelEntry, ModelKind, ModelLibrary, Room,
 };
 
 pub struct Library {
@@ -67,17 +67,6 @@ impl Library {
         let found = model.ready(&self.settings.data_dir).map_err(failed)?;
         Ok((kind, found))
     }
-
-    fn place(&self, kind: ModelKind, found: &ResolvedModel) -> Result<Placement, LoadError> {
-        let path = &found.path;
-        match kind {
-            ModelKind::Chat => placement::of_chat(path, &self.device, &self.settings)
-                .map_err(|error| cannot_read(path, &error)),
-            ModelKind::Embedding | ModelKind::Rerank => {
-                placement::of_encoder(path, &self.device).map_err(failed)
-            }
-        }
-    }
 }
 
 impl ModelLibrary for Library {
@@ -109,26 +98,28 @@ impl ModelLibrary for Library {
         self.details.details(&found.path).map_err(failed)
     }
 
-    fn memory_needed(&self, id: &str) -> Result<u64, LoadError> {
+    fn rooms(&self, id: &str) -> Result<Vec<Room>, LoadError> {
         let (kind, found) = self.ready(id)?;
-        Ok(self.place(kind, &found)?.needed_bytes)
+        let path = &found.path;
+        match kind {
+            ModelKind::Chat => placement::rooms_of_chat(path, &self.device, &self.settings)
+                .map_err(|error| cannot_read(path, &error)),
+            ModelKind::Embedding | ModelKind::Rerank => {
+                placement::rooms_of_encoder(path, &self.device).map_err(failed)
+            }
+        }
     }
 
-    fn free_memory(&self, id: &str) -> Result<Option<u64>, LoadError> {
-        let (kind, found) = self.ready(id)?;
-        Ok(self.place(kind, &found)?.free_bytes())
+    fn free_memory(&self) -> Option<u64> {
+        Some(self.device.on(None).memory()?.available_bytes)
     }
 
-    fn free_memory_of_all(&self) -> Option<u64> {
-        Some(self.device.with_all_gpus().memory()?.available_bytes)
-    }
-
-    fn load(&self, id: &str, free_bytes: Option<u64>) -> Result<LoadedModel, LoadError> {
+    fn load(&self, id: &str, room: &Room) -> Result<LoadedModel, LoadError> {
         let (kind, found) = self.ready(id)?;
-        let device = &self.place(kind, &found)?.device;
+        let device = &self.device.on(room.processor);
         let loaded = match kind {
             ModelKind::Chat => {
-                let loaded = load_chat(&found, device, &self.settings, free_bytes);
+                let loaded = load_chat(&found, device, &self.settings, room.free_bytes);
                 loaded.map(LoadedModel::Chat)
             }
             ModelKind::Embedding => {

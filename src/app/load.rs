@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::kv_cache;
-use super::library::size_on_disk;
 use super::placement;
 use crate::config::Settings;
 use crate::device::ComputeDevice;
@@ -13,7 +12,7 @@ use crate::embedding::{Embedder, EmbedderOptions, Precision, Reranker, RerankerO
 use crate::engine::{Engine, EngineConfig, Speculation};
 use crate::hub::{ModelCache, ModelKind, ResolvedModel};
 use crate::llm::gguf::GgufFile;
-use crate::llm::{Decoder, LanguageModel, LoadOptions};
+use crate::llm::{Decoder, LanguageModel};
 use crate::rag::generate::ChatModel;
 use crate::tokenizer::Tokenizer;
 
@@ -24,7 +23,9 @@ pub fn load_chat_model(settings: &Settings, name: &str) -> anyhow::Result<(ChatM
     let chosen = cache.choose(Some(name), ModelKind::Chat)?;
     let chosen = chosen.context("none is no model; name one of: inglenook models")?;
     let found = chosen.ready(&settings.data_dir)?;
-    let device = placement::of_chat(&found.path, &all, settings)?.device;
+    let rooms = placement::rooms_of_chat(&found.path, &all, settings)?;
+    let room = placement::first_with_room(&rooms);
+    let device = all.on(room.and_then(|room| room.processor));
     Ok((
         load_chat(&found, &device, settings, None)?,
         device.name().to_owned(),
@@ -92,16 +93,17 @@ pub(super) fn load_chat(
 ) -> anyhow::Result<ChatModel> {
     let path = &found.path;
     let what = || format!("cannot load the chat model from {}", path.display());
-    let weights_bytes = size_on_disk(path).with_context(what)?;
+    let weights_bytes = kv_cache::weights_bytes(path).with_context(what)?;
     let least = kv_cache::least_options(settings)?;
     let least_bytes = Decoder::cache_bytes(path, &least).with_context(what)?;
     let free_bytes = free_bytes.or_else(|| Some(device.memory()?.available_bytes));
-    let beside = kv_cache::beside(device, path, &least).with_context(what)?;
-    let other_bytes = weights_bytes.saturating_add(beside.sum);
-    let options = LoadOptions {
-        gpu_workspace_bytes: beside.each,
-        ..kv_cache::load_options(settings, other_bytes, least_bytes, free_bytes)?
-    };
+    let beside_bytes = kv_cache::beside_bytes(device, path, settings).with_context(what)?;
+    let other_bytes = weights_bytes.saturating_add(beside_bytes);
+    let mut options = kv_cache::load_options(settings, other_bytes, least_bytes, free_bytes)?;
+    if device.devices().len() > 1 {
+        let free_bytes = device.free_bytes_of_each();
+        options = kv_cache::shared_options(path, options, least_bytes, &free_bytes)?;
+    }
     let (tokenizer, decoder) = if path.is_dir() {
         let tokenizer = Tokenizer::from_dir(path).with_context(what)?;
         let decoder = Decoder::open(path, device, &options).with_context(what)?;

@@ -15,8 +15,9 @@ use super::folder::ModelFolder;
 use super::gguf::GgufFile;
 use super::hyperparameters::{Hyperparameters, LayerSettings};
 use super::rope::Rope;
+use super::split::PartBytes;
 #[cfg(feature = "cuda")]
-use super::split::{PartBytes, split};
+use super::split::split;
 use super::step::Step;
 use super::tensor_model::TensorModel;
 #[cfg(any(feature = "cuda", test))]
@@ -37,16 +38,25 @@ pub struct LoadOptions {
     pub kv_dtype: KvDtype,
     /// Shortens the context that the model was made for.
     pub max_context: Option<usize>,
-    /// Bytes to leave for everything else on each of the GPUs that share a model.
-    pub gpu_workspace_bytes: u64,
+    /// What to leave room for on each of the GPUs that share a model.
+    pub beside: Beside,
+}
+
+/// What is on a GPU beside weights and cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside {
+    /// Libraries, kernels and recorded steps.
+    pub overhead_bytes: u64,
+    /// The largest step.
+    pub step: StepSize,
 }
 
 /// Weights take up to this share more on a GPU than in their file: scales of six bits have whole bytes there (Q3_K 3.6%, Q4_K
 /// 2.8%), and outputs come in sixteens.
 pub const GPU_PACKING_SHARE: u64 = 25;
 
-/// Rows of the largest step.
-#[derive(Debug, Clone, Copy)]
+/// Rows of a step.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct StepSize {
     pub num_rows: usize,
     /// Those that have logits.
@@ -60,7 +70,7 @@ impl Default for LoadOptions {
             cache_size: CacheSize::Tokens(8192),
             kv_dtype: KvDtype::F16,
             max_context: None,
-            gpu_workspace_bytes: 0,
+            beside: Beside::default(),
         }
     }
 }
@@ -176,10 +186,15 @@ impl Decoder {
         workspace_bytes(&model, &gguf, step)
     }
 
-    /// The most GPUs that can share the model at `path`: each has a layer at least. 1 where it must be on one.
-    pub fn max_gpus(path: &Path, options: &LoadOptions) -> Result<usize, LlmError> {
-        let model = hyperparameters(path)?;
-        Ok(max_gpus(&model, &cache_layout(&model, options)?))
+    /// What the parts of the model at `path` take on GPUs that share it, in bytes; `None` where it must be on one.
+    pub fn part_bytes(path: &Path, options: &LoadOptions) -> Result<Option<PartBytes>, LlmError> {
+        if path.is_dir() {
+            let folder = ModelFolder::open(path)?;
+            return part_bytes(&folder.hyperparameters, &folder, options);
+        }
+        let gguf = GgufFile::open(path)?;
+        let model = Hyperparameters::from_gguf(gguf.metadata())?;
+        part_bytes(&model, &gguf, options)
     }
 
     fn build(
@@ -195,9 +210,8 @@ impl Decoder {
         let (facts, cache_bytes, computation) = match device.candle() {
             #[cfg(feature = "cuda")]
             Device::Cuda(_) if device_model::fits(&model, &layout) => {
-                let each = options.gpu_workspace_bytes;
-                let bytes = device_model::part_bytes(checkpoint, &model, &layout, each);
-                let parts = parts(device, &bytes)?;
+                let bytes = part_bytes(&model, checkpoint, options)?;
+                let parts = parts(device, &bytes.expect("the model fits"))?;
                 let weights =
                     device_model::load_weights(checkpoint, &model, context_length, &parts)?;
                 let facts = weights.facts.clone();
@@ -262,15 +276,12 @@ fn parts(
     let free_bytes = device.free_bytes_of_each();
     let counts = match free_bytes.len() {
         0 | 1 => vec![bytes.layers.len()],
-        _ => split(bytes, &free_bytes).ok_or_else(|| LlmError::SplitTooLarge {
-            layer_bytes: bytes.layers.iter().copied().max().unwrap_or(0),
-            each_bytes: bytes.each,
-            free_bytes,
-        })?,
+        _ => {
+            let counts = split(bytes, &free_bytes).ok_or_else(|| too_large(bytes, free_bytes))?;
+            tracing::info!(layers = ?counts, "the GPUs share the model's layers");
+            counts
+        }
     };
-    if counts.len() > 1 {
-        tracing::info!(layers = ?counts, "the GPUs share the model's layers");
-    }
     let shares = device.devices().iter().zip(counts);
     let mut parts = Vec::new();
     for (device, num_layers) in shares.filter(|(_, num_layers)| *num_layers > 0) {
@@ -282,17 +293,40 @@ fn parts(
     Ok(parts)
 }
 
-#[cfg(any(feature = "cuda", test))]
-fn max_gpus(model: &Hyperparameters, layout: &CacheLayout) -> usize {
-    match device_model::fits(model, layout) {
-        true => model.layers.len(),
-        false => 1,
+#[cfg(feature = "cuda")]
+fn too_large(bytes: &PartBytes, free_bytes: Vec<u64>) -> LlmError {
+    let num_layers = bytes.layers.len();
+    let largest = bytes.layers.iter().copied().max().unwrap_or(0);
+    LlmError::SplitTooLarge {
+        num_layers,
+        layer_bytes: largest + bytes.cache / num_layers.max(1) as u64,
+        head_bytes: bytes.head,
+        each_bytes: bytes.each,
+        free_bytes,
     }
 }
 
+#[cfg(any(feature = "cuda", test))]
+fn part_bytes(
+    model: &Hyperparameters,
+    checkpoint: &dyn Checkpoint,
+    options: &LoadOptions,
+) -> Result<Option<PartBytes>, LlmError> {
+    let layout = cache_layout(model, options)?;
+    let table = checkpoint.tensor(EMBEDDING);
+    let vocab_size = table.map_or(0, |table| vocab_size(&table));
+    Ok(device_model::fits(model, &layout)
+        .then(|| device_model::part_bytes(checkpoint, model, &layout, vocab_size, options.beside)))
+}
+
+/// Without GPUs none are shared.
 #[cfg(not(any(feature = "cuda", test)))]
-fn max_gpus(_: &Hyperparameters, _: &CacheLayout) -> usize {
-    1
+fn part_bytes(
+    _: &Hyperparameters,
+    _: &dyn Checkpoint,
+    _: &LoadOptions,
+) -> Result<Option<PartBytes>, LlmError> {
+    Ok(None)
 }
 
 /// As [`Decoder::workspace_bytes`], with the longest context that the model allows.

@@ -3,7 +3,7 @@
 
 use super::attention::CacheLayout;
 use super::checkpoint::Checkpoint;
-use super::decoder::{GPU_PACKING_SHARE, StepSize};
+use super::decoder::{Beside, GPU_PACKING_SHARE, StepSize};
 use super::feed_forward::FeedForward;
 use super::hyperparameters::{Activation, Hyperparameters};
 use super::linear::{StoredMatrix, TokenEmbedding};
@@ -82,12 +82,23 @@ fn stored(dtype: KvDtype) -> Option<Stored> {
     }
 }
 
-/// Bytes of the workspace on each GPU for steps of up to this size.
+/// Bytes of the workspace for steps of up to this size, on the GPU that computes the logits. Where others share the model, they have
+/// one without logits.
 pub(crate) fn workspace_num_bytes(
     model: &Hyperparameters,
     layout: &CacheLayout,
     vocab_size: usize,
     step: StepSize,
+) -> u64 {
+    let num_logit_rows = step.num_logit_rows.max(MAX_RECORDED_ROWS);
+    stage_bytes(model, layout, vocab_size, [step.num_rows, num_logit_rows])
+}
+
+fn stage_bytes(
+    model: &Hyperparameters,
+    layout: &CacheLayout,
+    vocab_size: usize,
+    [num_rows, num_logit_rows]: [usize; 2],
 ) -> u64 {
     let sizes = Sizes {
         hidden_size: model.hidden_size,
@@ -98,28 +109,30 @@ pub(crate) fn workspace_num_bytes(
         context_length: model.context_length,
     };
     let capacity = Capacity {
-        num_rows: step.num_rows.max(MAX_RECORDED_ROWS),
-        num_logit_rows: step.num_logit_rows.max(MAX_RECORDED_ROWS),
+        num_rows: num_rows.max(MAX_RECORDED_ROWS),
+        num_logit_rows,
     };
     workspace_bytes(&sizes, capacity) as u64
 }
 
-/// Bytes of weights and cache, layer by layer. On a GPU weights take up to a [`GPU_PACKING_SHARE`]th more than in their file.
+/// Bytes of weights, cache and all that is beside them, part by part. On a GPU weights take up to a [`GPU_PACKING_SHARE`]th more
+/// than in their file.
 pub(crate) fn part_bytes(
     checkpoint: &dyn Checkpoint,
     model: &Hyperparameters,
     layout: &CacheLayout,
-    each: u64,
+    vocab_size: usize,
+    beside: Beside,
 ) -> PartBytes {
-    let num_layers = model.layers.len();
     let packed = |stored: u64| stored + stored / GPU_PACKING_SHARE;
-    let cache = layout.num_bytes().unwrap_or(u64::MAX) / num_layers as u64;
-    let (layers, head) = stored_bytes(checkpoint, num_layers);
-    let layer = |stored: u64| packed(stored).saturating_add(cache);
+    let (layers, head) = stored_bytes(checkpoint, model.layers.len());
+    let with_logits = workspace_num_bytes(model, layout, vocab_size, beside.step);
+    let without = stage_bytes(model, layout, 0, [beside.step.num_rows, 0]);
     PartBytes {
-        layers: layers.into_iter().map(layer).collect(),
-        head: packed(head),
-        each,
+        layers: layers.into_iter().map(packed).collect(),
+        cache: layout.num_bytes().unwrap_or(u64::MAX),
+        head: packed(head) + with_logits.saturating_sub(without),
+        each: beside.overhead_bytes + without,
     }
 }
 

@@ -21,7 +21,6 @@ mod linear;
 mod linear_cuda;
 mod rope;
 mod rows;
-#[cfg(any(feature = "cuda", test))]
 mod split;
 mod step;
 mod tensor_model;
@@ -31,8 +30,9 @@ mod weights;
 
 use std::path::PathBuf;
 
-pub use decoder::{CacheSize, Decoder, GPU_PACKING_SHARE, KvDtype, LoadOptions, StepSize};
+pub use decoder::{Beside, CacheSize, Decoder, GPU_PACKING_SHARE, KvDtype, LoadOptions, StepSize};
 pub use rope::RopeScaling;
+pub use split::{PartBytes, split, with_cache_that_fits};
 
 pub use crate::kernels::draw::{Draw, Drawn, InvalidLogits};
 
@@ -226,11 +226,14 @@ pub enum LlmError {
     )]
     NoMemory(#[source] std::io::Error),
     #[error(
-        "its layers of about {layer_bytes} bytes do not fit into what the GPUs have free, {free_bytes:?} bytes, with \
-         {each_bytes} bytes beside on each; make the KV cache smaller or take a smaller model"
+        "its {num_layers} layers, which take up to {layer_bytes} bytes each with their cache, and its output matrix of {head_bytes} \
+         bytes do not fit into what the GPUs have free, {free_bytes:?} bytes, beside {each_bytes} bytes on each; make the KV \
+         cache smaller or take a smaller model"
     )]
     SplitTooLarge {
+        num_layers: usize,
         layer_bytes: u64,
+        head_bytes: u64,
         each_bytes: u64,
         free_bytes: Vec<u64>,
     },

@@ -1,5 +1,5 @@
 //! The decoder-only transformer on GPUs, from tokens' vectors to logits: nothing of a step leaves their memory but logits, or the
-//! tokens drawn from them, and a step that fits into the memory of one before takes none. What a row gives has the same bits in any
+//! tokens drawn from them, and the rows that pass from one GPU to the next; a step that fits into the memory of one before takes none. What a row gives has the same bits in any
 //! company, and on however many GPUs.
 
 mod launches;
@@ -132,7 +132,8 @@ impl<M: Capture> DeviceDecoder<M> {
     /// vectors, `[num_tokens, hidden_size]`.
     ///
     /// # Safety
-    /// Every slot, and every block of a table, must lie within the cache, and every table must have all positions of its sequence.
+    /// Every slot must lie within the cache, and every table must have a block of the cache for each position up to the last of its
+    /// sequence.
     ///
     /// # Panics
     /// When the rows are not as they are described.

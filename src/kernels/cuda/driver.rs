@@ -34,11 +34,13 @@ pub fn name(device: &Device) -> Result<String, String> {
     described().map_err(|error: DriverError| error.to_string())
 }
 
-/// Free and total bytes of a GPU.
+/// Free and total bytes of a GPU. What was freed is the driver's again when a stream was waited for.
 pub fn memory(device: &Device) -> Option<(u64, u64)> {
     let Device::Cuda(device) = device else {
         return None;
     };
-    let (free, total) = device.cuda_stream().context().mem_get_info().ok()?;
+    let stream = device.cuda_stream();
+    stream.synchronize().ok()?;
+    let (free, total) = stream.context().mem_get_info().ok()?;
     Some((free as u64, total as u64))
 }

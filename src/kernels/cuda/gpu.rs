@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, Error, Result};
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode, CUstreamCaptureStatus};
 use cudarc::driver::{
     CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
 };
@@ -97,6 +97,8 @@ const MODULES: [(&[&str], &str, &str); 16] = [
         include_str!(concat!(env!("OUT_DIR"), "/F32.ptx")),
     ),
 ];
+
+const NOT_CAPTURING: CUstreamCaptureStatus = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
 
 /// A clone is the same GPU and stream.
 #[derive(Debug, Clone)]
@@ -249,7 +251,11 @@ impl Capture for Gpu {
         begun.map_err(|error| error.to_string())?;
         let worked = work();
         // Also after an error, or the stream would go on recording.
-        let recorded = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        let mut recorded = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        // An error that the wrapper had kept from something else comes before the end.
+        if recorded.is_err() && !matches!(self.stream.capture_status(), Ok(NOT_CAPTURING)) {
+            recorded = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        }
         worked.map_err(|error| error.to_string())?;
         match recorded.map_err(|error| error.to_string())? {
             Some(graph) => Ok(Graph(graph)),

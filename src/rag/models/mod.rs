@@ -13,7 +13,7 @@ use crate::embedding::{Embedder, Reranker};
 use crate::rag::generate::ChatModel;
 
 pub use pool::{Lease, Models, ModelsOptions};
-pub use residency::NoRoom;
+pub use residency::{NoRoom, Room};
 
 /// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +69,15 @@ pub trait ModelLibrary: Send + Sync + 'static {
 
     fn details(&self, id: &str) -> Result<ModelDetails, LoadError>;
 
-    /// Memory that the model will take at least, in bytes: weights and cache.
-    fn memory_needed(&self, id: &str) -> Result<u64, LoadError>;
-
-    /// Memory that the model can take now, in bytes, where it is known.
-    fn free_memory(&self, id: &str) -> Result<Option<u64>, LoadError>;
+    /// Where the model can be loaded now or with others gone, one room at least: each processor alone, and all together where
+    /// they can share it.
+    fn rooms(&self, id: &str) -> Result<Vec<Room>, LoadError>;
 
     /// Memory that all models together can take now, in bytes, where it is known.
-    fn free_memory_of_all(&self) -> Option<u64>;
+    fn free_memory(&self) -> Option<u64>;
 
-    /// Takes at most `free_bytes` of memory, all in all, where that can be chosen; `None` where it is not known.
-    fn load(&self, id: &str, free_bytes: Option<u64>) -> Result<LoadedModel, LoadError>;
+    /// Loads it into one of its rooms. Takes at most the room's free memory, all in all, where that can be chosen.
+    fn load(&self, id: &str, room: &Room) -> Result<LoadedModel, LoadError>;
 }
 
 /// A model in memory, ready to be used.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 
-use super::residency::{Limits, Residency, Stay};
+use super::residency::{Limits, Residency, Room, Stay};
 use super::{
     Leased, LoadError, LoadedModel, ModelDetails, ModelEntry, ModelKind, ModelLibrary, ModelStatus,
     UnloadError,
@@ -88,7 +88,7 @@ impl Models {
     pub fn start(library: Arc<dyn ModelLibrary>, options: ModelsOptions) -> Self {
         let limits = Limits {
             max_loaded: options.max_loaded,
-            memory_bytes: library.free_memory_of_all(),
+            memory_bytes: library.free_memory(),
             keep_alive: options.keep_alive,
         };
         let pool = Arc::new(Pool {
@@ -365,8 +365,8 @@ impl Pool {
         let mut replies = Vec::new();
         {
             let mut state = self.state();
-            if let Ok(model) = &loaded {
-                state.insert(&id, model, self.stay(&id));
+            if let Ok((model, processor)) = &loaded {
+                state.insert(&id, model, *processor, self.stay(&id));
             }
             for waiter in state.waiting.remove(&id).unwrap_or_default() {
                 let reply = match &loaded {
@@ -407,15 +407,12 @@ impl Pool {
         true
     }
 
-    async fn load(&self, id: &str) -> Result<LoadedModel, LoadError> {
+    /// Loads it, and says on which processor.
+    async fn load(&self, id: &str) -> Result<(LoadedModel, Option<usize>), LoadError> {
+        let room = self.make_room(id).await?;
         let wanted = id.to_owned();
-        let needed = self
-            .blocking(move |library| library.memory_needed(&wanted))
-            .await?;
-        let free_bytes = self.make_room(id, needed).await?;
-        let wanted = id.to_owned();
-        self.on_own_thread(move |library| library.load(&wanted, free_bytes))
-            .await
+        let load = move |library: &dyn ModelLibrary| library.load(&wanted, &room);
+        Ok((self.on_own_thread(load).await?, room.processor))
     }
 
     /// Runs `work` on a thread that ends with it. Allocators keep what one thread took and another gave back for the
@@ -436,22 +433,21 @@ impl Pool {
         done.unwrap_or_else(|_| Err(failed("loading it panicked; the log has the reason".into())))
     }
 
-    /// Unloads idle models until there is room for another, and returns how much there is, where that is known.
-    async fn make_room(&self, id: &str, needed_bytes: u64) -> Result<Option<u64>, LoadError> {
+    /// Unloads idle models until there is room for another.
+    async fn make_room(&self, id: &str) -> Result<Room, LoadError> {
         loop {
             let wanted = id.to_owned();
-            let free_bytes = self
-                .blocking(move |library| library.free_memory(&wanted))
-                .await?;
+            let rooms = self.blocking(move |library| library.rooms(&wanted)).await?;
             let leaving: Vec<_> = {
                 let mut state = self.state();
-                let leaving = state.residency.room_for(needed_bytes, free_bytes);
-                let leaving = leaving.map_err(|no_room| LoadError::NoRoom {
+                let chosen = state.residency.choose(&rooms);
+                let (room, leaving) = chosen.map_err(|no_room| LoadError::NoRoom {
                     name: id.to_owned(),
                     no_room,
                 })?;
                 if leaving.is_empty() {
-                    return Ok(state.residency.free_bytes(free_bytes));
+                    let free_bytes = state.residency.free_bytes(room.free_bytes);
+                    return Ok(Room { free_bytes, ..room });
                 }
                 leaving.iter().filter_map(|id| state.remove(id)).collect()
             };
@@ -492,9 +488,9 @@ impl Pool {
 }
 
 impl State {
-    fn insert(&mut self, id: &str, model: &LoadedModel, stay: Stay) {
+    fn insert(&mut self, id: &str, model: &LoadedModel, processor: Option<usize>, stay: Stay) {
         self.residency
-            .insert(id, model.num_bytes(), stay, Instant::now());
+            .insert(id, model.num_bytes(), processor, stay, Instant::now());
         self.context_lengths
             .insert(id.to_owned(), model.context_length());
         self.loaded.insert(id.to_owned(), model.clone());

@@ -15,6 +15,17 @@ pub struct Limits {
     pub keep_alive: Option<Duration>,
 }
 
+/// Somewhere that a model can be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Memory that it will take there at least: weights, cache, and what it computes in.
+    pub needed_bytes: u64,
+    /// Memory that can be taken there now, where it is known.
+    pub free_bytes: Option<u64>,
+    /// Which of the processors; `None` for all of them together.
+    pub processor: Option<usize>,
+}
+
 /// How long a model stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stay {
@@ -75,6 +86,8 @@ pub struct Residency {
 #[derive(Debug)]
 struct Resident {
     num_bytes: u64,
+    /// As in [`Room`].
+    processor: Option<usize>,
     stay: Stay,
     num_leases: usize,
     /// When its last lease was taken or ended.
@@ -84,6 +97,12 @@ struct Resident {
 impl Resident {
     fn may_leave(&self) -> bool {
         self.num_leases == 0 && self.stay != Stay::Always
+    }
+
+    /// Whether some of its memory is where the room is.
+    fn is_in(&self, room: &Room) -> bool {
+        let both = self.processor.zip(room.processor);
+        both.is_none_or(|(its, wanted)| its == wanted)
     }
 }
 
@@ -95,24 +114,46 @@ impl Residency {
         }
     }
 
-    /// The idle models that must leave before one that takes `needed_bytes` can be loaded, the least recently used
-    /// first. `free_bytes` is what the machine has free now. When it would not fit with all of them gone, none is named.
-    pub fn room_for(
-        &self,
-        needed_bytes: u64,
-        free_bytes: Option<u64>,
-    ) -> Result<Vec<String>, NoRoom> {
+    /// Where to load a model, and the idle models that must leave before, the least recently used first. Of several rooms that
+    /// for which the fewest must leave, the first of them; all processors together only where none alone has room.
+    ///
+    /// # Panics
+    /// When there are no rooms.
+    pub fn choose(&self, rooms: &[Room]) -> Result<(Room, Vec<String>), NoRoom> {
+        let mut refused: Option<NoRoom> = None;
+        let mut possible = Vec::new();
+        for room in rooms {
+            match self.room_for(room) {
+                Ok(leaving) => possible.push((*room, leaving)),
+                // Who may try again later is told so.
+                Err(no_room) if refused.is_none_or(|it| !it.may_pass()) => refused = Some(no_room),
+                Err(_) => {}
+            }
+        }
+        let best = possible
+            .into_iter()
+            .min_by_key(|(room, leaving)| (room.processor.is_none(), leaving.len()));
+        best.ok_or_else(|| refused.expect("there are rooms"))
+    }
+
+    /// The idle models that must leave before there is room, the least recently used first. When there would be none with all
+    /// of them gone, none is named.
+    fn room_for(&self, room: &Room) -> Result<Vec<String>, NoRoom> {
+        let needed_bytes = room.needed_bytes;
         let mut idle: Vec<_> = self.models.iter().filter(|it| it.1.may_leave()).collect();
         idle.sort_by_key(|(_, model)| model.last_used);
-        let mut free_bytes = self.free_bytes(free_bytes).unwrap_or(u64::MAX);
+        let mut free_bytes = self.free_bytes(room.free_bytes).unwrap_or(u64::MAX);
         let mut num_loaded = self.num_counted();
         let is_full = |num_loaded| self.limits.max_loaded.is_some_and(|max| num_loaded >= max);
         let mut leaving = Vec::new();
         for (id, model) in idle {
-            if free_bytes >= needed_bytes && !is_full(num_loaded) {
-                break;
+            let helps = free_bytes < needed_bytes && model.is_in(room);
+            if !helps && !is_full(num_loaded) {
+                continue;
             }
-            free_bytes = free_bytes.saturating_add(model.num_bytes);
+            if model.is_in(room) {
+                free_bytes = free_bytes.saturating_add(model.num_bytes);
+            }
             num_loaded -= 1;
             leaving.push(id.clone());
         }
@@ -120,7 +161,7 @@ impl Residency {
             return Err(NoRoom::Count { max_loaded });
         }
         if free_bytes < needed_bytes {
-            let busy = self.models.values();
+            let busy = self.models.values().filter(|model| model.is_in(room));
             let busy = busy.filter(|model| model.num_leases > 0 && model.stay != Stay::Always);
             return Err(NoRoom::Memory {
                 needed_bytes,
@@ -144,10 +185,18 @@ impl Residency {
         models.filter(|model| model.stay != Stay::Always).count()
     }
 
-    /// Takes in a model that is loaded now, without a lease.
-    pub fn insert(&mut self, id: &str, num_bytes: u64, stay: Stay, now: Instant) {
+    /// Takes in a model that is loaded now, without a lease; `processor` is that of its [`Room`].
+    pub fn insert(
+        &mut self,
+        id: &str,
+        num_bytes: u64,
+        processor: Option<usize>,
+        stay: Stay,
+        now: Instant,
+    ) {
         let model = Resident {
             num_bytes,
+            processor,
             stay,
             num_leases: 0,
             last_used: now,

@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A model that counts among those in memory while it lives.
 struct Counted {
     num_alive: watch::Sender<usize>,
+    held_by_each: Arc<Mutex<[u64; 2]>>,
+    processor: usize,
+    size: u64,
 }
 
 impl EmbeddingModel for Counted {
@@ -28,6 +31,7 @@ impl EmbeddingModel for Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.num_alive.send_modify(|alive| *alive -= 1);
+        self.held_by_each.lock().unwrap()[self.processor] -= self.size;
     }
 }
 
@@ -35,8 +39,9 @@ impl Drop for Counted {
 struct Shelf {
     sizes: HashMap<&'static str, u64>,
     memory_bytes: u64,
-    /// Where there are several processors, what one of them has free.
-    free_for_one: Option<u64>,
+    /// Where there are two processors, what each of them has.
+    memory_of_each: Option<u64>,
+    held_by_each: Arc<Mutex<[u64; 2]>>,
     num_alive: watch::Sender<usize>,
     num_loads: AtomicUsize,
     /// What the last load was given.
@@ -52,11 +57,11 @@ impl Shelf {
         Arc::new(Self::of_one(memory_bytes, size))
     }
 
-    /// On several processors, of which the next one has `free_for_one`.
-    fn with_several(memory_bytes: u64, free_for_one: u64, size: u64) -> Arc<Self> {
+    /// On two processors with `each` bytes.
+    fn with_two(each: u64, size: u64) -> Arc<Self> {
         Arc::new(Self {
-            free_for_one: Some(free_for_one),
-            ..Self::of_one(memory_bytes, size)
+            memory_of_each: Some(each),
+            ..Self::of_one(2 * each, size)
         })
     }
 
@@ -64,7 +69,8 @@ impl Shelf {
         Self {
             sizes: ["a", "b", "c", "d", "e"].map(|id| (id, size)).into(),
             memory_bytes,
-            free_for_one: None,
+            memory_of_each: None,
+            held_by_each: Arc::default(),
             num_alive: watch::channel(0).0,
             num_loads: AtomicUsize::new(0),
             free_bytes: Mutex::new(None),
@@ -123,21 +129,28 @@ impl ModelLibrary for Shelf {
         })
     }
 
-    fn memory_needed(&self, id: &str) -> Result<u64, LoadError> {
-        Ok(self.sizes[id])
+    fn rooms(&self, id: &str) -> Result<Vec<Room>, LoadError> {
+        let room = |processor: usize, free_bytes: u64| Room {
+            needed_bytes: self.sizes[id],
+            free_bytes: Some(free_bytes),
+            processor: Some(processor),
+        };
+        let Some(each) = self.memory_of_each else {
+            return Ok(vec![room(0, self.memory_bytes)]);
+        };
+        let held = self.held_by_each.lock().unwrap();
+        Ok((0..held.len())
+            .map(|it| room(it, each - held[it]))
+            .collect())
     }
 
-    fn free_memory(&self, _: &str) -> Result<Option<u64>, LoadError> {
-        Ok(Some(self.free_for_one.unwrap_or(self.memory_bytes)))
-    }
-
-    fn free_memory_of_all(&self) -> Option<u64> {
+    fn free_memory(&self) -> Option<u64> {
         Some(self.memory_bytes)
     }
 
-    fn load(&self, id: &str, free_bytes: Option<u64>) -> Result<LoadedModel, LoadError> {
+    fn load(&self, id: &str, room: &Room) -> Result<LoadedModel, LoadError> {
         self.num_loads.fetch_add(1, Ordering::SeqCst);
-        *self.free_bytes.lock().unwrap() = free_bytes;
+        *self.free_bytes.lock().unwrap() = room.free_bytes;
         let held = self.held.lock().unwrap().take_if(|(held, _)| *held == id);
         if let Some((_, release)) = held {
             release.recv_timeout(PATIENCE).unwrap();
@@ -149,8 +162,13 @@ impl ModelLibrary for Shelf {
             return Err(LoadError::Failed { reason });
         }
         self.num_alive.send_modify(|alive| *alive += 1);
+        let processor = room.processor.unwrap();
+        self.held_by_each.lock().unwrap()[processor] += self.sizes[id];
         let model = Counted {
             num_alive: self.num_alive.clone(),
+            held_by_each: Arc::clone(&self.held_by_each),
+            processor,
+            size: self.sizes[id],
         };
         let spec = EmbedderSpec {
             name: id.into(),
@@ -248,16 +266,17 @@ async fn a_model_is_told_what_the_others_have_left_of_the_memory() {
 
 #[tokio::test]
 async fn models_on_several_processors_have_the_memory_of_all() {
-    let shelf = Shelf::with_several(100, 50, 40);
+    let shelf = Shelf::with_two(50, 40);
     let models = shelf.models(ModelsOptions::default());
     drop(models.embedder("a").await.unwrap());
     drop(models.embedder("b").await.unwrap());
-    assert_eq!(*shelf.free_bytes.lock().unwrap(), Some(50));
     assert_eq!(names(&models), ["a", "b"]);
+    assert_eq!(*shelf.held_by_each.lock().unwrap(), [40, 40]);
     drop(models.embedder("c").await.unwrap());
     assert_eq!(names(&models), ["b", "c"]);
-    // None of them alone has room for a larger one.
-    let shelf = Shelf::with_several(100, 50, 60);
+    assert_eq!(*shelf.free_bytes.lock().unwrap(), Some(50));
+    // Neither has room for a larger one, though both together would.
+    let shelf = Shelf::with_two(50, 60);
     let models = shelf.models(ModelsOptions::default());
     let refused = models.embedder("a").await.err().unwrap();
     assert!(matches!(refused, LoadError::NoRoom { .. }), "{refused}");

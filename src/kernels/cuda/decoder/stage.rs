@@ -28,10 +28,19 @@ pub struct Stage<M: Capture> {
     /// Keys and values of each layer, `[num_blocks * block_size, num_kv_heads, dim]`.
     pub(super) cache: Vec<[M::Buffer; 2]>,
     pub(super) workspace: Workspace<M>,
-    /// At most seven sizes by rows for each size by spans, of which there are as many as the context can be halved. `None` where
-    /// steps of a size could not be recorded.
-    graphs: HashMap<Bucket, Option<M::Graph>>,
+    /// At most seven sizes by rows for each size by spans, of which there are as many as the context can be halved.
+    graphs: HashMap<Bucket, Recorded<M::Graph>>,
 }
+
+#[derive(Debug)]
+enum Recorded<G> {
+    Graph(G),
+    /// It could not be recorded, so many times.
+    Failed(u32),
+}
+
+/// After as many failures steps of a size are no longer recorded.
+const MAX_FAILURES: u32 = 3;
 
 /// Steps of one size launch the same kernels with the same arguments, whatever their numbers are: both are powers of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -165,7 +174,7 @@ impl<M: Capture> Stage<M> {
         let has_moved = (self.workspace).reserve(&self.memory, needed, inputs.len(), scratch_len);
         // They would read and write where the workspace was. It may have moved in part before an error.
         if !matches!(has_moved, Ok(false)) {
-            self.graphs.retain(|_, graph| graph.is_none());
+            self.graphs.clear();
         }
         has_moved?;
         let mut hidden = hidden;
@@ -184,23 +193,30 @@ impl<M: Capture> Stage<M> {
         let Some(bucket) = bucket else {
             return self.launch(run);
         };
-        match self.graphs.get(&bucket) {
+        let num_failures = match self.graphs.get(&bucket) {
             // SAFETY: it was recorded from a run of this size, and dropped if anything has moved since.
-            Some(Some(graph)) => return unsafe { self.memory.replay(graph) },
-            Some(None) => return self.launch(run),
-            None => {}
-        }
+            Some(Recorded::Graph(graph)) => return unsafe { self.memory.replay(graph) },
+            Some(Recorded::Failed(times)) => *times,
+            None => 0,
+        };
         // The first time loads the kernels, which cannot be done while they are recorded.
         self.launch(run)?;
-        let graph = self.memory.capture(|| self.launch(run));
-        if let Err(reason) = &graph {
-            let Bucket { num_rows, .. } = bucket;
-            tracing::warn!(
-                num_rows,
-                "steps cannot be recorded, and will be slower: {reason}"
-            );
+        if num_failures == MAX_FAILURES {
+            return Ok(());
         }
-        self.graphs.insert(bucket, graph.ok());
+        let recorded = match self.memory.capture(|| self.launch(run)) {
+            Ok(graph) => Recorded::Graph(graph),
+            Err(reason) => {
+                let num_rows = bucket.num_rows;
+                tracing::warn!(
+                    num_rows,
+                    reason,
+                    "a step could not be recorded, which is slower"
+                );
+                Recorded::Failed(num_failures + 1)
+            }
+        };
+        self.graphs.insert(bucket, recorded);
         Ok(())
     }
 
@@ -311,6 +327,13 @@ fn check_layer<M: Memory>(layer: &Layer<M>, sizes: &Sizes, settings: &Settings) 
 /// The slots and tables were checked by whoever made the step, as they are many.
 fn check_step(step: &StepRows, settings: &Settings) {
     let num_tokens = step.slots.len();
+    let mut num_rows = 0;
+    for sequence in step.sequences {
+        assert_eq!(sequence.first_row, num_rows);
+        assert!(sequence.start + sequence.num_rows <= settings.context_length);
+        num_rows += sequence.num_rows;
+    }
+    assert_eq!(num_rows, num_tokens);
     assert!(
         step.logit_rows
             .iter()

@@ -50,9 +50,9 @@ impl EmulatedGpu {
         self.0.num_replays.load(Ordering::Relaxed)
     }
 
-    /// As a driver that cannot record.
-    pub fn record_nothing(&self) {
-        self.0.records_nothing.store(true, Ordering::Relaxed);
+    /// As a driver that cannot record, or can again.
+    pub fn record_nothing(&self, nothing: bool) {
+        self.0.records_nothing.store(nothing, Ordering::Relaxed);
     }
 
     fn assert_not_recording(&self) {
@@ -135,13 +135,13 @@ impl Capture for EmulatedGpu {
         work: impl FnOnce() -> Result<(), Infallible>,
     ) -> Result<Self::Graph, String> {
         self.assert_not_recording();
-        if self.0.records_nothing.load(Ordering::Relaxed) {
-            return Err("it was told to record nothing".to_owned());
-        }
         *self.0.recording.lock().unwrap() = Some(Vec::new());
         let Ok(()) = work();
         let recorded = self.0.recording.lock().unwrap().take();
-        Ok(recorded.unwrap_or_default())
+        match self.0.records_nothing.load(Ordering::Relaxed) {
+            true => Err("it was told to record nothing".to_owned()),
+            false => Ok(recorded.unwrap_or_default()),
+        }
     }
 
     unsafe fn replay(&self, graph: &Self::Graph) -> Result<(), Infallible> {

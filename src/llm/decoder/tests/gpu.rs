@@ -4,18 +4,7 @@ use super::device::{check_drawing, check_sharing};
 use super::goldens::{check_prompt_within, goldens};
 use super::models::models;
 use super::*;
-
-fn gpu() -> Option<ComputeDevice> {
-    match ComputeDevice::select(DeviceChoice::AnyCuda) {
-        Ok(device) => Some(device),
-        Err(error) => {
-            let must = std::env::var("INGLENOOK_REQUIRE_GPU").is_ok_and(|value| value == "1");
-            assert!(!must, "{error}");
-            eprintln!("SKIPPED: {error}");
-            None
-        }
-    }
-}
+use crate::test_data::require_gpu;
 
 fn load_on(device: &ComputeDevice, model: &TinyModel, kv_dtype: KvDtype) -> Decoder {
     let options = LoadOptions {
@@ -27,7 +16,7 @@ fn load_on(device: &ComputeDevice, model: &TinyModel, kv_dtype: KvDtype) -> Deco
 
 #[test]
 fn every_architecture_agrees_with_transformers() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = require_gpu() else { return };
     let goldens = goldens();
     // What is multiplied with weights is rounded to half precision; in sixteen bits the cache is rounded, too, and prompts are
     // attended to in f16.
@@ -46,7 +35,7 @@ fn every_architecture_agrees_with_transformers() {
 
 #[test]
 fn logits_do_not_depend_on_company() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = require_gpu() else { return };
     for (_, model) in models() {
         let prompt = |len: u32, seed: u32| (0..len).map(|i| (i * 13 + seed * 31) % 160).collect();
         let prompts: [Vec<u32>; 3] = [prompt(40, 1), prompt(5, 2), prompt(17, 3)];
@@ -79,14 +68,14 @@ fn logits_do_not_depend_on_company() {
 
 #[test]
 fn tokens_are_drawn_from_the_logits_that_would_be_read() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = require_gpu() else { return };
     check_drawing(&mut load_on(&device, &TinyModel::llama(), KvDtype::F16));
 }
 
 /// Parts of a model on one GPU, each with a stream of its own, as they would be on several.
 #[test]
 fn parts_of_a_model_give_the_bits_of_the_whole() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = require_gpu() else { return };
     let gpu = || Gpu::with_own_stream(device.candle().as_cuda_device().unwrap()).unwrap();
     for model in [TinyModel::llama(), TinyModel::qwen3(), TinyModel::gemma3()] {
         check_sharing(&model, gpu);
@@ -96,7 +85,7 @@ fn parts_of_a_model_give_the_bits_of_the_whole() {
 /// 10,000 steps of one sequence after another in the same blocks: what a step takes is given back.
 #[test]
 fn memory_does_not_grow_over_many_steps() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = require_gpu() else { return };
     let mut decoder = load_on(&device, &TinyModel::llama(), KvDtype::F16);
     let free = || device.memory().unwrap().available_bytes;
     let mut after_warming = 0;

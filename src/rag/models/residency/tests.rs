@@ -14,22 +14,38 @@ fn residency(max_loaded: Option<usize>, memory_bytes: u64) -> Residency {
     })
 }
 
+/// On all processors.
+fn room(needed_bytes: u64, free_bytes: Option<u64>) -> Room {
+    Room {
+        needed_bytes,
+        free_bytes,
+        processor: None,
+    }
+}
+
+fn on(processor: usize, needed_bytes: u64, free_bytes: u64) -> Room {
+    Room {
+        processor: Some(processor),
+        ..room(needed_bytes, Some(free_bytes))
+    }
+}
+
 #[test]
 fn the_least_recently_used_idle_model_leaves_first_and_no_more_than_needed() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut models = residency(None, 100);
     for (id, second) in [("a", 0), ("b", 1), ("c", 2)] {
-        models.insert(id, 30, Stay::WhileUsed, at(second));
+        models.insert(id, 30, None, Stay::WhileUsed, at(second));
     }
-    assert_eq!(models.room_for(10, None), Ok(vec![]));
-    assert_eq!(models.room_for(40, None), Ok(vec!["a".to_string()]));
+    assert_eq!(models.room_for(&room(10, None)), Ok(vec![]));
+    assert_eq!(models.room_for(&room(40, None)), Ok(vec!["a".to_string()]));
     models.lease("a", at(3));
     models.release("a", at(4));
-    assert_eq!(models.room_for(40, None), Ok(vec!["b".to_string()]));
+    assert_eq!(models.room_for(&room(40, None)), Ok(vec!["b".to_string()]));
     models.lease("b", at(5));
     assert_eq!(
-        models.room_for(70, None),
+        models.room_for(&room(70, None)),
         Ok(vec!["c".to_string(), "a".to_string()])
     );
 }
@@ -38,11 +54,11 @@ fn the_least_recently_used_idle_model_leaves_first_and_no_more_than_needed() {
 fn what_does_not_fit_costs_nobody_their_place() {
     let now = Instant::now();
     let mut models = residency(None, 100);
-    models.insert("documents", 20, Stay::Always, now);
-    models.insert("busy", 30, Stay::UntilNeeded, now);
-    models.insert("idle", 40, Stay::UntilNeeded, now);
+    models.insert("documents", 20, None, Stay::Always, now);
+    models.insert("busy", 30, None, Stay::UntilNeeded, now);
+    models.insert("idle", 40, None, Stay::UntilNeeded, now);
     models.lease("busy", now);
-    let no_room = models.room_for(60, None).unwrap_err();
+    let no_room = models.room_for(&room(60, None)).unwrap_err();
     let expected = NoRoom::Memory {
         needed_bytes: 60,
         free_bytes: 50,
@@ -51,18 +67,21 @@ fn what_does_not_fit_costs_nobody_their_place() {
     assert_eq!(no_room, expected);
     assert!(no_room.may_pass());
     // More than there is without the model that always stays.
-    assert!(!models.room_for(81, None).unwrap_err().may_pass());
+    assert!(!models.room_for(&room(81, None)).unwrap_err().may_pass());
     // The machine has less than the plan says: somebody else took it.
-    assert_eq!(models.room_for(8, Some(5)), Ok(vec!["idle".to_string()]));
+    assert_eq!(
+        models.room_for(&room(8, Some(5))),
+        Ok(vec!["idle".to_string()])
+    );
 }
 
 #[test]
 fn only_models_loaded_on_demand_run_out_of_time_and_only_when_idle() {
     let start = Instant::now();
     let mut models = residency(None, 100);
-    models.insert("documents", 1, Stay::Always, start);
-    models.insert("named", 1, Stay::UntilNeeded, start);
-    models.insert("asked", 1, Stay::WhileUsed, start);
+    models.insert("documents", 1, None, Stay::Always, start);
+    models.insert("named", 1, None, Stay::UntilNeeded, start);
+    models.insert("asked", 1, None, Stay::WhileUsed, start);
     let late = start + KEEP_ALIVE;
     assert_eq!(models.next_expiry(), Some(late));
     assert!(models.expired(late - Duration::from_secs(1)).is_empty());
@@ -77,15 +96,68 @@ fn only_models_loaded_on_demand_run_out_of_time_and_only_when_idle() {
 fn places_are_counted_without_the_models_that_always_stay() {
     let now = Instant::now();
     let mut models = residency(Some(1), 100);
-    models.insert("documents", 1, Stay::Always, now);
-    assert_eq!(models.room_for(1, None), Ok(vec![]));
-    models.insert("a", 1, Stay::WhileUsed, now);
-    assert_eq!(models.room_for(1, None), Ok(vec!["a".to_string()]));
+    models.insert("documents", 1, None, Stay::Always, now);
+    assert_eq!(models.room_for(&room(1, None)), Ok(vec![]));
+    models.insert("a", 1, None, Stay::WhileUsed, now);
+    assert_eq!(models.room_for(&room(1, None)), Ok(vec!["a".to_string()]));
     models.lease("a", now);
     assert_eq!(
-        models.room_for(1, None),
+        models.room_for(&room(1, None)),
         Err(NoRoom::Count { max_loaded: 1 })
     );
+}
+
+/// Two processors with 24 each: one has 14 in use and 8 idle, the other the same.
+fn two_processors() -> Residency {
+    let now = Instant::now();
+    let mut models = residency(None, 48);
+    for (processor, busy, idle) in [(0, "a", "b"), (1, "c", "d")] {
+        models.insert(busy, 14, Some(processor), Stay::WhileUsed, now);
+        models.insert(idle, 8, Some(processor), Stay::WhileUsed, now);
+        models.lease(busy, now);
+    }
+    models
+}
+
+#[test]
+fn models_leave_from_the_processor_that_needs_their_memory() {
+    let mut models = two_processors();
+    let chosen = models.choose(&[on(0, 9, 2), on(1, 9, 2)]).unwrap();
+    assert_eq!(chosen, (on(0, 9, 2), vec!["b".to_string()]));
+    let chosen = models.choose(&[on(0, 9, 0), on(1, 9, 2)]).unwrap();
+    assert_eq!(chosen, (on(1, 9, 2), vec!["d".to_string()]));
+    // Neither has room for it with all idle models gone, which would free 16 together.
+    let no_room = models.choose(&[on(0, 12, 2), on(1, 12, 2)]).unwrap_err();
+    let expected = NoRoom::Memory {
+        needed_bytes: 12,
+        free_bytes: 10,
+        busy_bytes: 14,
+    };
+    assert_eq!(no_room, expected);
+    assert!(no_room.may_pass());
+    // No more leave than must, wherever that is.
+    models.remove("d");
+    let chosen = models.choose(&[on(0, 9, 2), on(1, 9, 10)]).unwrap();
+    assert_eq!(chosen, (on(1, 9, 10), vec![]));
+}
+
+#[test]
+fn a_model_is_shared_only_where_no_processor_has_room_with_idle_models_gone() {
+    let models = two_processors();
+    let shared = |needed_bytes| room(needed_bytes, Some(4));
+    let chosen = models
+        .choose(&[on(0, 9, 2), on(1, 9, 2), shared(10)])
+        .unwrap();
+    assert_eq!(chosen, (on(0, 9, 2), vec!["b".to_string()]));
+    let chosen = models
+        .choose(&[on(0, 15, 2), on(1, 15, 2), shared(16)])
+        .unwrap();
+    assert_eq!(chosen, (shared(16), vec!["b".to_string(), "d".to_string()]));
+    // Later there may be room on one.
+    let no_room = models.choose(&[on(0, 24, 2), on(1, 24, 2), shared(49)]);
+    assert!(no_room.unwrap_err().may_pass());
+    let no_room = models.choose(&[on(0, 49, 2), on(1, 49, 2), shared(50)]);
+    assert!(!no_room.unwrap_err().may_pass());
 }
 
 /// One thing that can happen, with numbers that are taken modulo what there is.
@@ -148,7 +220,7 @@ proptest! {
                         plain.iter().filter(|it| it.stay != Stay::Always).count()
                     };
                     let may_leave = |it: &Plain| it.num_leases == 0 && it.stay != Stay::Always;
-                    match models.room_for(num_bytes, None) {
+                    match models.room_for(&room(num_bytes, None)) {
                         Ok(leaving) => {
                             for (at, gone) in leaving.iter().enumerate() {
                                 // Whoever left before this one was not enough.
@@ -164,7 +236,7 @@ proptest! {
                                 prop_assert!(!older, "{gone} left as number {at} before its turn");
                                 models.remove(gone);
                             }
-                            models.insert(&id, num_bytes, stay, now);
+                            models.insert(&id, num_bytes, None, stay, now);
                             let last_used = now;
                             plain.push(Plain { id, num_bytes, stay, num_leases: 0, last_used });
                             prop_assert!(held(&plain) <= MEMORY);
