@@ -1,5 +1,5 @@
 //! Measures how fast a GGUF file is computed with, and prints JSON; benches/peers compares it with llama.cpp:
-//! `cargo run --release --example engine_speed -- FILE [THREADS [DEVICE]]`.
+//! `cargo run --release --example engine_speed -- FILE [THREADS [DEVICE [PROMPT [SEQUENCES]]]]`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -7,30 +7,40 @@ use std::time::Instant;
 use inglenook::device::{ComputeDevice, DeviceChoice};
 use inglenook::kernels::threads;
 use inglenook::llm::{
-    Batch, CacheSize, Decoder, LanguageModel, LoadOptions, LogitsFor, SequenceInput,
+    Batch, CacheSize, Decoder, Draw, LanguageModel, LoadOptions, LogitsFor, SequenceInput,
 };
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Where the model can draw tokens itself, it does.
+const GREEDY: Draw = Draw {
+    temperature: 0.0,
+    top_k: None,
+    top_p: 1.0,
+    min_p: 0.0,
+    uniform: 0.0,
+};
+
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const PROMPT: usize = 512;
+/// Rows of a step of a prompt, at most, as in the engine.
+const MAX_ROWS: usize = 512;
 const DECODED: usize = 64;
-const SEQUENCES: usize = 8;
 const SHORT_PROMPT: usize = 64;
 const REPEATS: usize = 2;
 const CONTEXT: usize = 8192;
 
 struct Model {
     decoder: Decoder,
+    num_sequences: usize,
 }
 
 impl Model {
     /// Runs the tokens of one sequence from a position on, and returns the seconds it took.
     fn step(&mut self, inputs: impl IntoIterator<Item = (usize, usize, usize)>) -> Result<f64> {
         let spec = self.decoder.spec();
-        let blocks_per_sequence = spec.num_blocks / SEQUENCES;
+        let blocks_per_sequence = spec.num_blocks / self.num_sequences;
         let sequences = inputs.into_iter().map(|(sequence, start, len)| {
             let tokens = (start..start + len).map(|i| ((i * 7919 + 13) % spec.vocab_size) as u32);
             let first_block = sequence * blocks_per_sequence;
@@ -42,7 +52,7 @@ impl Model {
                     .map(|block| block as u32)
                     .collect(),
                 logits: LogitsFor::Last,
-                draw: None,
+                draw: Some(GREEDY),
             }
         });
         let sequences = sequences.collect();
@@ -52,6 +62,13 @@ impl Model {
             sequences,
         })?;
         Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Reads a prompt, and returns the seconds it took.
+    fn prefill(&mut self, sequence: usize, len: usize) -> Result<f64> {
+        let starts = (0..len).step_by(MAX_ROWS);
+        let steps = starts.map(|start| self.step([(sequence, start, MAX_ROWS.min(len - start))]));
+        steps.sum()
     }
 }
 
@@ -70,7 +87,7 @@ fn fastest(seconds: Vec<f64>) -> f64 {
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let Some(file) = args.next() else {
-        eprintln!("usage: engine_speed FILE [THREADS [DEVICE]]");
+        eprintln!("usage: engine_speed FILE [THREADS [DEVICE [PROMPT [SEQUENCES]]]]");
         std::process::exit(2);
     };
     threads::limit(args.next().map_or(Ok(2), |threads| threads.parse())?);
@@ -78,6 +95,8 @@ fn main() -> Result<()> {
         .next()
         .map_or(Ok(DeviceChoice::Cpu), |device| device.parse())?;
     let device = ComputeDevice::select(choice)?;
+    let prompt_len = args.next().map_or(Ok(512), |tokens| tokens.parse())?;
+    let num_sequences = args.next().map_or(Ok(8), |sequences| sequences.parse())?;
     let before = resident_mib("VmRSS:")?;
     let start = Instant::now();
     let options = LoadOptions {
@@ -86,24 +105,27 @@ fn main() -> Result<()> {
     };
     let decoder = Decoder::open(Path::new(&file), &device, &options)?;
     let load = start.elapsed().as_secs_f64();
-    let mut model = Model { decoder };
+    let mut model = Model {
+        decoder,
+        num_sequences,
+    };
     let (mut prefill, mut decode, mut together) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..REPEATS {
-        prefill.push(model.step([(0, 0, PROMPT)])?);
+        prefill.push(model.prefill(0, prompt_len)?);
         for i in 0..DECODED {
-            decode.push(model.step([(0, PROMPT + i, 1)])?);
+            decode.push(model.step([(0, prompt_len + i, 1)])?);
         }
-        for sequence in 0..SEQUENCES {
-            model.step([(sequence, 0, SHORT_PROMPT)])?;
+        for sequence in 0..num_sequences {
+            model.prefill(sequence, SHORT_PROMPT)?;
         }
         for i in 0..DECODED {
-            together.push(model.step((0..SEQUENCES).map(|s| (s, SHORT_PROMPT + i, 1)))?);
+            together.push(model.step((0..num_sequences).map(|s| (s, SHORT_PROMPT + i, 1)))?);
         }
     }
     let figures = serde_json::json!({
-        "prefill_tokens_per_s": PROMPT as f64 / fastest(prefill),
+        "prefill_tokens_per_s": prompt_len as f64 / fastest(prefill),
         "decode_tokens_per_s": 1.0 / fastest(decode),
-        "together_tokens_per_s": SEQUENCES as f64 / fastest(together),
+        "together_tokens_per_s": num_sequences as f64 / fastest(together),
         "resident_mib": resident_mib("VmRSS:")? - before,
         "peak_mib": resident_mib("VmHWM:")? - before,
         "load_s": load,

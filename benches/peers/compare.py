@@ -24,6 +24,18 @@ def best(results):
     return {key: (max if key.endswith("per_s") else min)(r[key] for r in results) for key in results[0]}
 
 
+def measured(sides, rounds):
+    """The best figures of each side's command."""
+    results = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, command in sides.items():
+            ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            if ended.returncode != 0:
+                sys.exit(f"{side} failed: {ended.stderr[-2000:]}")
+            results[side].append(json.loads(ended.stdout))
+    return [best(results[side]) for side in sides]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", help="the built example engine_speed or embed_speed")
@@ -41,12 +53,8 @@ def main():
         peer.append("--without-repacking")
     sides = {"inglenook": [options.program], options.peer: peer}
     for model in options.models:
-        results = {side: [] for side in sides}
-        for _ in range(options.rounds):
-            for side, command in sides.items():
-                output = subprocess.run([*command, model, threads], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
-                results[side].append(json.loads(output))
-        ours, theirs = (best(results[side]) for side in sides)
+        commands = {side: [*command, model, threads] for side, command in sides.items()}
+        ours, theirs = measured(commands, options.rounds)
         print(f"{model}, {threads} threads: inglenook, {options.peer}")
         for key in ours:
             print(f"  {key:24} {ours[key]:9.1f} {theirs[key]:9.1f}  ratio {ours[key] / theirs[key]:.2f}")

@@ -4,7 +4,7 @@ what a model says costs the same time as what it should say. Nothing is download
     pip install gguf numpy
     python make_models.py FOLDER [NAME ...]
 
-Names are those of MODELS, each followed by its quantization, such as `qwen2.5-0.5b-q8_0`; all of them by default.
+Names are those of MODELS, each followed by its quantization, such as `qwen2.5-0.5b-q8_0`; all but those of 8B by default.
 """
 
 import pathlib
@@ -19,6 +19,9 @@ MODELS = {
                          head_dim=64, rope_base=1000000.0, bias=True, context=32768, rope_freqs=False),
     "llama-3.2-1b": dict(arch="llama", hidden=2048, layers=16, heads=32, kv_heads=8, ffn=8192, vocab=128256,
                          head_dim=64, rope_base=500000.0, bias=False, context=131072, rope_freqs=True),
+    # Its output matrix is one of its own.
+    "llama-3.1-8b": dict(arch="llama", hidden=4096, layers=32, heads=32, kv_heads=8, ffn=14336, vocab=128256,
+                         head_dim=128, rope_base=500000.0, bias=False, context=131072, rope_freqs=True, output=True),
 }
 QUANTIZATIONS = ["q8_0", "q4_k_m"]
 
@@ -41,12 +44,13 @@ def random_weights(rng, rows, columns, type):
     return blocks.reshape(rows, columns // block * size)
 
 
-def tensor_type(quantization, name, layer, layers, columns):
+def tensor_type(quantization, name, layer, layers, columns, has_output):
     """As llama.cpp chooses it (llama-quant.cpp), with its fallback for rows that are no whole number of blocks."""
     if quantization == "q8_0":
         return Type.Q8_0
     more_bits = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
-    wants_more = name == "token_embd" or (name in ("attn_v", "ffn_down") and more_bits)
+    # The output matrix, which is the table of tokens' vectors where it has none of its own.
+    wants_more = name == ("output" if has_output else "token_embd") or (name in ("attn_v", "ffn_down") and more_bits)
     if columns % 256 != 0:
         return Type.Q8_0 if wants_more else Type.Q5_0
     return Type.Q6_K if wants_more else Type.Q4_K
@@ -89,13 +93,15 @@ def write(path, model, quantization):
     writer.add_eos_token_id(end)
 
     def matrix(name, rows, columns, prefix="", layer=0):
-        type = tensor_type(quantization, name, layer, layers, columns)
+        type = tensor_type(quantization, name, layer, layers, columns, model.get("output", False))
         writer.add_tensor(f"{prefix}{name}.weight", random_weights(rng, rows, columns, type), raw_dtype=type)
 
     def vector(name, numbers):
         writer.add_tensor(name, numbers.astype(np.float32))
 
     matrix("token_embd", model["vocab"], hidden)
+    if model.get("output"):
+        matrix("output", model["vocab"], hidden)
     vector("output_norm.weight", np.ones(hidden))
     if model["rope_freqs"]:
         vector("rope_freqs.weight", np.geomspace(1, 32, model["head_dim"] // 2))
@@ -123,7 +129,7 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     all_names = [f"{model}-{quantization}" for model in MODELS for quantization in QUANTIZATIONS]
-    for name in sys.argv[2:] or all_names:
+    for name in sys.argv[2:] or [name for name in all_names if "-8b-" not in name]:
         if name not in all_names:
             sys.exit(f"unknown model {name!r}; known are {', '.join(all_names)}")
         model = next(model for model in MODELS if name.startswith(model))
