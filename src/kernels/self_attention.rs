@@ -3,7 +3,7 @@
 
 use super::matrix::float::{CHUNK, Instructions, Line, Output, PANEL, Rows};
 use super::parallel;
-use super::vector::{Work, exp, widest};
+use super::vector::{Work, softmax_weight, widest};
 
 /// Softmax of the products of queries and keys, times the values, by head.
 ///
@@ -250,7 +250,7 @@ fn exponentials<const FMA: bool>(scores: &mut [f32]) -> f32 {
     let mut sums = [0f32; LANES];
     for run in runs {
         for (sum, x) in sums.iter_mut().zip(run) {
-            *x = exp::<FMA>(*x - max);
+            *x = softmax_weight::<FMA>(*x - max);
             *sum += *x;
         }
     }

@@ -123,9 +123,35 @@ pub fn exp<const FMA: bool>(x: f32) -> f32 {
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
+/// Scores that are further below the largest weigh nothing: beside its weight of 1, as many of theirs as a context has positions
+/// are lost in an f32.
+const WEIGHTLESS: f32 = -60.0;
+
+/// What a score weighs in a softmax, by its distance from the largest. Never so little that a product with it is subnormal for a
+/// number of usual size: processors take a hundred times as long for one.
+#[inline(always)]
+pub fn softmax_weight<const FMA: bool>(distance: f32) -> f32 {
+    let weight = exp::<FMA>(distance);
+    if distance < WEIGHTLESS { 0.0 } else { weight }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_far_below_the_largest_weighs_nothing() {
+        for distance in [0.0, -1.0, -59.9] {
+            let [found, expected] = [softmax_weight::<false>(distance), exp::<false>(distance)];
+            assert_eq!(found, expected);
+        }
+        for distance in [-60.1, -87.0, -1e30, f32::NEG_INFINITY] {
+            assert_eq!(softmax_weight::<false>(distance), 0.0);
+        }
+        assert!(softmax_weight::<false>(f32::NAN).is_nan());
+        // A million positions that just weigh something.
+        assert_eq!(1.0 + 1e6 * softmax_weight::<false>(-60.0), 1.0);
+    }
 
     #[test]
     fn exp_agrees_with_the_standard_library() {

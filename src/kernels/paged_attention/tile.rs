@@ -7,7 +7,7 @@ use half::f16;
 use super::element::{CacheElement, LANES, SCALE_GROUP};
 use super::{AttentionShape, LayerCache, Stored, num_scales};
 use crate::kernels::matrix::float::{Instructions, Line, Output, PANEL, Rows};
-use crate::kernels::vector::{exp, scale};
+use crate::kernels::vector::{scale, softmax_weight};
 
 /// Positions that are attended to at a time, whole panels. Spans begin at multiples of it, so that a row's sums are cut
 /// in the same places whatever else is in its tile.
@@ -308,7 +308,7 @@ impl Softmax {
             .chain(&*rest)
             .fold(f32::NEG_INFINITY, |a, &b| a.max(b));
         if max > self.max {
-            let correction = exp::<FMA>(self.max - max);
+            let correction = softmax_weight::<FMA>(self.max - max);
             self.sum *= correction;
             scale(sums, correction);
             self.max = max;
@@ -316,13 +316,13 @@ impl Softmax {
         let mut totals = [0f32; LANES];
         for run in runs {
             for (total, score) in totals.iter_mut().zip(run) {
-                *score = exp::<FMA>(*score - max);
+                *score = softmax_weight::<FMA>(*score - max);
                 *total += *score;
             }
         }
         let mut total: f32 = totals.iter().sum();
         for score in rest {
-            *score = exp::<FMA>(*score - max);
+            *score = softmax_weight::<FMA>(*score - max);
             total += *score;
         }
         self.sum += total;
