@@ -26,7 +26,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry", &[]),
     ("hub", &["embedding"]),
-    ("test_data", &[]),
+    // A GPU for tests is asked of the device.
+    ("test_data", &["device"]),
     (
         "app",
         &[

@@ -62,9 +62,6 @@ pub(crate) struct DeviceModel<M: Capture> {
     embedding: TokenEmbedding,
     embedding_scale: f32,
     vocab_size: usize,
-    num_blocks: usize,
-    block_size: usize,
-    context_length: usize,
     decoder: DeviceDecoder<M>,
 }
 
@@ -204,24 +201,12 @@ impl<M: Capture> DeviceModel<M> {
             embedding: weights.embedding,
             embedding_scale: model.embedding_scale,
             vocab_size: weights.facts.vocab_size,
-            num_blocks: layout.num_blocks,
-            block_size: layout.layers[0].block_size,
-            context_length,
             decoder: DeviceDecoder::new(&settings, parts, head)?,
         })
     }
 
     /// Copies blocks of the cache, then computes the step. The logits asked for, or what was drawn from them.
-    ///
-    /// # Panics
-    /// When the step was made for another cache, or a longer context.
     pub fn forward(&mut self, step: &Step, copies: &[(u32, u32)]) -> Result<Logits, M::Error> {
-        let made_for = step.spec;
-        assert_eq!(
-            [made_for.num_blocks, made_for.block_size],
-            [self.num_blocks, self.block_size]
-        );
-        assert!(made_for.context_length <= self.context_length);
         for &(from, to) in copies {
             self.decoder.copy_block(from, to)?;
         }
@@ -238,8 +223,7 @@ impl<M: Capture> DeviceModel<M> {
                 .map(|it| [it.cos.as_slice(), it.sin.as_slice()])
                 .collect(),
         };
-        // SAFETY: a step was checked when it was made, against a cache of this size and no longer a context.
-        let given = unsafe { self.decoder.forward(&rows, hidden)? };
+        let given = self.decoder.forward(&rows, hidden)?;
         Ok(Logits::with_drawn(
             given.values,
             self.vocab_size,

@@ -7,9 +7,6 @@ use crate::kernels::paged_attention::SequenceRows;
 
 /// A checked batch, flat: all tokens of all sequences side by side.
 pub(crate) struct Step<'a> {
-    /// What the batch was checked against.
-    #[cfg(any(feature = "cuda", test))]
-    pub spec: &'a ModelSpec,
     pub tokens: Vec<u32>,
     /// Block and slot of every token.
     pub slots: Vec<(u32, usize)>,
@@ -24,7 +21,7 @@ pub(crate) struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    pub fn new(batch: &'a Batch, spec: &'a ModelSpec, ropes: &[Rope]) -> Result<Self, LlmError> {
+    pub fn new(batch: &'a Batch, spec: &ModelSpec, ropes: &[Rope]) -> Result<Self, LlmError> {
         let num_tokens = batch.sequences.iter().map(|s| s.tokens.len()).sum();
         let mut tokens = Vec::with_capacity(num_tokens);
         let mut positions = Vec::with_capacity(num_tokens);
@@ -63,8 +60,6 @@ impl<'a> Step<'a> {
             }
         }
         Ok(Self {
-            #[cfg(any(feature = "cuda", test))]
-            spec,
             angles: ropes.iter().map(|rope| rope.angles(&positions)).collect(),
             tokens,
             slots,

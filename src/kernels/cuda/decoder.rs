@@ -65,7 +65,7 @@ pub struct RotationShape {
 /// Rows of a step.
 #[derive(Debug)]
 pub struct StepRows<'a> {
-    /// Block and slot of every token.
+    /// Block of the cache and slot in it of every token.
     pub slots: &'a [(u32, usize)],
     pub sequences: &'a [SequenceRows<'a>],
     /// Rows whose logits were asked for, ascending.
@@ -131,23 +131,18 @@ impl<M: Capture> DeviceDecoder<M> {
     /// Writes keys and values of every row into the cache, and gives what comes of the logits asked for. `hidden` are the tokens'
     /// vectors, `[num_tokens, hidden_size]`.
     ///
-    /// # Safety
-    /// Every slot must lie within the cache, and every table must have a block of the cache for each position up to the last of its
-    /// sequence.
-    ///
     /// # Panics
-    /// When the rows are not as they are described.
-    pub unsafe fn forward(&mut self, step: &StepRows, hidden: Vec<f32>) -> Result<Given, M::Error> {
+    /// When the rows are not as they are described, or lie outside the cache.
+    pub fn forward(&mut self, step: &StepRows, hidden: Vec<f32>) -> Result<Given, M::Error> {
         let num_tokens = step.slots.len();
         let mut hidden = hidden;
         let (last, others) = self.stages.split_last_mut().expect("there is a stage");
         if num_tokens > 0 {
             for stage in others {
-                // SAFETY: the caller's promise, here and below.
-                unsafe { stage.compute(step, hidden)? };
+                stage.compute(step, hidden)?;
                 hidden = stage.read_hidden(num_tokens)?;
             }
-            unsafe { last.compute(step, hidden)? };
+            last.compute(step, hidden)?;
         }
         last.given(step.draws)
     }

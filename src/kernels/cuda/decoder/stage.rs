@@ -137,14 +137,15 @@ impl<M: Capture> Stage<M> {
 
     /// Computes the layers, and the logits where the head is. `hidden` is `[num_tokens, hidden_size]`, with a token at least.
     ///
-    /// # Safety
-    /// As [`super::DeviceDecoder::forward`].
-    ///
     /// # Panics
-    /// When the rows are not as they are described.
-    pub unsafe fn compute(&mut self, step: &StepRows, hidden: Vec<f32>) -> Result<(), M::Error> {
+    /// When the rows are not as they are described, or lie outside the cache.
+    pub fn compute(&mut self, step: &StepRows, hidden: Vec<f32>) -> Result<(), M::Error> {
         let num_tokens = step.slots.len();
-        check_step(step, &self.settings);
+        check_step(
+            step,
+            self.workspace.sizes().attention.block_size,
+            &self.settings,
+        );
         assert_eq!(
             hidden.len(),
             num_tokens * self.workspace.sizes().hidden_size
@@ -324,21 +325,24 @@ fn check_layer<M: Memory>(layer: &Layer<M>, sizes: &Sizes, settings: &Settings) 
     }
 }
 
-/// The slots and tables were checked by whoever made the step, as they are many.
-fn check_step(step: &StepRows, settings: &Settings) {
+/// Kernels read and write where a step says.
+fn check_step(step: &StepRows, block_size: usize, settings: &Settings) {
     let num_tokens = step.slots.len();
+    let is_in_cache = |block: &u32| (*block as usize) < settings.num_blocks;
+    let mut slots = step.slots.iter();
+    assert!(slots.all(|(block, slot)| is_in_cache(block) && *slot < block_size));
     let mut num_rows = 0;
     for sequence in step.sequences {
         assert_eq!(sequence.first_row, num_rows);
-        assert!(sequence.start + sequence.num_rows <= settings.context_length);
         num_rows += sequence.num_rows;
+        let end = sequence.start + sequence.num_rows;
+        assert!(end <= settings.context_length);
+        let blocks = &sequence.block_table[..end.div_ceil(block_size)];
+        assert!(blocks.iter().all(is_in_cache));
     }
     assert_eq!(num_rows, num_tokens);
-    assert!(
-        step.logit_rows
-            .iter()
-            .all(|row| (*row as usize) < num_tokens)
-    );
+    let mut logit_rows = step.logit_rows.iter();
+    assert!(logit_rows.all(|row| (*row as usize) < num_tokens));
     assert_eq!(step.draws.len(), step.logit_rows.len());
     assert_eq!(step.angles.len(), settings.rotations.len());
     for (angles, rotation) in step.angles.iter().zip(&settings.rotations) {
