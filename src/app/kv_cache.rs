@@ -29,26 +29,30 @@ pub fn encoder_workspace_bytes(device: &ComputeDevice) -> u64 {
     if device.is_cpu() { 0 } else { 1 << 30 }
 }
 
-/// Memory that the chat model at `path` needs on one processor beside the size of its file and its cache. On the CPU it is too little
-/// to be planned.
-pub fn beside_bytes(
-    device: &ComputeDevice,
-    path: &Path,
-    settings: &Settings,
-) -> Result<u64, LlmError> {
-    if device.is_cpu() {
-        return Ok(0);
-    }
-    let packing_bytes = weights_bytes(path)? / GPU_PACKING_SHARE;
-    let workspace_bytes = Decoder::workspace_bytes(path, largest_step(settings))?;
-    Ok(GPU_OVERHEAD_BYTES + packing_bytes + workspace_bytes)
+/// Memory that a chat model needs on one processor.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    /// For the least cache that is worth loading it for.
+    pub least_cache_bytes: u64,
+    /// For weights and all else.
+    pub other_bytes: u64,
 }
 
-/// Bytes of a model's files.
-pub fn weights_bytes(path: &Path) -> Result<u64, LlmError> {
-    size_on_disk(path).map_err(|source| LlmError::Read {
+/// Of the chat model at `path`. What it needs beside weights and cache is too little on the CPU to be planned.
+pub fn needs(device: &ComputeDevice, path: &Path, settings: &Settings) -> Result<Needs, LlmError> {
+    let weights_bytes = size_on_disk(path).map_err(|source| LlmError::Read {
         path: path.to_owned(),
         source,
+    })?;
+    let beside_bytes = if device.is_cpu() {
+        0
+    } else {
+        let workspace_bytes = Decoder::workspace_bytes(path, largest_step(settings))?;
+        GPU_OVERHEAD_BYTES + weights_bytes / GPU_PACKING_SHARE + workspace_bytes
+    };
+    Ok(Needs {
+        least_cache_bytes: Decoder::cache_bytes(path, &least_options(settings)?)?,
+        other_bytes: weights_bytes.saturating_add(beside_bytes),
     })
 }
 
@@ -76,20 +80,18 @@ pub fn least_options(settings: &Settings) -> Result<LoadOptions, LlmError> {
     options(settings, fixed_size(settings).unwrap_or(least))
 }
 
-/// With the cache that a model is to get whose weights and workspace take `other_bytes`, and whose least cache
-/// takes `least_bytes`, where `free_bytes` may be taken in all; `None` where the system does not tell.
+/// With the cache that a model is to get, where `free_bytes` may be taken in all; `None` where the system does not tell.
 pub fn load_options(
     settings: &Settings,
-    other_bytes: u64,
-    least_bytes: u64,
+    needs: Needs,
     free_bytes: Option<u64>,
 ) -> Result<LoadOptions, LlmError> {
     let size = fixed_size(settings).unwrap_or_else(|| {
         let free = free_bytes.unwrap_or(1 << 30);
-        let share = (free / CACHE_SHARE).min(free.saturating_sub(other_bytes));
+        let share = (free / CACHE_SHARE).min(free.saturating_sub(needs.other_bytes));
         CacheSize::Within {
             sequences: DEFAULT_FULL_SEQUENCES,
-            bytes: share.max(least_bytes),
+            bytes: share.max(needs.least_cache_bytes),
         }
     });
     options(settings, size)
@@ -145,8 +147,12 @@ mod tests {
     #[test]
     fn the_cache_takes_a_share_of_what_it_may_and_at_least_what_a_question_needs() {
         let settings = Settings::default();
-        let bytes = |other, least, free| {
-            let options = load_options(&settings, other, least, Some(free)).unwrap();
+        let bytes = |other_bytes, least_cache_bytes, free| {
+            let needs = Needs {
+                least_cache_bytes,
+                other_bytes,
+            };
+            let options = load_options(&settings, needs, Some(free)).unwrap();
             match options.cache_size {
                 CacheSize::Within { bytes, .. } => bytes,
                 other => panic!("{other:?}"),

@@ -93,16 +93,12 @@ pub(super) fn load_chat(
 ) -> anyhow::Result<ChatModel> {
     let path = &found.path;
     let what = || format!("cannot load the chat model from {}", path.display());
-    let weights_bytes = kv_cache::weights_bytes(path).with_context(what)?;
-    let least = kv_cache::least_options(settings)?;
-    let least_bytes = Decoder::cache_bytes(path, &least).with_context(what)?;
+    let needs = kv_cache::needs(device, path, settings).with_context(what)?;
     let free_bytes = free_bytes.or_else(|| Some(device.memory()?.available_bytes));
-    let beside_bytes = kv_cache::beside_bytes(device, path, settings).with_context(what)?;
-    let other_bytes = weights_bytes.saturating_add(beside_bytes);
-    let mut options = kv_cache::load_options(settings, other_bytes, least_bytes, free_bytes)?;
+    let mut options = kv_cache::load_options(settings, needs, free_bytes)?;
     if device.devices().len() > 1 {
         let free_bytes = device.free_bytes_of_each();
-        options = kv_cache::shared_options(path, options, least_bytes, &free_bytes)?;
+        options = kv_cache::shared_options(path, options, needs.least_cache_bytes, &free_bytes)?;
     }
     let (tokenizer, decoder) = if path.is_dir() {
         let tokenizer = Tokenizer::from_dir(path).with_context(what)?;

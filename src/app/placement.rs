@@ -15,19 +15,14 @@ pub fn rooms_of_chat(
     device: &ComputeDevice,
     settings: &Settings,
 ) -> Result<Vec<Room>, LlmError> {
-    let least = kv_cache::least_options(settings)?;
-    let needed_bytes = [
-        kv_cache::weights_bytes(path)?,
-        Decoder::cache_bytes(path, &least)?,
-        kv_cache::beside_bytes(device, path, settings)?,
-    ];
-    let needed_bytes = needed_bytes.into_iter().fold(0, u64::saturating_add);
-    let mut rooms = rooms_alone(device, needed_bytes);
-    let free_bytes = device.on(None).free_bytes_of_each();
-    if free_bytes.len() > 1
-        && let Some(parts) = Decoder::part_bytes(path, &least)?
+    let needs = kv_cache::needs(device, path, settings)?;
+    let needed_bytes = needs.other_bytes.saturating_add(needs.least_cache_bytes);
+    let gpus = device.on(None).free_bytes_of_each();
+    let mut rooms = rooms_alone(device, &gpus, needed_bytes);
+    if gpus.len() > 1
+        && let Some(parts) = Decoder::part_bytes(path, &kv_cache::least_options(settings)?)?
     {
-        rooms.push(room_of_all(&parts, &free_bytes));
+        rooms.push(room_of_all(&parts, &gpus));
     }
     Ok(rooms)
 }
@@ -35,7 +30,8 @@ pub fn rooms_of_chat(
 /// For an embedding or rerank model, which is always on one processor.
 pub fn rooms_of_encoder(path: &Path, device: &ComputeDevice) -> std::io::Result<Vec<Room>> {
     let needed_bytes = size_on_disk(path)? + kv_cache::encoder_workspace_bytes(device);
-    Ok(rooms_alone(device, needed_bytes))
+    let gpus = device.on(None).free_bytes_of_each();
+    Ok(rooms_alone(device, &gpus, needed_bytes))
 }
 
 /// The first that has room now, or else the first.
@@ -44,11 +40,11 @@ pub fn first_with_room(rooms: &[Room]) -> Option<&Room> {
     rooms.iter().find(has_room).or(rooms.first())
 }
 
-fn rooms_alone(device: &ComputeDevice, needed_bytes: u64) -> Vec<Room> {
-    let gpus = device.on(None).free_bytes_of_each();
+/// `gpus` have so many bytes free; without any there is the CPU.
+fn rooms_alone(device: &ComputeDevice, gpus: &[u64], needed_bytes: u64) -> Vec<Room> {
     let free_bytes = match gpus.is_empty() {
         true => vec![device.memory().map(|memory| memory.available_bytes)],
-        false => gpus.into_iter().map(Some).collect(),
+        false => gpus.iter().copied().map(Some).collect(),
     };
     let room = |(index, free_bytes)| Room {
         needed_bytes,
@@ -115,7 +111,7 @@ mod tests {
     #[test]
     fn the_cpu_is_one_processor() {
         let cpu = ComputeDevice::select(crate::device::DeviceChoice::Cpu).unwrap();
-        let rooms = rooms_alone(&cpu, 7);
+        let rooms = rooms_alone(&cpu, &[], 7);
         assert_eq!(rooms.len(), 1);
         assert_eq!((rooms[0].needed_bytes, rooms[0].processor), (7, Some(0)));
         assert!(cpu.on(rooms[0].processor).is_cpu());

@@ -21,7 +21,7 @@ use super::split::split;
 use super::step::Step;
 use super::tensor_model::TensorModel;
 #[cfg(any(feature = "cuda", test))]
-use super::weights::{EMBEDDING, vocab_size};
+use super::weights::stored_vocab_size;
 use super::weights::{Facts, Weights};
 use super::{Batch, LanguageModel, LlmError, Logits, ModelSpec};
 use crate::device::ComputeDevice;
@@ -171,30 +171,20 @@ impl Decoder {
 
     /// Memory that the cache of the model at `path` would take, in bytes.
     pub fn cache_bytes(path: &Path, options: &LoadOptions) -> Result<u64, LlmError> {
-        let layout = cache_layout(&hyperparameters(path)?, options)?;
-        Ok(layout.num_bytes().unwrap_or(u64::MAX))
+        with_model(path, |model, _| {
+            let layout = cache_layout(model, options)?;
+            Ok(layout.num_bytes().unwrap_or(u64::MAX))
+        })
     }
 
     /// Memory that a step takes on a GPU beside weights and cache, in bytes.
     pub fn workspace_bytes(path: &Path, step: StepSize) -> Result<u64, LlmError> {
-        if path.is_dir() {
-            let folder = ModelFolder::open(path)?;
-            return workspace_bytes(&folder.hyperparameters, &folder, step);
-        }
-        let gguf = GgufFile::open(path)?;
-        let model = Hyperparameters::from_gguf(gguf.metadata())?;
-        workspace_bytes(&model, &gguf, step)
+        with_model(path, |model, files| workspace_bytes(model, files, step))
     }
 
     /// What the parts of the model at `path` take on GPUs that share it, in bytes; `None` where it must be on one.
     pub fn part_bytes(path: &Path, options: &LoadOptions) -> Result<Option<PartBytes>, LlmError> {
-        if path.is_dir() {
-            let folder = ModelFolder::open(path)?;
-            return part_bytes(&folder.hyperparameters, &folder, options);
-        }
-        let gguf = GgufFile::open(path)?;
-        let model = Hyperparameters::from_gguf(gguf.metadata())?;
-        part_bytes(&model, &gguf, options)
+        with_model(path, |model, files| part_bytes(model, files, options))
     }
 
     fn build(
@@ -295,11 +285,9 @@ fn parts(
 
 #[cfg(feature = "cuda")]
 fn too_large(bytes: &PartBytes, free_bytes: Vec<u64>) -> LlmError {
-    let num_layers = bytes.layers.len();
-    let largest = bytes.layers.iter().copied().max().unwrap_or(0);
     LlmError::SplitTooLarge {
-        num_layers,
-        layer_bytes: largest + bytes.cache / num_layers.max(1) as u64,
+        num_layers: bytes.layers.len(),
+        layer_bytes: bytes.largest_layer(),
         head_bytes: bytes.head,
         each_bytes: bytes.each,
         free_bytes,
@@ -313,8 +301,7 @@ fn part_bytes(
     options: &LoadOptions,
 ) -> Result<Option<PartBytes>, LlmError> {
     let layout = cache_layout(model, options)?;
-    let table = checkpoint.tensor(EMBEDDING);
-    let vocab_size = table.map_or(0, |table| vocab_size(&table));
+    let vocab_size = stored_vocab_size(checkpoint);
     Ok(device_model::fits(model, &layout)
         .then(|| device_model::part_bytes(checkpoint, model, &layout, vocab_size, options.beside)))
 }
@@ -340,8 +327,7 @@ fn workspace_bytes(
     if !device_model::fits(model, &layout) {
         return Ok(TensorModel::workspace_bytes(model, step.num_rows));
     }
-    let table = checkpoint.tensor(EMBEDDING);
-    let vocab_size = table.map_or(0, |table| vocab_size(&table));
+    let vocab_size = stored_vocab_size(checkpoint);
     Ok(device_model::workspace_num_bytes(
         model, &layout, vocab_size, step,
     ))
@@ -367,11 +353,17 @@ fn ropes(model: &Hyperparameters, facts: &Facts) -> Vec<Rope> {
         .collect()
 }
 
-fn hyperparameters(path: &Path) -> Result<Hyperparameters, LlmError> {
-    match path.is_dir() {
-        true => Ok(ModelFolder::open(path)?.hyperparameters.clone()),
-        false => Hyperparameters::from_gguf(GgufFile::open(path)?.metadata()),
+/// Reads what the files at `path` say of their model, whatever they are.
+fn with_model<T>(
+    path: &Path,
+    read: impl FnOnce(&Hyperparameters, &dyn Checkpoint) -> Result<T, LlmError>,
+) -> Result<T, LlmError> {
+    if path.is_dir() {
+        let folder = ModelFolder::open(path)?;
+        return read(&folder.hyperparameters, &folder);
     }
+    let gguf = GgufFile::open(path)?;
+    read(&Hyperparameters::from_gguf(gguf.metadata())?, &gguf)
 }
 
 /// Longest sequence, in positions: the model's own limit, or the caller's.

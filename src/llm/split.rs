@@ -20,6 +20,12 @@ impl PartBytes {
         self.layers[index].saturating_add(cache)
     }
 
+    /// The largest, with its cache.
+    pub fn largest_layer(&self) -> u64 {
+        let layers = (0..self.layers.len()).map(|index| self.layer(index));
+        layers.max().unwrap_or(0)
+    }
+
     /// What it takes on so many GPUs, all together.
     pub fn sum(&self, num_gpus: usize) -> u64 {
         let layers = (0..self.layers.len()).map(|index| self.layer(index));
@@ -30,8 +36,7 @@ impl PartBytes {
     /// With that it is split for sure, however it is spread over so many GPUs: beside what is taken, each may have room for a part
     /// of what cannot be divided.
     pub fn most(&self, num_gpus: usize) -> u64 {
-        let layers = (0..self.layers.len()).map(|index| self.layer(index));
-        let undivided = layers.max().unwrap_or(0).saturating_add(self.head);
+        let undivided = self.largest_layer().saturating_add(self.head);
         let rounding = undivided.saturating_mul(num_gpus as u64);
         self.sum(num_gpus).saturating_add(rounding)
     }

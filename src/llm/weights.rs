@@ -45,6 +45,13 @@ pub(crate) fn vocab_size(table: &StoredTensor) -> usize {
     }
 }
 
+/// That of a checkpoint; 0 where it has no table.
+#[cfg(any(feature = "cuda", test))]
+pub(crate) fn stored_vocab_size(checkpoint: &dyn Checkpoint) -> usize {
+    let table = checkpoint.tensor(EMBEDDING);
+    table.map_or(0, |table| vocab_size(&table))
+}
+
 /// All weights of a model.
 #[derive(Debug)]
 pub(crate) struct Weights<M, V> {

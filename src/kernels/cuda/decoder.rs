@@ -1,6 +1,6 @@
 //! The decoder-only transformer on GPUs, from tokens' vectors to logits: nothing of a step leaves their memory but logits, or the
-//! tokens drawn from them, and the rows that pass from one GPU to the next; a step that fits into the memory of one before takes none. What a row gives has the same bits in any
-//! company, and on however many GPUs.
+//! tokens drawn from them, and the rows that pass from one GPU to the next; a step that fits into the memory of one before takes
+//! none. What a row gives has the same bits in any company, and on however many GPUs.
 
 mod launches;
 mod stage;
@@ -133,9 +133,8 @@ impl<M: Capture> DeviceDecoder<M> {
     ///
     /// # Panics
     /// When the rows are not as they are described, or lie outside the cache.
-    pub fn forward(&mut self, step: &StepRows, hidden: Vec<f32>) -> Result<Given, M::Error> {
+    pub fn forward(&mut self, step: &StepRows, mut hidden: Vec<f32>) -> Result<Given, M::Error> {
         let num_tokens = step.slots.len();
-        let mut hidden = hidden;
         let (last, others) = self.stages.split_last_mut().expect("there is a stage");
         if num_tokens > 0 {
             for stage in others {

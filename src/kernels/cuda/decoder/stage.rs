@@ -139,7 +139,7 @@ impl<M: Capture> Stage<M> {
     ///
     /// # Panics
     /// When the rows are not as they are described, or lie outside the cache.
-    pub fn compute(&mut self, step: &StepRows, hidden: Vec<f32>) -> Result<(), M::Error> {
+    pub fn compute(&mut self, step: &StepRows, mut hidden: Vec<f32>) -> Result<(), M::Error> {
         let num_tokens = step.slots.len();
         check_step(
             step,
@@ -178,7 +178,6 @@ impl<M: Capture> Stage<M> {
             self.graphs.clear();
         }
         has_moved?;
-        let mut hidden = hidden;
         hidden.resize(num_rows * self.workspace.sizes().hidden_size, 0.0);
         self.workspace.write(&self.memory, &hidden, &inputs)?;
         let run = Run {
