@@ -13,15 +13,6 @@ use inglenook::llm::{
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Where the model can draw tokens itself, it does.
-const GREEDY: Draw = Draw {
-    temperature: 0.0,
-    top_k: None,
-    top_p: 1.0,
-    min_p: 0.0,
-    uniform: 0.0,
-};
-
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Rows of a step of a prompt, at most, as in the engine.
@@ -52,7 +43,8 @@ impl Model {
                     .map(|block| block as u32)
                     .collect(),
                 logits: LogitsFor::Last,
-                draw: Some(GREEDY),
+                // Where the model can draw tokens itself, it does.
+                draw: Some(Draw::GREEDY),
             }
         });
         let sequences = sequences.collect();

@@ -7,8 +7,7 @@ use std::path::Path;
 use futures_util::StreamExt;
 use inglenook::device::{ComputeDevice, DeviceChoice};
 use inglenook::engine::{
-    Engine, EngineConfig, GenerationRequest, SamplingParams, Speculation, TokenEvent, TokenStream,
-    Usage,
+    Engine, EngineConfig, GenerationRequest, Speculation, TokenEvent, TokenStream, Usage,
 };
 use inglenook::llm::testing::{TinyModel, write_tiny_gguf};
 use inglenook::llm::{CacheSize, Decoder, LoadOptions};
@@ -49,16 +48,7 @@ fn prompt(number: u32) -> Vec<u32> {
 }
 
 fn request(prompt: Vec<u32>) -> GenerationRequest {
-    GenerationRequest {
-        prompt,
-        max_tokens: NUM_TOKENS,
-        end_tokens: Vec::new(),
-        sampling: SamplingParams::greedy(),
-        logprobs: None,
-        constraint: None,
-        user: None,
-        num_public_tokens: 0,
-    }
+    GenerationRequest::greedy(prompt, NUM_TOKENS)
 }
 
 async fn greedy(engine: &Engine, prompt: Vec<u32>) -> (Vec<u32>, Usage) {

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use inglenook::device::{ComputeDevice, DeviceChoice};
 use inglenook::embedding::testing::write_tiny_bert;
 use inglenook::embedding::{Embedder, EmbedderOptions, InputKind, Precision, Priority};
-use inglenook::engine::{Engine, EngineConfig, GenerationRequest, SamplingParams, TokenEvent};
+use inglenook::engine::{Engine, EngineConfig, GenerationRequest, TokenEvent};
 use inglenook::llm::testing::{TinyModel, write_tiny_gguf};
 use inglenook::llm::{CacheSize, Decoder, LoadOptions};
 use inglenook::test_data::{require, require_gpu};
@@ -101,16 +101,8 @@ async fn chat_and_embedding_at_once_give_what_they_give_alone() {
 }
 
 async fn greedy(engine: &Engine) -> Vec<u32> {
-    let request = GenerationRequest {
-        prompt: (0..60).map(|position| position * 7 % 150).collect(),
-        max_tokens: 60,
-        end_tokens: Vec::new(),
-        sampling: SamplingParams::greedy(),
-        logprobs: None,
-        constraint: None,
-        user: None,
-        num_public_tokens: 0,
-    };
+    let prompt = (0..60).map(|position| position * 7 % 150);
+    let request = GenerationRequest::greedy(prompt.collect(), 60);
     let mut stream = engine.submit(request).unwrap();
     let mut tokens = Vec::new();
     while let Some(event) = stream.next().await {

@@ -30,6 +30,22 @@ pub struct GenerationRequest {
     pub num_public_tokens: usize,
 }
 
+impl GenerationRequest {
+    /// The likeliest tokens, as many as are allowed, and nothing else.
+    pub fn greedy(prompt: Vec<u32>, max_tokens: usize) -> Self {
+        Self {
+            prompt,
+            max_tokens,
+            end_tokens: Vec::new(),
+            sampling: SamplingParams::greedy(),
+            logprobs: None,
+            constraint: None,
+            user: None,
+            num_public_tokens: 0,
+        }
+    }
+}
+
 /// How the next token is chosen. What the parameters do, and in which order, is written in `sampler.rs`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {

@@ -32,16 +32,7 @@ fn start_default() -> (Engine, Probe) {
 }
 
 fn greedy(prompt: Vec<u32>, max_tokens: usize) -> GenerationRequest {
-    GenerationRequest {
-        prompt,
-        max_tokens,
-        end_tokens: vec![],
-        sampling: SamplingParams::greedy(),
-        logprobs: None,
-        constraint: None,
-        user: None,
-        num_public_tokens: 0,
-    }
+    GenerationRequest::greedy(prompt, max_tokens)
 }
 
 /// A prompt that shares no prefix with one of another `salt`.

@@ -17,6 +17,17 @@ pub struct Draw {
     pub uniform: f64,
 }
 
+impl Draw {
+    /// Takes the largest logit.
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_k: None,
+        top_p: 1.0,
+        min_p: 0.0,
+        uniform: 0.0,
+    };
+}
+
 /// The logits hold a NaN or positive infinity, or no finite number, so they are no distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidLogits;

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::engine::{Engine, GenerationRequest, SamplingParams, TokenEvent};
+use crate::engine::{Engine, GenerationRequest, TokenEvent};
 
 /// When a request was sent and when each of its tokens came.
 #[derive(Debug, Clone)]
@@ -57,16 +57,7 @@ pub async fn run_until(
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Timeline> {
     let sent = Instant::now();
-    let mut stream = engine.submit(GenerationRequest {
-        prompt,
-        max_tokens: num_tokens,
-        end_tokens: Vec::new(),
-        sampling: SamplingParams::greedy(),
-        logprobs: None,
-        constraint: None,
-        user: None,
-        num_public_tokens: 0,
-    })?;
+    let mut stream = engine.submit(GenerationRequest::greedy(prompt, num_tokens))?;
     let mut tokens = Vec::new();
     loop {
         let event = tokio::select! {

@@ -146,14 +146,6 @@ fn rows(
         .collect()
 }
 
-const GREEDY: Draw = Draw {
-    temperature: 0.0,
-    top_k: None,
-    top_p: 1.0,
-    min_p: 0.0,
-    uniform: 0.0,
-};
-
 /// Small models of all kinds that are computed there.
 const KINDS: [&str; 8] = [
     "llama-tied-llama3-rope",
@@ -275,7 +267,7 @@ fn a_decode_takes_no_memory_and_is_replayed() {
     // The sixth has a second span, and is launched before it is recorded.
     for position in 251..260 {
         let mut step = tokens_at(&[position as u32 % 160], position, 0, LogitsFor::Last);
-        step.draw = (position % 2 == 0).then_some(GREEDY);
+        step.draw = (position % 2 == 0).then_some(Draw::GREEDY);
         let logits = model.forward(&batch([step])).unwrap();
         match logits.given(0) {
             Row::Logits(row) => assert!(row.iter().all(|it| it.is_finite())),
@@ -308,7 +300,8 @@ fn a_larger_step_drops_what_was_recorded_before_it() {
 #[test]
 fn what_cannot_be_recorded_is_launched_and_tried_again_a_few_times() {
     let model = TinyModel::llama();
-    for (num_failures, num_replays) in [(1, 8), (2, 7), (10, 0)] {
+    // After three it is not tried again, though it would go well.
+    for (num_failures, num_replays) in [(1, 8), (2, 7), (5, 0), (10, 0)] {
         let mut failing = emulated(&model, KvDtype::F16);
         let mut replayed = emulated(&model, KvDtype::F16);
         for position in 0..10 {
@@ -319,16 +312,6 @@ fn what_cannot_be_recorded_is_launched_and_tried_again_a_few_times() {
         assert_eq!(failing.num_replays(), num_replays);
         assert_eq!(replayed.num_replays(), 9);
     }
-    // Not for ever.
-    let mut failing = emulated(&model, KvDtype::F16);
-    for position in 0..10 {
-        failing.memories[0].record_nothing(position < 5);
-        rows(
-            &mut failing,
-            [tokens_at(&[7], position, 0, LogitsFor::Last)],
-        );
-    }
-    assert_eq!(failing.num_replays(), 0);
 }
 
 #[test]
@@ -376,7 +359,7 @@ where
     });
     let mut batches = batches;
     batches[3].sequences[1].block_table = vec![25, 24];
-    batches[3].sequences[1].draw = Some(GREEDY);
+    batches[3].sequences[1].draw = Some(Draw::GREEDY);
     let all = num_layers(&gguf);
     let mut whole = on_device(&gguf, KvDtype::F16, &[all], &gpu);
     let expected = batches.each_ref().map(|it| whole.forward(it).unwrap());
